@@ -63,8 +63,11 @@ def export(model):
         initial_types=[("input", FloatTensorType([None, len(FEATURES)]))],
         options={"zipmap": False, "output_class_labels": False},
         target_opset={"": 17, "ai.onnx.ml": 3})
-    # skl2onnx writes some domains twice, which strict readers refuse.
-    domains = {o.domain: o.version for o in onx.opset_import}
+    # skl2onnx writes some domains twice, which strict readers refuse: keep the newest.
+    print("opset imports as exported:", [(o.domain, o.version) for o in onx.opset_import])
+    domains = {}
+    for o in onx.opset_import:
+        domains[o.domain] = max(o.version, domains.get(o.domain, 0))
     del onx.opset_import[:]
     for domain, version in sorted(domains.items()):
         onx.opset_import.add(domain=domain, version=version)
