@@ -1,0 +1,140 @@
+//! Everything that is known about one version of a model once its folder was read.
+
+use std::{path::PathBuf, sync::Arc};
+
+use weir_types::{Answer, ModelName, Schema, Signature, Version};
+
+/// Which engine the operator wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub enum EngineChoice {
+    /// The best one that can run the artefact.
+    #[default]
+    Auto,
+    /// The native interpreter of `ai.onnx.ml` graphs.
+    Native,
+    /// rten, embedded.
+    Rten,
+    /// ONNX Runtime, from a library found at run time.
+    OnnxRuntime,
+}
+
+/// What the model does, which decides the shape of a typed answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+#[allow(missing_docs)] // the names are the field's standard terms
+pub enum Task {
+    Regression,
+    Classification,
+    TextClassification,
+    Embedding,
+    TokenClassification,
+    Rerank,
+    #[default]
+    Raw,
+}
+
+/// How token vectors become one vector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub enum Pooling {
+    /// The encoder's output is the answer already.
+    #[default]
+    None,
+    /// Mean over the tokens that the attention mask keeps.
+    Mean,
+    /// The first token's vector.
+    Cls,
+    /// Element-wise maximum over the tokens that the attention mask keeps.
+    Max,
+}
+
+/// Tokenizer, pooling and head of a text model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TextSpec {
+    /// Bytes of `tokenizer.json`.
+    pub tokenizer: Arc<[u8]>,
+    /// How token vectors become one.
+    pub pooling: Pooling,
+    /// Whether the pooled vector is scaled to length 1.
+    pub normalize: bool,
+    /// Bytes of the linear head (safetensors: float32 `weight` `[labels, hidden]`, `bias` `[labels]`).
+    pub head: Option<Arc<[u8]>>,
+    /// Whether scores are independent (sigmoid) rather than a distribution (softmax).
+    pub multi_label: bool,
+}
+
+/// Bounds on one request to this model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelLimits {
+    /// Most rows in one request.
+    pub max_rows: usize,
+    /// Most tokens a text is cut to.
+    pub max_tokens: usize,
+}
+
+impl Default for ModelLimits {
+    fn default() -> Self {
+        Self { max_rows: 10_000, max_tokens: 256 }
+    }
+}
+
+/// A golden row: run when the version loads, a mismatch refuses it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// Line in the samples file, from 1.
+    pub line: usize,
+    /// The row as a caller would send it (JSON object).
+    pub input: Vec<u8>,
+    /// What the word `prediction` must answer.
+    pub prediction: Option<serde_json::Value>,
+    /// Largest absolute difference of a number.
+    pub tolerance: f64,
+}
+
+/// One version of a model: everything about it but its weights.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelSpec {
+    /// The model's name.
+    pub name: ModelName,
+    /// The version.
+    pub version: Version,
+    /// The artefact file.
+    pub artifact: PathBuf,
+    /// Size of the artefact in bytes.
+    pub artifact_bytes: u64,
+    /// SHA-256 over the artefact and everything that goes into an answer, lower-case hex.
+    pub digest: String,
+    /// One sentence for the docs page.
+    pub description: Option<String>,
+    /// Tensors in and out, as the engine sees them.
+    pub signature: Signature,
+    /// Rows in, as callers see them.
+    pub schema: Schema,
+    /// What the model does.
+    pub task: Task,
+    /// Names of the classes, in the order of the score columns.
+    pub labels: Vec<String>,
+    /// What the words of a response template mean: `prediction` first, then the rest, for
+    /// example `label`, `score`, `labels`, `scores`, `probability:<label>`, `output:<tensor>`.
+    pub answers: Vec<(String, Answer)>,
+    /// Present for models that read text.
+    pub text: Option<TextSpec>,
+    /// Which engine the operator wants.
+    pub engine: EngineChoice,
+    /// Bounds on one request.
+    pub limits: ModelLimits,
+    /// Whether the same row always gets the same answer.
+    pub deterministic: bool,
+    /// Whether the model keeps state between calls.
+    pub stateful: bool,
+    /// Golden rows.
+    pub samples: Vec<Sample>,
+    /// What a reader should know about the artefact, for example an export that is known to
+    /// be inexact. Shown by `weir inspect`.
+    pub notes: Vec<String>,
+}
+
+impl ModelSpec {
+    /// What `word` means in a response template.
+    pub fn answer(&self, word: &str) -> Option<&Answer> {
+        self.answers.iter().find(|(name, _)| name == word).map(|(_, answer)| answer)
+    }
+}

@@ -1,0 +1,1 @@
+//! JSON rows in, typed batches out; every error at once, as Pydantic words it.

@@ -1,0 +1,148 @@
+//! The seam: what an engine is.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use weir_types::{Batch, Error, ErrorCode, Outputs, Tensor};
+
+/// What an engine calls itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineInfo {
+    /// `native`, `rten` or `onnxruntime`.
+    pub name: &'static str,
+    /// Version of the engine, part of the serving digest.
+    pub version: String,
+    /// Why this engine serves the model.
+    pub reason: String,
+}
+
+/// How expensive work is, so that the scheduler can choose where it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cost {
+    /// Microseconds a row: run where the request was decoded.
+    Light,
+    /// Anything else: run on the model's own threads.
+    Heavy,
+}
+
+/// Why a model cannot be loaded or run. `Display` is for operators and logs; callers get
+/// [`EngineError::public`].
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The input does not fit the model; the text is for the caller.
+    #[error("{0}")]
+    Input(String),
+    /// The artefact needs something that the engine does not have.
+    #[error("{engine} cannot run this model: {why}")]
+    Unsupported {
+        /// The engine's name.
+        engine: &'static str,
+        /// What is missing, and what would help.
+        why: String,
+    },
+    /// The artefact is broken.
+    #[error("the artefact is broken: {0}")]
+    Artifact(String),
+    /// The runtime failed; the text may hold internals.
+    #[error("the engine failed: {0}")]
+    Runtime(String),
+    /// The caller went away or the deadline passed.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl EngineError {
+    /// The same, as a caller may see it.
+    pub fn public(&self) -> Error {
+        match self {
+            EngineError::Input(text) => Error::invalid(text.clone()),
+            EngineError::Cancelled => {
+                Error::new(ErrorCode::DeadlineExceeded, "the deadline passed before the model answered")
+            }
+            _ => Error::internal("the model failed to answer this request"),
+        }
+    }
+}
+
+/// A switch that tells work in progress that nobody waits for it any more.
+#[derive(Debug, Clone, Default)]
+pub struct CancelFlag(Arc<AtomicBool>);
+
+impl CancelFlag {
+    /// Nobody waits any more.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether anybody still waits.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What accompanies one execution. State tensors join it when stateful models come.
+#[derive(Debug, Default)]
+pub struct Context {
+    /// Indices of the outputs wanted, ascending; `None` for all. Engines may compute only
+    /// these; the others come back as empty tensors in their places.
+    pub outputs: Option<Vec<usize>>,
+    /// Checked between steps of long work.
+    pub cancel: CancelFlag,
+}
+
+/// Token ids of some texts, not yet padded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenBatch {
+    /// Token ids, one list a text.
+    pub ids: Vec<Vec<u32>>,
+    /// Segment ids, one list a text.
+    pub type_ids: Vec<Vec<u32>>,
+}
+
+/// What `prepare` made of a batch, in the engine's own form.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Payload {
+    /// Input tensors in signature order.
+    Tensors(Vec<Tensor>),
+    /// Tokenised texts.
+    Tokens(TokenBatch),
+}
+
+/// Work that is ready to run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prepared {
+    /// Rows it holds.
+    pub rows: usize,
+    /// Length of its longest row (tokens for text, 1 otherwise): what buckets are made of.
+    pub length: usize,
+    /// The work.
+    pub payload: Payload,
+}
+
+/// A loaded model. Shared between threads; one call at a time is not assumed.
+pub trait Engine: Send + Sync {
+    /// Which engine this is.
+    fn info(&self) -> &EngineInfo;
+
+    /// How expensive a row is.
+    fn cost(&self) -> Cost;
+
+    /// Turns rows into the engine's own form: tokenises, casts, checks shapes.
+    ///
+    /// Takes the batch by value: for most models it is the prepared form already, and a
+    /// large tensor should not be copied to say so. Whoever needs the rows afterwards
+    /// clones them first.
+    ///
+    /// # Errors
+    /// [`EngineError::Input`] where the batch does not fit the model.
+    fn prepare(&self, batch: Batch) -> Result<Prepared, EngineError>;
+
+    /// Runs all of `work` in one call; rows come back in the same order, concatenated.
+    ///
+    /// # Errors
+    /// [`EngineError::Cancelled`] when the context says so, [`EngineError::Runtime`] for
+    /// everything else that goes wrong. A panic of a runtime is caught and reported so.
+    fn execute(&self, work: &[&Prepared], context: &mut Context) -> Result<Outputs, EngineError>;
+}

@@ -1,0 +1,9 @@
+//! Running models.
+//!
+//! Engines are synchronous and never see a request: they take a [`Batch`] and give
+//! [`Outputs`]. Which thread calls them, and how many requests one call holds, is decided
+//! in `weir-serving`.
+
+mod engine;
+
+pub use engine::{CancelFlag, Context, Cost, Engine, EngineError, EngineInfo, Payload, Prepared, TokenBatch};

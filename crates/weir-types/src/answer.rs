@@ -1,0 +1,47 @@
+//! What a word such as `prediction` means for one model.
+
+/// How one row's answer is read out of a model's outputs. Resolved once when a model
+/// loads (`weir-artifact`), followed for every response (`weir-api`).
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    /// One element of a numeric output: `output[row, column]`.
+    Number {
+        /// Index into the signature's outputs.
+        output: usize,
+        /// Element of the row.
+        column: usize,
+    },
+    /// The label whose score is highest: `labels[argmax(output[row, ..])]`.
+    Label {
+        /// Index into the signature's outputs (scores, `[rows, labels]`).
+        output: usize,
+        /// Label of each column.
+        labels: Vec<String>,
+    },
+    /// The highest score itself: `max(output[row, ..])`.
+    Score {
+        /// Index into the signature's outputs (scores, `[rows, labels]`).
+        output: usize,
+    },
+    /// `[{"label": …, "score": …}, …]`, one entry a label, in the model's order.
+    LabelScores {
+        /// Index into the signature's outputs (scores, `[rows, labels]`).
+        output: usize,
+        /// Label of each column.
+        labels: Vec<String>,
+    },
+    /// `{"<label>": score, …}` in the model's order.
+    ScoreMap {
+        /// Index into the signature's outputs (scores, `[rows, labels]`).
+        output: usize,
+        /// Label of each column.
+        labels: Vec<String>,
+    },
+    /// The row of an output as it is: a number for one element, else nested lists.
+    Raw {
+        /// Index into the signature's outputs.
+        output: usize,
+    },
+    /// An object of several answers.
+    Record(Vec<(String, Answer)>),
+}

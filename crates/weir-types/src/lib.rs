@@ -1,0 +1,26 @@
+//! The vocabulary of Weir: what every other crate talks about and none of them owns.
+//!
+//! No I/O, no environment, no wall clock. A type lives here when two sibling crates
+//! must agree on it; everything else lives with its owner.
+
+mod access;
+mod answer;
+mod batch;
+mod dtype;
+mod error;
+mod name;
+mod schema;
+mod signature;
+mod tensor;
+mod time;
+
+pub use access::{Access, AllowLocal, Authorizer, Credentials, Grant, Principal};
+pub use answer::Answer;
+pub use batch::{Batch, Outputs};
+pub use dtype::DType;
+pub use error::{Error, ErrorCode, Result};
+pub use name::{ModelName, NameError, Version};
+pub use schema::{Coercion, Extra, Field, InputSlot, Rules, Scalar, Schema, SchemaError};
+pub use signature::{Dim, Signature, TensorSpec};
+pub use tensor::{Tensor, TensorData, TensorError, element_count};
+pub use time::{Clock, Deadline, SystemClock};

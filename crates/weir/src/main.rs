@@ -1,0 +1,3 @@
+//! Weir: a trained model becomes a production API.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! Checks and helpers for developers.
+
+fn main() {}
