@@ -1,1 +1,4 @@
 //! The HTTP faces.
+
+pub mod config;
+pub mod operation;
