@@ -1,28 +1,33 @@
 //! TOML that an operator writes: checked as a whole, every problem told at once.
 //!
 //! The Rust type is the only description: `schemars` turns it into a JSON Schema, the
-//! document is checked against that with spans, and only a clean document is
-//! deserialized.
+//! document is checked against that with its places, and only a clean document is
+//! deserialized. Derive `Deserialize` and `JsonSchema` with `#[serde(deny_unknown_fields)]`;
+//! doc comments become the comments of [`default_toml`].
+//!
+//! Of JSON Schema the checker follows what `schemars` writes: `$ref`, `allOf`, `anyOf`,
+//! `oneOf`, `type`, `enum`, `const`, `minimum`, `maximum`, `exclusiveMinimum`,
+//! `exclusiveMaximum`, `minLength`, `maxLength`, `items`, `prefixItems`, `minItems`,
+//! `maxItems`, `properties`, `required`, `additionalProperties`, and the formats of
+//! [`HumanDuration`] and [`ByteSize`]. Anything else is left to `serde`, whose error is
+//! reported at its place too, but one at a time.
 
-use std::{fmt, path::PathBuf};
+mod byte_size;
+mod check;
+mod document;
+mod duration;
+mod overrides;
+mod parse;
+mod places;
+mod problem;
+mod schema;
+mod template;
 
-/// One thing that is wrong with a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// The file.
-    pub file: PathBuf,
-    /// Line and column, both from 1; `None` where the problem is not at a place.
-    pub at: Option<(usize, usize)>,
-    /// What is wrong, and what would be right.
-    pub message: String,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.file.display())?;
-        if let Some((line, column)) = self.at {
-            write!(f, ":{line}:{column}")?;
-        }
-        write!(f, ": {}", self.message)
-    }
-}
+pub use byte_size::ByteSize;
+pub use duration::HumanDuration;
+pub use overrides::{Override, environment};
+pub use parse::{Loaded, MAX_BYTES, parse, parse_with};
+pub use places::{Origin, Places};
+pub use problem::Problem;
+pub use schema::json_schema;
+pub use template::default_toml;
