@@ -1,0 +1,189 @@
+//! `/openapi.json`: what the server offers, as OpenAPI 3.1.
+//!
+//! The document is made from the same [`Operation`]s that routes are compiled from, so it
+//! cannot describe a route that does not exist. Its form is FastAPI's (operation ids, titles,
+//! `HTTPValidationError`, one component a model), because that is what client generators and
+//! people who come from there expect; it goes beyond FastAPI where that leaves out what a
+//! client meets: every status a route can answer is listed.
+//!
+//! One module a part: [`names`] (ids, titles, components), [`schema`] (rows in), [`answer`]
+//! (answers out), [`parameters`], [`problems`] (errors), [`builtin`] (the server's own).
+
+mod answer;
+mod builtin;
+mod names;
+mod parameters;
+mod problems;
+mod schema;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
+
+use serde_json::{Map, Value, json};
+use weir_artifact::ModelSpec;
+use weir_codec::BodyShape;
+
+use crate::{
+    config::RouteMethod,
+    operation::{Operation, OperationKind, ResponseTemplate},
+};
+use names::Components;
+
+/// The OpenAPI 3.1 document of a server that offers `operations`, in their order; `version`
+/// is the server's. The same operations give the same bytes.
+///
+/// # Example
+/// ```
+/// let document = weir_api::openapi::document(&[], "1.0.0");
+/// assert_eq!(document["openapi"], "3.1.0");
+/// ```
+pub fn document(operations: &[Operation], version: &str) -> Value {
+    let mut writer = Writer::default();
+    let mut paths: Map<String, Value> = Map::new();
+    for operation in operations {
+        let Some(described) = writer.operation(operation) else { continue };
+        let path = paths.entry(operation.path.clone()).or_insert_with(|| json!({}));
+        path[method(operation.method)] = described;
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {"title": "Weir", "version": version},
+        "paths": paths,
+        "components": writer.components.finish(),
+    })
+}
+
+/// What is shared between the operations of one document.
+#[derive(Default)]
+struct Writer {
+    components: Components,
+    ids: HashSet<String>,
+}
+
+impl Writer {
+    /// One operation; `None` for those that do not describe themselves.
+    fn operation(&mut self, operation: &Operation) -> Option<Value> {
+        let head = self.head(operation);
+        Some(match &operation.kind {
+            OperationKind::Predict { spec, shape, response, selectable } => {
+                self.predict(head, operation, &Predict { spec, shape, response, selectable: *selectable })
+            }
+            OperationKind::Template { query, path, response } => {
+                let parameters = parameters::declared(&operation.path, path, query);
+                self.template(head, operation, parameters, response)
+            }
+            OperationKind::Builtin(builtin) => {
+                merge(head, builtin::describe(*builtin, &mut self.components)?)
+            }
+        })
+    }
+
+    fn head(&mut self, operation: &Operation) -> Map<String, Value> {
+        let mut head = Map::new();
+        if !operation.tag.is_empty() {
+            head.insert("tags".into(), json!([operation.tag]));
+        }
+        let summary = match operation.summary.as_str() {
+            "" => names::summary(&operation.path),
+            summary => summary.to_owned(),
+        };
+        head.insert("summary".into(), summary.into());
+        head.insert("operationId".into(), self.operation_id(operation).into());
+        head
+    }
+
+    /// FastAPI's id, the path standing in for the name of a function that is not there.
+    fn operation_id(&mut self, operation: &Operation) -> String {
+        let id = names::operation_id(&operation.path, method(operation.method));
+        // `/a-b` and `/a_b` would share one; numbers part them, in the operations' order.
+        let mut unique = id.clone();
+        let mut next = 2..;
+        while !self.ids.insert(unique.clone()) {
+            unique = format!("{id}_{}", next.next().unwrap_or(0));
+        }
+        unique
+    }
+
+    fn predict(&mut self, head: Map<String, Value>, operation: &Operation, predict: &Predict<'_>) -> Value {
+        let spec = predict.spec;
+        let body = schema::body(spec, predict.shape, &mut self.components);
+        let answer = answer::success(spec, predict, &operation.path, &mut self.components);
+        let mut responses = Map::new();
+        responses.insert("200".into(), answer);
+        let statuses: &[u16] = if predict.selectable {
+            &[400, 404, 408, 413, 415, 422, 500, 503, 504]
+        } else {
+            &[400, 408, 413, 415, 422, 500, 503, 504]
+        };
+        problems::add(statuses, &mut responses, &mut self.components);
+        let mut described = head;
+        described.insert("description".into(), description(spec).into());
+        if predict.selectable {
+            described.insert("parameters".into(), parameters::selection(spec));
+        }
+        described.insert(
+            "requestBody".into(),
+            json!({"content": {"application/json": {"schema": body}}, "required": true}),
+        );
+        described.insert("responses".into(), responses.into());
+        described.into()
+    }
+
+    fn template(
+        &mut self,
+        head: Map<String, Value>,
+        operation: &Operation,
+        parameters: Vec<Value>,
+        response: &Value,
+    ) -> Value {
+        let mut responses = Map::new();
+        responses.insert("200".into(), answer::template(response));
+        let mut statuses = Vec::new();
+        if operation.method != RouteMethod::Get {
+            statuses.extend([408, 413, 415]);
+        }
+        if !parameters.is_empty() {
+            statuses.push(422);
+        }
+        statuses.push(503);
+        problems::add(&statuses, &mut responses, &mut self.components);
+        let mut described = head;
+        if !parameters.is_empty() {
+            described.insert("parameters".into(), parameters.into());
+        }
+        described.insert("responses".into(), responses.into());
+        described.into()
+    }
+}
+
+/// A prediction's parts, together.
+struct Predict<'a> {
+    spec: &'a ModelSpec,
+    shape: &'a BodyShape,
+    response: &'a ResponseTemplate,
+    selectable: bool,
+}
+
+fn description(spec: &ModelSpec) -> String {
+    let who = format!("Answered by model `{}`, version `{}`.", spec.name, spec.version);
+    match spec.description.as_deref() {
+        Some(what) => format!("{what}\n\n{who}"),
+        None => who,
+    }
+}
+
+fn method(method: RouteMethod) -> &'static str {
+    match method {
+        RouteMethod::Get => "get",
+        RouteMethod::Post => "post",
+        RouteMethod::Put => "put",
+        RouteMethod::Patch => "patch",
+        RouteMethod::Delete => "delete",
+    }
+}
+
+fn merge(mut head: Map<String, Value>, rest: Map<String, Value>) -> Value {
+    head.extend(rest);
+    head.into()
+}

@@ -1,0 +1,273 @@
+//! Rows in: a model's fields as JSON Schema (2020-12, what OpenAPI 3.1 uses).
+
+use serde_json::{Map, Value, json};
+use weir_artifact::ModelSpec;
+use weir_codec::BodyShape;
+use weir_types::{DType, Dim, Extra, Field, Scalar};
+
+use super::names::{Components, title, type_name};
+
+/// Rows in the example of a list: enough to see that there can be more than one.
+const EXAMPLE_ROWS: usize = 2;
+
+/// The schema of a request body: a reference to a component.
+pub(super) fn body(spec: &ModelSpec, shape: &BodyShape, components: &mut Components) -> Value {
+    match shape {
+        BodyShape::Row => row(spec, components),
+        BodyShape::Rows { key } => rows(spec, key, components),
+        BodyShape::Instances if spec.schema.fields.iter().any(|f| answers_to(f, "instances")) => {
+            rows(spec, "instances", components)
+        }
+        BodyShape::Instances => {
+            let (one, many) = (row(spec, components), rows(spec, "instances", components));
+            json!({"anyOf": [one, many], "title": "Body"})
+        }
+        BodyShape::Columns { keys } => columns(spec, keys, components),
+    }
+}
+
+fn answers_to(field: &Field, key: &str) -> bool {
+    field.name == key || field.alias.iter().any(|a| a == key)
+}
+
+/// `HousingRow`, and with the version where another version has other rows.
+fn component_names(spec: &ModelSpec, what: &str) -> [String; 2] {
+    let model = type_name(spec.name.as_str());
+    let versioned = format!("{model}{what}V{}", type_name(spec.version.as_str()));
+    [format!("{model}{what}"), versioned]
+}
+
+fn row(spec: &ModelSpec, components: &mut Components) -> Value {
+    let properties = spec.schema.fields.iter().map(|f| (f.name.clone(), field(f))).collect();
+    let required = spec.schema.fields.iter().filter(|f| f.default.is_none());
+    let mut schema = object(spec, properties, required.map(|f| f.name.as_str()).collect());
+    if let Some(example) = example_rows(spec).into_iter().next() {
+        schema.insert("examples".into(), json!([example]));
+    }
+    components.schema(&component_names(spec, "Row"), schema.into())
+}
+
+fn rows(spec: &ModelSpec, key: &str, components: &mut Components) -> Value {
+    let row = row(spec, components);
+    let list = json!({
+        "items": row,
+        "type": "array",
+        "maxItems": spec.limits.max_rows,
+        "title": title(key),
+    });
+    let mut schema = object(spec, Map::from_iter([(key.to_owned(), list)]), vec![key]);
+    let examples = example_rows(spec);
+    if !examples.is_empty() {
+        schema.insert("examples".into(), json!([{key: examples}]));
+    }
+    // `HousingRows`; with the key where another route calls its list otherwise.
+    let [rows, versioned] = component_names(spec, "Rows");
+    let names = [rows.clone(), rows + &type_name(key), versioned];
+    components.schema(&names, schema.into())
+}
+
+fn columns(spec: &ModelSpec, keys: &[(String, usize)], components: &mut Components) -> Value {
+    let fields = || keys.iter().filter_map(|(key, field)| Some((key, spec.schema.fields.get(*field)?)));
+    let properties = fields().map(|(key, field)| (key.clone(), column(spec, key, field))).collect();
+    let mut schema = object(spec, properties, fields().map(|(key, _)| key.as_str()).collect());
+    if let Some(example) = example_columns(spec, keys) {
+        schema.insert("examples".into(), json!([example]));
+    }
+    components.schema(&component_names(spec, "Columns"), schema.into())
+}
+
+/// The example rows turned on their side.
+fn example_columns(spec: &ModelSpec, keys: &[(String, usize)]) -> Option<Value> {
+    let rows = Some(example_rows(spec)).filter(|rows| !rows.is_empty())?;
+    let column =
+        |field: &Field| rows.iter().map(|row| row.get(&field.name).cloned()).collect::<Option<Vec<_>>>();
+    let columns =
+        keys.iter().map(|(key, field)| Some((key.clone(), column(spec.schema.fields.get(*field)?)?.into())));
+    columns.collect::<Option<Map<_, _>>>().map(Value::Object)
+}
+
+fn column(spec: &ModelSpec, key: &str, field: &Field) -> Value {
+    let mut list = json!({
+        "items": value(field),
+        "type": "array",
+        "maxItems": spec.limits.max_rows,
+        "title": title(key),
+    });
+    describe(field, &mut list);
+    list
+}
+
+/// An object schema in Pydantic's order of keywords.
+fn object(spec: &ModelSpec, properties: Map<String, Value>, required: Vec<&str>) -> Map<String, Value> {
+    let mut schema = Map::new();
+    schema.insert("properties".into(), properties.into());
+    if spec.schema.extra == Extra::Forbid {
+        schema.insert("additionalProperties".into(), false.into());
+    }
+    schema.insert("type".into(), "object".into());
+    if !required.is_empty() {
+        schema.insert("required".into(), json!(required));
+    }
+    schema
+}
+
+/// One field of a row, with all that Pydantic would say about it.
+fn field(field: &Field) -> Value {
+    let mut schema = value(field);
+    schema["title"] = title(&field.name).into();
+    if let Some(default) = &field.default {
+        schema["default"] = scalar(default);
+    }
+    describe(field, &mut schema);
+    if let Some(example) = &field.example {
+        schema["examples"] = json!([scalar(example)]);
+    }
+    schema
+}
+
+fn describe(field: &Field, schema: &mut Value) {
+    let other_names = match field.alias.as_slice() {
+        [] => None,
+        names => Some(format!(
+            "Also accepted as {}.",
+            names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ")
+        )),
+    };
+    let parts: Vec<_> = field.description.iter().cloned().chain(other_names).collect();
+    if !parts.is_empty() {
+        schema["description"] = parts.join(". ").into();
+    }
+}
+
+/// The value itself: type and limits, lists around it for its dimensions, `null` beside it.
+fn value(field: &Field) -> Value {
+    let element = element(field);
+    let nested = field.shape.iter().rev().fold(element, |items, dim| match dim {
+        Dim::Fixed(n) => json!({"items": items, "type": "array", "maxItems": n, "minItems": n}),
+        Dim::Any(_) => json!({"items": items, "type": "array"}),
+    });
+    match field.nullable {
+        true => json!({"anyOf": [nested, {"type": "null"}]}),
+        false => nested,
+    }
+}
+
+fn element(field: &Field) -> Value {
+    let mut schema = Map::new();
+    schema.insert("type".into(), json_type(field.dtype).into());
+    let rules = &field.rules;
+    if let Some(allowed) = &rules.one_of {
+        let allowed: Vec<_> = allowed.iter().map(scalar).collect();
+        match allowed.as_slice() {
+            [only] => schema.insert("const".into(), only.clone()),
+            _ => schema.insert("enum".into(), allowed.into()),
+        };
+    }
+    match field.dtype {
+        DType::Bool => {}
+        DType::String => {
+            let lengths = [("maxLength", rules.max_length), ("minLength", rules.min_length)];
+            schema.extend(lengths.into_iter().filter_map(|(k, v)| Some((k.to_owned(), v?.into()))));
+            schema.extend(rules.pattern.iter().map(|p| ("pattern".to_owned(), p.as_str().into())));
+        }
+        dtype => {
+            let limits = Limits { ge: rules.ge, gt: rules.gt, le: rules.le, lt: rules.lt };
+            schema.extend(limits.within(dtype));
+        }
+    }
+    schema.into()
+}
+
+/// JSON Schema's name for the values of `dtype`.
+pub(super) fn json_type(dtype: DType) -> &'static str {
+    match dtype {
+        DType::Bool => "boolean",
+        DType::String => "string",
+        dtype if dtype.is_float() => "number",
+        _ => "integer",
+    }
+}
+
+/// Limits on a number.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Limits {
+    pub(super) ge: Option<f64>,
+    pub(super) gt: Option<f64>,
+    pub(super) le: Option<f64>,
+    pub(super) lt: Option<f64>,
+}
+
+impl Limits {
+    /// The keywords, in Pydantic's order, and where no limit was set the type's own: an int8
+    /// field does not take 200, and a float32 field nothing beyond 3.4e38.
+    pub(super) fn within(self, dtype: DType) -> Vec<(String, Value)> {
+        let bounds = dtype.int_bounds();
+        let own = |own: Option<Value>, inclusive: Option<f64>, exclusive: Option<f64>| match inclusive {
+            Some(limit) => Some(number(dtype, limit)),
+            None => own.filter(|_| exclusive.is_none()),
+        };
+        let maximum =
+            own(bounds.and_then(|b| integer(b.1)).or_else(|| largest(dtype, 1.0)), self.le, self.lt);
+        let minimum =
+            own(bounds.and_then(|b| integer(b.0)).or_else(|| largest(dtype, -1.0)), self.ge, self.gt);
+        [
+            ("maximum", maximum),
+            ("exclusiveMaximum", self.lt.map(|limit| number(dtype, limit))),
+            ("minimum", minimum),
+            ("exclusiveMinimum", self.gt.map(|limit| number(dtype, limit))),
+        ]
+        .into_iter()
+        .filter_map(|(keyword, limit)| Some((keyword.to_owned(), limit?)))
+        .collect()
+    }
+}
+
+/// The largest finite value of a float type narrower than what JSON numbers are read as.
+fn largest(dtype: DType, sign: f64) -> Option<Value> {
+    let largest = match dtype {
+        DType::Float32 => f64::from(f32::MAX),
+        DType::Float16 => 65_504.0,
+        DType::Bfloat16 => f64::from(f32::from_bits(0x7f7f_0000)),
+        _ => return None,
+    };
+    Some(json!(sign * largest))
+}
+
+/// Limits of integers as integers where they are whole, as a person would write them.
+fn number(dtype: DType, limit: f64) -> Value {
+    let whole = dtype.int_bounds().is_some() && limit.fract() == 0.0 && limit.abs() < 9e15;
+    // Exact: a whole number below 2^53.
+    if whole { json!(limit as i64) } else { json!(limit) }
+}
+
+fn integer(value: i128) -> Option<Value> {
+    i64::try_from(value).map(Value::from).or_else(|_| u64::try_from(value).map(Value::from)).ok()
+}
+
+/// A default, an allowed value or an example as JSON.
+pub(super) fn scalar(value: &Scalar) -> Value {
+    match value {
+        Scalar::Bool(b) => json!(b),
+        Scalar::Int(n) => json!(n),
+        Scalar::Float(x) => json!(x),
+        Scalar::String(s) => json!(s),
+    }
+}
+
+/// Rows to try: the model's own samples, else one row made of the fields' examples and
+/// defaults; none where a field has neither.
+fn example_rows(spec: &ModelSpec) -> Vec<Value> {
+    let samples: Vec<Value> = spec
+        .samples
+        .iter()
+        .filter_map(|sample| serde_json::from_slice(&sample.input).ok())
+        .filter(Value::is_object)
+        .take(EXAMPLE_ROWS)
+        .collect();
+    if !samples.is_empty() {
+        return samples;
+    }
+    let known = |f: &Field| Some((f.name.clone(), scalar(f.example.as_ref().or(f.default.as_ref())?)));
+    let row: Option<Map<_, _>> = spec.schema.fields.iter().map(known).collect();
+    row.filter(|row| !row.is_empty()).map(Value::from).into_iter().collect()
+}
