@@ -51,7 +51,7 @@ pub(crate) fn questions(with_sentiment: bool) -> Result<Vec<Question>> {
     Ok(questions)
 }
 
-/// The input of the first golden row: a block group that the model has not been trained on.
+/// The input of the first golden row.
 fn first_sample() -> Result<String> {
     let path = repo::root().join("examples/models/housing/samples.jsonl");
     let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;

@@ -5,15 +5,15 @@
 //! certificate) is configured there already. An HTTP client of our own would have to
 //! learn all of that again.
 
-mod assemble;
 mod error;
+mod folders;
 mod pip;
 mod progress;
 mod sources;
 
 use std::{path::Path, process::ExitCode};
 
-use self::{assemble::Folders, sources::Source};
+use self::{folders::Folders, sources::Source};
 pub(crate) use error::FetchError;
 
 use crate::{
@@ -49,9 +49,18 @@ pub(crate) fn sentiment(style: Style) -> Result<(), FetchError> {
         say::note(format!("the sentiment model is in {TARGET}"));
         return Ok(());
     }
+    let made = assemble(&sources, &folders, style);
+    if made.is_err() {
+        folders.discard();
+    }
+    made
+}
+
+/// Lays the model out beside its place and puts it there.
+fn assemble(sources: &[Source], folders: &Folders, style: Style) -> Result<(), FetchError> {
     let staging = folders.stage()?;
-    for source in &sources {
-        obtain(source, &folders, &staging, style)?;
+    for source in sources {
+        obtain(source, folders, &staging, style)?;
     }
     folders.copy_committed(&staging)?;
     folders.publish(&staging)?;

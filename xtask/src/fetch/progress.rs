@@ -15,6 +15,7 @@ pub(crate) struct Progress {
     style: Style,
     begun: Instant,
     frame: usize,
+    most: u64,
     quarters: u64,
 }
 
@@ -24,11 +25,13 @@ impl Progress {
         if !style.fancy {
             say::note(format!("fetching {label}: a download of {}", megabytes(total)));
         }
-        Self { label: label.to_owned(), total, style, begun: Instant::now(), frame: 0, quarters: 0 }
+        Self { label: label.to_owned(), total, style, begun: Instant::now(), frame: 0, most: 0, quarters: 0 }
     }
 
-    /// `done` bytes are here.
+    /// `done` bytes are here. Fewer than before means that they were moved on.
     pub(crate) fn show(&mut self, done: u64) {
+        self.most = self.most.max(done);
+        let done = self.most;
         if self.style.fancy {
             self.frame += 1;
             say::over(self.moving(done));
@@ -83,6 +86,7 @@ mod tests {
             style: Style { fancy },
             begun: Instant::now(),
             frame: 0,
+            most: 0,
             quarters: 0,
         }
     }

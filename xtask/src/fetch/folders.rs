@@ -71,6 +71,11 @@ impl Folders {
         Ok(staging)
     }
 
+    /// Removes what a failed run staged. Best effort: the next run does it again.
+    pub(crate) fn discard(&self) {
+        let _ = remove(&self.beside("new"));
+    }
+
     /// Copies the committed files.
     ///
     /// # Errors
@@ -139,13 +144,15 @@ mod tests {
     }
 
     #[test]
-    fn what_an_interrupted_run_left_is_gone() {
+    fn what_an_interrupted_or_failed_run_left_is_gone() {
         let root = tempfile::tempdir().unwrap();
         let folders = committed(root.path());
         let _lock = folders.lock().unwrap();
         fs::write(folders.stage().unwrap().join("half"), "x").unwrap();
         let staging = folders.stage().unwrap();
-        assert_eq!(fs::read_dir(staging).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(&staging).unwrap().count(), 0);
+        folders.discard();
+        assert!(!staging.exists());
     }
 
     #[test]
