@@ -1,0 +1,70 @@
+"""The figures as Markdown, ready for docs/performance.md, or as JSON."""
+
+
+def as_row(contestant):
+    return {"name": contestant.name, "rss_mb": contestant.rss_mb,
+            **{key: contestant.median(key) for key in contestant.stretches[0]},
+            "stretches": contestant.stretches}
+
+
+def goal(name, found, target, unit="×", at_least=True):
+    met = found >= target if at_least else found <= target
+    return {"name": name, "found": found, "target": target, "unit": unit, "at_least": at_least, "met": met}
+
+
+def significant(value):
+    """Three significant digits, in plain notation; whole numbers from 1,000 on."""
+    if value >= 1000:
+        return f"{value:,.0f}"
+    if value >= 100:
+        return f"{value:.0f}"
+    return f"{value:.2g}" if value < 0.01 else f"{value:.3g}"
+
+
+def machine_line(result):
+    m = result["machine"]
+    extensions = ", ".join(m["vector_extensions"]) or "no vector extensions known here"
+    return (f"{result['date']}, commit {result['commit']}. {m['processor']} ({extensions}), {m['cores']} cores, "
+            f"{m['memory_gib']} GiB, Linux {m['kernel']}; load before the start {result['load']:.1f}. "
+            f"Server pinned to one core, wrk to another; {result['rounds']} interleaved rounds of "
+            f"{result['seconds']} s, medians.")
+
+
+def workload_table(workload):
+    lines = [f"### {workload['title']}, concurrency {workload['concurrency']}", "",
+             "| server | req/s | p50 / p99 ms | CPU ms a request | RSS MB |", "| --- | --- | --- | --- | --- |"]
+    for row in workload["contestants"]:
+        lines.append(f"| {row['name']} | {significant(row['requests_per_s'])} | {significant(row['p50_ms'])} / "
+                     f"{significant(row['p99_ms'])} | {significant(row['cpu_ms'])} | {row['rss_mb']:.0f} |")
+    lines.append("")
+    if workload.get("answer_bytes"):
+        lines += [f"Answers are {workload['answer_bytes']['model']} bytes on average, "
+                  f"the constant one {workload['answer_bytes']['constant']}.", ""]
+    return lines
+
+
+def start_table(starts):
+    lines = ["### Start, housing alone", "",
+             "| server | start to first answer, ms (median of starts) | RSS MB after it |", "| --- | --- | --- |"]
+    lines += [f"| {s['name']} | {significant(s['first_answer_ms'])} ({s['starts']}) | {s['rss_mb']:.1f} |" for s in starts]
+    return [*lines, ""]
+
+
+def goal_table(goals):
+    lines = ["### Against the goals", "", "| what | goal | found | |", "| --- | --- | --- | --- |"]
+    for g in goals:
+        sign = "≥" if g["at_least"] else "≤"
+        lines.append(f"| {g['name']} | {sign} {g['target']} {g['unit']} | {significant(g['found'])} {g['unit']} | "
+                     f"{'met' if g['met'] else '**missed**'} |")
+    return [*lines, ""]
+
+
+def markdown(result):
+    lines = [machine_line(result), ""]
+    for workload in result["workloads"]:
+        lines += workload_table(workload)
+    if result["starts"]:
+        lines += start_table(result["starts"])
+    lines += goal_table(result["goals"])
+    lines.append("Peer versions: " + ", ".join(result["peer_versions"]) + ".")
+    return "\n".join(lines)
