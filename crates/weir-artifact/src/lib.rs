@@ -1,10 +1,33 @@
 //! What a model on disk is.
 //!
-//! Reads `model.toml`, bare files and model folders into a [`ModelSpec`] and the checked
-//! bytes that an engine loads. Nothing here runs a model.
+//! [`discover`] finds models, [`load`] reads one of them into a [`ModelSpec`] and the
+//! checked bytes that an engine loads, [`draft`] writes a first `model.toml`. Nothing here
+//! runs a model.
 
+mod answers;
+mod digest;
+mod discover;
+mod draft;
+mod fields;
+mod files;
+mod load;
+mod manifest;
+mod notes;
 pub mod onnx;
+mod report;
+mod rules;
+mod samples;
 mod spec;
+mod task;
+mod text;
 
+pub use discover::{Candidate, MANIFEST_FILE, discover};
+pub use draft::draft;
+pub use load::{LoadedModel, load};
+pub use manifest::{
+    CoerceWord, DTypeWord, ExtraWord, FieldTable, InputTable, LimitsTable, Manifest, OutputTable,
+    ScalarValue, TextTable,
+};
 pub use spec::{EngineChoice, ModelLimits, ModelSpec, Pooling, Sample, Task, TextSpec};
+pub use text::encoder_output;
 pub use weir_config::Problem;

@@ -2,10 +2,13 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use weir_types::{Answer, ModelName, Schema, Signature, Version};
 
 /// Which engine the operator wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum EngineChoice {
     /// The best one that can run the artefact.
     #[default]
@@ -19,7 +22,8 @@ pub enum EngineChoice {
 }
 
 /// What the model does, which decides the shape of a typed answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 #[allow(missing_docs)] // the names are the field's standard terms
 pub enum Task {
     Regression,
@@ -33,7 +37,8 @@ pub enum Task {
 }
 
 /// How token vectors become one vector.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum Pooling {
     /// The encoder's output is the answer already.
     #[default]

@@ -1,0 +1,246 @@
+//! A first `model.toml`, drafted from an artefact and a sample of training data.
+
+mod column;
+mod sample;
+
+use std::{fmt::Write, path::Path};
+
+use toml::Value;
+use weir_config::Problem;
+use weir_types::{DType, TensorSpec};
+
+use crate::{
+    Candidate, MANIFEST_FILE, Manifest, Task,
+    discover::name_of_file,
+    load::{read_artifact, resolve},
+    onnx::OnnxModel,
+    report::Report,
+    task,
+};
+use column::Column;
+
+/// Most columns of one input that get a field of their own.
+const MAX_FIELDS: usize = 256;
+
+/// Drafts a commented `model.toml` for `artifact`; with the CSV file `csv_sample` (header
+/// first) also field names, observed ranges, enums and examples. Ranges are comments: a
+/// value that training did not see is unusual, not invalid. What it writes loads.
+///
+/// # Errors
+/// All that keeps the artefact from being served, or the sample from being used.
+pub fn draft(artifact: &Path, csv_sample: Option<&Path>) -> Result<String, Vec<Problem>> {
+    let (bytes, graph) = read_artifact(artifact)?;
+    let folder = artifact.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let columns = csv_sample.map(sample::read).transpose().map_err(|problem| vec![problem])?;
+    let name = model_name(&name_of_file(artifact, folder));
+    let text = match is_encoder(&graph) {
+        true => encoder(&name, artifact, &graph),
+        false => tensors(&name, artifact, &graph, columns.as_deref())
+            .map_err(|message| vec![Problem::new(csv_sample.unwrap_or(artifact), message)])?,
+    };
+    check(&text, artifact, folder, &bytes, &graph)?;
+    Ok(text)
+}
+
+/// Loads what was drafted, so that whatever is wrong is told now.
+fn check(
+    text: &str,
+    artifact: &Path,
+    folder: &Path,
+    bytes: &[u8],
+    graph: &OnnxModel,
+) -> Result<(), Vec<Problem>> {
+    let file = folder.join(MANIFEST_FILE);
+    let loaded = weir_config::parse_with::<Manifest>(&file, text, &[])?;
+    let name = loaded.value.name.as_deref().unwrap_or_default().parse();
+    let candidate = Candidate {
+        name: name.map_err(|e: weir_types::NameError| vec![Problem::new(artifact, e.to_string())])?,
+        version: weir_types::Version::default(),
+        folder: folder.to_owned(),
+        artifact: artifact.to_owned(),
+        manifest: Some(file),
+    };
+    let mut report = Report::new(artifact, None);
+    resolve(&candidate, &loaded.value, bytes, graph, &mut report);
+    if report.problems.is_empty() { Ok(()) } else { Err(report.problems) }
+}
+
+/// The name with whatever may not stand in one replaced.
+fn model_name(name: &str) -> String {
+    let valid = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-');
+    let name: String = name.to_lowercase().chars().map(|c| if valid(c) { c } else { '-' }).take(64).collect();
+    let name = name.trim_matches(['-', '_']);
+    if name.is_empty() { "model".to_owned() } else { name.to_owned() }
+}
+
+/// Whether the model takes tokens.
+fn is_encoder(graph: &OnnxModel) -> bool {
+    graph.signature.inputs.iter().any(|i| i.name == "input_ids")
+}
+
+fn head(out: &mut String, name: &str, artifact: &Path, graph: &OnnxModel) {
+    let producer = if graph.producer.is_empty() { "an unnamed exporter" } else { &graph.producer };
+    let file = artifact.file_name().map(|f| f.to_string_lossy().into_owned()).unwrap_or_default();
+    let _ = writeln!(out, "# Drafted from {}, written by {}.", one_line(&file), one_line(producer));
+    for (side, tensors) in [("in: ", &graph.signature.inputs), ("out:", &graph.signature.outputs)] {
+        for tensor in tensors {
+            let _ = writeln!(out, "#   {side} {}", one_line(&tensor.to_string()));
+        }
+    }
+    let _ = writeln!(out, "name = {}\nartifact = {}", quoted(name), quoted(&file));
+    out.push_str("# description = \"one sentence for the docs page\"\n");
+}
+
+fn tensors(
+    name: &str,
+    artifact: &Path,
+    graph: &OnnxModel,
+    columns: Option<&[Column]>,
+) -> Result<String, String> {
+    let mut out = String::new();
+    head(&mut out, name, artifact, graph);
+    let mut quiet = Report::new(artifact, None);
+    let resolved = task::resolve(&Manifest::default(), graph, &mut quiet);
+    let _ = writeln!(out, "task = {}", quoted(task::word(resolved.task)));
+    if resolved.task == Task::Classification {
+        let labels = Value::from(resolved.labels.clone());
+        let _ = writeln!(
+            out,
+            "labels = {labels}    # in the order of the score columns: rename them to what they mean"
+        );
+    }
+    out.push_str("# samples = \"samples.jsonl\"    # golden rows: {\"input\": {…}, \"prediction\": …}, run at every load\n");
+    out.push_str(
+        "\n[input]\nextra = \"forbid\"               # or \"ignore\": skip keys that are no field\n",
+    );
+    fields(&mut out, &graph.signature.inputs, columns)?;
+    if resolved.task == Task::Classification {
+        output(&mut out, &resolved.labels);
+    }
+    Ok(out)
+}
+
+fn output(out: &mut String, labels: &[String]) {
+    out.push_str("\n[output]\n# What the word `prediction` means in a response; the default is the label.\n");
+    if let Some(last) = labels.last() {
+        let _ = writeln!(out, "# prediction = {}", quoted(&format!("probability:{last}")));
+    }
+}
+
+/// One field a column, in the order of the inputs.
+fn fields(out: &mut String, inputs: &[TensorSpec], columns: Option<&[Column]>) -> Result<(), String> {
+    let widths: Vec<Option<usize>> = inputs.iter().map(TensorSpec::row_width).collect();
+    let split = |width: &Option<usize>| width.is_some_and(|w| w <= MAX_FIELDS);
+    let Some(columns) = columns else {
+        for (input, width) in inputs.iter().zip(&widths) {
+            unnamed(out, input, width.filter(|_| split(width)));
+        }
+        return Ok(());
+    };
+    if !widths.iter().all(split) {
+        return Err(format!(
+            "the model's inputs are no table of at most {MAX_FIELDS} columns: {}",
+            task::list(inputs)
+        ));
+    }
+    let by_name = |input: &TensorSpec| columns.iter().find(|c| c.name == input.name);
+    let single = inputs.len() > 1 && widths.iter().all(|w| *w == Some(1));
+    if single && inputs.iter().all(|i| by_name(i).is_some()) {
+        inputs.iter().filter_map(|i| Some((i, by_name(i)?))).for_each(|(i, c)| c.write(out, i, None));
+        return Ok(());
+    }
+    in_order(out, inputs, columns)
+}
+
+fn in_order(out: &mut String, inputs: &[TensorSpec], columns: &[Column]) -> Result<(), String> {
+    let takes: usize = inputs.iter().filter_map(TensorSpec::row_width).sum();
+    if columns.len() < takes {
+        return Err(format!("the sample has {} columns, the model takes {takes}", columns.len()));
+    }
+    let unused: Vec<_> = columns[takes..].iter().map(|c| one_line(&c.name)).collect();
+    out.push_str("# Columns of the sample in its order. Check that this is the order of training.\n");
+    if !unused.is_empty() {
+        let _ = writeln!(
+            out,
+            "# The last columns have no place in the model and were left out: {}.",
+            unused.join(", ")
+        );
+    }
+    let several = inputs.len() > 1;
+    let owners = inputs.iter().flat_map(|i| std::iter::repeat_n(i, i.row_width().unwrap_or(0)));
+    for (input, column) in owners.zip(columns) {
+        column.write(out, input, several.then_some(input.name.as_str()));
+    }
+    Ok(())
+}
+
+/// Fields without a sample: columns by number, or the input as it is.
+fn unnamed(out: &mut String, input: &TensorSpec, width: Option<usize>) {
+    let Some(width) = width.filter(|w| *w > 1) else {
+        let _ = writeln!(
+            out,
+            "\n[[input.field]]\nname = {}\ninput = {}",
+            quoted(&input.name),
+            quoted(&input.name)
+        );
+        let _ = writeln!(out, "dtype = {}", quoted(input.dtype.as_str()));
+        return;
+    };
+    out.push_str(
+        "# Rename the columns, in this order. `weir init --sample FILE.csv` takes names from a header.\n",
+    );
+    for column in 0..width {
+        let field = format!("{}_{column}", input.name);
+        let _ =
+            writeln!(out, "\n[[input.field]]\nname = {}\ninput = {}", quoted(&field), quoted(&input.name));
+        let _ = writeln!(out, "dtype = {}", quoted(input.dtype.as_str()));
+    }
+}
+
+fn encoder(name: &str, artifact: &Path, graph: &OnnxModel) -> String {
+    let mut out = String::new();
+    head(&mut out, name, artifact, graph);
+    let whole = graph.signature.outputs.iter().find(|o| o.shape.len() == 2 && o.name == "logits");
+    if let Some(logits) = whole {
+        let n = logits.row_width().filter(|n| *n <= MAX_FIELDS).unwrap_or(2);
+        let labels: Value = (0..n).map(|i| format!("LABEL_{i}")).collect::<Vec<_>>().into();
+        let _ = writeln!(
+            out,
+            "task = \"text-classification\"\nlabels = {labels}    # rename them to what they mean"
+        );
+    } else {
+        out.push_str("task = \"embedding\"\n");
+    }
+    out.push_str("\n[text]\ntokenizer = \"tokenizer.json\"\n");
+    if whole.is_some() {
+        out.push_str("pooling = \"none\"                # the model answers one row of scores a text\n");
+    } else {
+        let pooled = graph.signature.outputs.iter().any(|o| o.shape.len() == 3);
+        let _ = writeln!(
+            out,
+            "pooling = \"{}\"                # none, mean, cls or max: as in training",
+            if pooled { "mean" } else { "none" }
+        );
+        out.push_str("normalize = true                # divide the vector by its length\n");
+    }
+    out.push_str(
+        "\n[limits]\nmax_tokens = 256                # longer texts are cut, special tokens included\n",
+    );
+    out.push_str("\n[[input.field]]\nname = \"text\"\ndtype = \"string\"\nmax_length = 20000\n");
+    out
+}
+
+/// A TOML string.
+fn quoted(text: &str) -> String {
+    Value::String(text.to_owned()).to_string().replace('\n', "\\n")
+}
+
+/// Text as it may stand in a comment.
+fn one_line(text: &str) -> String {
+    text.chars().take(200).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// A number as TOML writes it for `dtype`.
+fn number(value: f64, dtype: DType) -> String {
+    if dtype.is_float() { Value::Float(value).to_string() } else { format!("{value}") }
+}

@@ -1,0 +1,189 @@
+//! Reading one version of a model.
+
+use std::{path::Path, sync::Arc};
+
+use prost::bytes::Bytes;
+use weir_config::{Loaded, Problem};
+use weir_types::{Signature, TensorSpec};
+
+use crate::{
+    Candidate, Manifest, ModelLimits, ModelSpec, Sample, Task, TextSpec, answers, digest,
+    discover::read_manifest,
+    fields,
+    files::{self, Folders},
+    notes,
+    onnx::{self, GateLimits, OnnxModel},
+    report::Report,
+    samples, task, text,
+};
+
+/// A model that was read and checked, ready for an engine.
+#[derive(Debug, Clone)]
+pub struct LoadedModel {
+    /// Everything about it but its weights.
+    pub spec: ModelSpec,
+    /// The artefact, read once: the digest and the checks are about these very bytes.
+    pub bytes: Arc<[u8]>,
+    /// The artefact, decoded. Its signature is what the engine sees: for a text model the
+    /// encoder's, while [`ModelSpec::signature`] is what callers see.
+    pub graph: OnnxModel,
+}
+
+/// Reads a model: `model.toml`, the artefact through the ONNX gate, tokenizer and head,
+/// golden rows.
+///
+/// # Errors
+/// All problems at once, of all its files.
+pub fn load(candidate: &Candidate) -> Result<LoadedModel, Vec<Problem>> {
+    let described = describe(candidate.manifest.as_deref());
+    let artifact = read_artifact(&candidate.artifact);
+    let (loaded, (bytes, graph)) = match (described, artifact) {
+        (Ok(loaded), Ok(artifact)) => (loaded, artifact),
+        (described, artifact) => {
+            return Err([described.err(), artifact.err()].into_iter().flatten().flatten().collect());
+        }
+    };
+    let place = candidate.manifest.as_deref().unwrap_or(&candidate.artifact);
+    let mut report = Report::new(place, candidate.manifest.as_ref().map(|_| loaded.places));
+    let spec = resolve(candidate, &loaded.value, &bytes, &graph, &mut report);
+    match spec {
+        Some(spec) if report.problems.is_empty() => Ok(LoadedModel { spec, bytes, graph }),
+        _ => Err(report.problems),
+    }
+}
+
+fn describe(manifest: Option<&Path>) -> Result<Loaded<Manifest>, Vec<Problem>> {
+    match manifest {
+        Some(path) => weir_config::parse_with(path, &read_manifest(path)?, &[]),
+        None => weir_config::parse_with(Path::new(""), "", &[]),
+    }
+}
+
+pub(crate) fn read_artifact(path: &Path) -> Result<(Arc<[u8]>, OnnxModel), Vec<Problem>> {
+    let refuse = |message: String| Problem::new(path, message);
+    let bytes: Arc<[u8]> =
+        files::read(path, files::limits::ARTIFACT_BYTES).map_err(|m| vec![refuse(m)])?.into();
+    // The decoded graph's large constants share these bytes.
+    let graph = onnx::read_shared(&Bytes::from_owner(Arc::clone(&bytes)), &GateLimits::default());
+    let graph = graph.map_err(|messages| messages.into_iter().map(refuse).collect::<Vec<_>>())?;
+    Ok((bytes, graph))
+}
+
+/// What the parts of a model come to, whether it reads tensors or text.
+struct Parts {
+    signature: Signature,
+    task: Task,
+    labels: Vec<String>,
+    scores: Option<usize>,
+    text: Option<TextSpec>,
+}
+
+pub(crate) fn resolve(
+    candidate: &Candidate,
+    manifest: &Manifest,
+    bytes: &[u8],
+    graph: &OnnxModel,
+    report: &mut Report,
+) -> Option<ModelSpec> {
+    let folders = Folders::new(&candidate.folder, candidate.manifest.as_deref());
+    let samples = read_samples(manifest, &folders, report);
+    let mut notes = notes::notes(graph);
+    let mut limits =
+        ModelLimits { max_rows: manifest.limits.max_rows, max_tokens: manifest.limits.max_tokens };
+    let parts = match &manifest.text {
+        Some(table) => text_parts(manifest, table, &folders, graph, report)?,
+        None => tensor_parts(manifest, graph, report),
+    };
+    if let Some(note) = one_row(&graph.signature) {
+        limits.max_rows = 1;
+        notes.push(note);
+    }
+    let schema = fields::schema(&manifest.input, &parts.signature, report);
+    let prediction = manifest.output.prediction.as_deref();
+    let answers =
+        answers::answers(parts.task, &parts.signature, &parts.labels, parts.scores, prediction, report);
+    Some(ModelSpec {
+        name: candidate.name.clone(),
+        version: candidate.version.clone(),
+        artifact: candidate.artifact.clone(),
+        artifact_bytes: bytes.len() as u64,
+        digest: digest::digest(manifest, bytes, parts.text.as_ref()),
+        description: manifest.description.clone(),
+        signature: parts.signature,
+        schema,
+        task: parts.task,
+        labels: parts.labels,
+        answers,
+        text: parts.text,
+        engine: manifest.engine,
+        limits,
+        deterministic: manifest.deterministic,
+        stateful: manifest.stateful,
+        samples,
+        notes,
+    })
+}
+
+fn text_parts(
+    manifest: &Manifest,
+    table: &crate::TextTable,
+    folders: &Folders,
+    graph: &OnnxModel,
+    report: &mut Report,
+) -> Option<Parts> {
+    let text::Resolved { spec, signature, task, labels, scores } =
+        text::resolve(manifest, table, folders, graph, report)?;
+    Some(Parts { signature, task, labels, scores, text: Some(spec) })
+}
+
+fn tensor_parts(manifest: &Manifest, graph: &OnnxModel, report: &mut Report) -> Parts {
+    check_rows(&graph.signature, report);
+    let task::Resolved { task, labels, scores } = task::resolve(manifest, graph, report);
+    Parts { signature: graph.signature.clone(), task, labels, scores, text: None }
+}
+
+/// Rows are the leading dimension of everything; without it nothing can be told apart.
+fn check_rows(signature: &Signature, report: &mut Report) {
+    if signature.inputs.is_empty() {
+        report.at("artifact", "the model takes no input: there is nothing to ask it");
+    }
+    for (what, spec) in sides(signature) {
+        match spec.shape.first() {
+            None => report.at(
+                "artifact",
+                format!("{what} {spec} has no leading dimension for rows, so it cannot be served"),
+            ),
+            Some(rows) if rows.fixed().is_some_and(|n| n != 1) => {
+                report.at(
+                    "artifact",
+                    format!(
+                        "{what} {spec} takes exactly {rows} rows: export the model with a dynamic batch size"
+                    ),
+                );
+            }
+            _ => {}
+        }
+    }
+}
+
+fn sides(signature: &Signature) -> impl Iterator<Item = (&'static str, &TensorSpec)> {
+    let inputs = signature.inputs.iter().map(|i| ("input", i));
+    inputs.chain(signature.outputs.iter().map(|o| ("output", o)))
+}
+
+/// A note, if the model was exported for one row at a time.
+fn one_row(signature: &Signature) -> Option<String> {
+    let fixed = signature.inputs.iter().find(|i| i.shape.first().and_then(|d| d.fixed()) == Some(1))?;
+    Some(format!(
+        "input {fixed} was exported for one row: requests of more are refused; export it with a dynamic batch size"
+    ))
+}
+
+fn read_samples(manifest: &Manifest, folders: &Folders, report: &mut Report) -> Vec<Sample> {
+    let Some(name) = &manifest.samples else { return Vec::new() };
+    let Some(path) = report.keep("samples", folders.find(name)) else { return Vec::new() };
+    samples::read(&path).unwrap_or_else(|problems| {
+        report.problems.extend(problems);
+        Vec::new()
+    })
+}

@@ -1,0 +1,145 @@
+//! What a model does: told by the operator, or read off the artefact.
+
+use weir_types::{DType, Signature, TensorSpec};
+
+use crate::{Manifest, Task, onnx::OnnxModel, report::Report};
+
+/// Operators that answer a number.
+const REGRESSORS: [&str; 4] = ["TreeEnsembleRegressor", "LinearRegressor", "SVMRegressor", "TreeEnsemble"];
+
+/// Task and labels of a model of tensors.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Resolved {
+    pub(crate) task: Task,
+    pub(crate) labels: Vec<String>,
+    /// Index of the output that holds one score a label.
+    pub(crate) scores: Option<usize>,
+}
+
+/// Resolves task, labels and scores; what is wrong goes to `report`.
+pub(crate) fn resolve(manifest: &Manifest, graph: &OnnxModel, report: &mut Report) -> Resolved {
+    let signature = &graph.signature;
+    let labels = manifest.labels.clone().or_else(|| graph.class_labels.clone()).unwrap_or_default();
+    if manifest.labels.is_some() {
+        check_labels(&labels, report);
+    }
+    let task = manifest.task.unwrap_or_else(|| guess(graph, &labels));
+    match task {
+        Task::Classification => classification(labels, manifest, graph, report),
+        Task::Regression | Task::Raw => {
+            if manifest.labels.is_some() {
+                report.at(
+                    "labels",
+                    format!("`labels` name the classes of a classification, the task is {}", word(task)),
+                );
+            }
+            if task == Task::Regression && number_output(signature).is_none() {
+                report.at("task", format!("no output is a number: {}", list(&signature.outputs)));
+            }
+            Resolved { task, labels: Vec::new(), scores: None }
+        }
+        Task::TextClassification | Task::Embedding => {
+            report.at(
+                "task",
+                format!("a {} model needs a `[text]` table that names its tokenizer", word(task)),
+            );
+            Resolved { task, labels, scores: None }
+        }
+        Task::TokenClassification | Task::Rerank => {
+            report.at("task", format!("the task {} cannot be served yet", word(task)));
+            Resolved { task, labels, scores: None }
+        }
+    }
+}
+
+fn classification(
+    labels: Vec<String>,
+    manifest: &Manifest,
+    graph: &OnnxModel,
+    report: &mut Report,
+) -> Resolved {
+    let outputs = &graph.signature.outputs;
+    let scores = scores_output(&graph.signature, labels.len());
+    if labels.len() < 2 {
+        let place = if manifest.labels.is_some() { "labels" } else { "task" };
+        report.at(place, "a classification needs `labels`, two or more, in the order of the score columns");
+    } else if scores.is_none() {
+        let message = format!(
+            "no output holds scores of {} labels, one column each: the model gives {} (one column only? \
+             serve it as a regression, or export the probabilities of all classes)",
+            labels.len(),
+            list(outputs)
+        );
+        report.at(if manifest.labels.is_some() { "labels" } else { "task" }, message);
+    }
+    Resolved { task: Task::Classification, labels, scores }
+}
+
+/// Names of classes must be told apart.
+pub(crate) fn check_labels(labels: &[String], report: &mut Report) {
+    for (i, label) in labels.iter().enumerate() {
+        if label.is_empty() {
+            report.at(&format!("labels[{i}]"), "a label must not be empty");
+        } else if labels[..i].contains(label) {
+            report.at(&format!("labels[{i}]"), format!("two labels are called `{label}`"));
+        }
+    }
+}
+
+fn guess(graph: &OnnxModel, labels: &[String]) -> Task {
+    if labels.len() > 1 && scores_output(&graph.signature, labels.len()).is_some() {
+        return Task::Classification;
+    }
+    let nodes = graph.model.graph.iter().flat_map(|g| &g.node);
+    let regressor = nodes.map(|n| n.op_type.as_str()).any(|op| REGRESSORS.contains(&op));
+    if regressor && graph.class_labels.is_none() && number_output(&graph.signature).is_some() {
+        return Task::Regression;
+    }
+    Task::Raw
+}
+
+/// The output that holds `labels` scores a row: the one that says so by its width, then by
+/// its name, and no guess where several remain.
+pub(crate) fn scores_output(signature: &Signature, labels: usize) -> Option<usize> {
+    let fits = |o: &TensorSpec| {
+        o.dtype.is_float() && o.shape.len() == 2 && o.shape[1].fixed().is_none_or(|n| n == labels)
+    };
+    let all: Vec<usize> = (0..signature.outputs.len()).filter(|&i| fits(&signature.outputs[i])).collect();
+    let output = |i: &&usize| &signature.outputs[**i];
+    let exact: Vec<_> = all.iter().filter(|i| output(i).shape[1].fixed().is_some()).collect();
+    let candidates = if exact.is_empty() { all.iter().collect() } else { exact };
+    let mut named = candidates.iter().filter(|i| output(i).name.to_lowercase().contains("prob"));
+    match (candidates.as_slice(), named.next(), named.next()) {
+        ([one], _, _) => Some(**one),
+        (_, Some(one), None) => Some(**one),
+        _ => None,
+    }
+}
+
+/// The first output that holds one number a row.
+pub(crate) fn number_output(signature: &Signature) -> Option<usize> {
+    let number = |o: &TensorSpec| {
+        !matches!(o.dtype, DType::String | DType::Bool)
+            && o.shape.iter().skip(1).all(|d| d.fixed() == Some(1))
+    };
+    let float = signature.outputs.iter().position(|o| o.dtype.is_float() && number(o));
+    float.or_else(|| signature.outputs.iter().position(number))
+}
+
+/// A task as `model.toml` spells it.
+pub(crate) fn word(task: Task) -> &'static str {
+    match task {
+        Task::Regression => "regression",
+        Task::Classification => "classification",
+        Task::TextClassification => "text-classification",
+        Task::Embedding => "embedding",
+        Task::TokenClassification => "token-classification",
+        Task::Rerank => "rerank",
+        Task::Raw => "raw",
+    }
+}
+
+/// Tensors as a person would write them.
+pub(crate) fn list(tensors: &[TensorSpec]) -> String {
+    tensors.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}

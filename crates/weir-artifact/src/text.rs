@@ -1,0 +1,180 @@
+//! Models that read text: their files, and the signature that callers see.
+
+use std::sync::Arc;
+
+use safetensors::{Dtype, SafeTensors};
+use weir_types::{DType, Dim, Signature, TensorSpec};
+
+use crate::{
+    Manifest, Pooling, Task, TextSpec, TextTable,
+    files::{self, Folders, limits},
+    onnx::OnnxModel,
+    report::Report,
+    task::{check_labels, list, word},
+};
+
+/// Inputs that a tokenizer can fill.
+const TOKEN_INPUTS: [&str; 3] = ["input_ids", "attention_mask", "token_type_ids"];
+
+/// The field and input that callers see.
+const TEXT_INPUT: &str = "text";
+
+/// A text model, resolved.
+#[derive(Debug)]
+pub(crate) struct Resolved {
+    pub(crate) spec: TextSpec,
+    pub(crate) signature: Signature,
+    pub(crate) task: Task,
+    pub(crate) labels: Vec<String>,
+    /// Index of the output that holds one score a label.
+    pub(crate) scores: Option<usize>,
+}
+
+/// Index of the encoder's output that a text model is read from: with pooling the token
+/// vectors `[texts, tokens, hidden]` (`last_hidden_state`, else the first of that rank),
+/// without it the vector of the text `[texts, n]` (`logits` or `sentence_embedding`, else
+/// the first of that rank).
+///
+/// # Errors
+/// A sentence when no output fits.
+pub fn encoder_output(encoder: &Signature, pooling: Pooling) -> Result<usize, String> {
+    let (rank, names, what) = match pooling {
+        Pooling::None => (2, ["logits", "sentence_embedding"], "one vector a text"),
+        _ => (3, ["last_hidden_state", "token_embeddings"], "one vector a token"),
+    };
+    let fits = |o: &TensorSpec| o.dtype.is_float() && o.shape.len() == rank;
+    let named = |name: &str| encoder.outputs.iter().position(|o| o.name == name && fits(o));
+    names.into_iter().find_map(named).or_else(|| encoder.outputs.iter().position(fits)).ok_or_else(|| {
+        format!(
+            "no output of the encoder holds {what} ({rank} dimensions of floats): it gives {}",
+            list(&encoder.outputs)
+        )
+    })
+}
+
+/// Reads the files of `[text]` and works out what callers see. `None` where too much is
+/// wrong; what is wrong goes to `report`.
+pub(crate) fn resolve(
+    manifest: &Manifest,
+    table: &TextTable,
+    folders: &Folders,
+    graph: &OnnxModel,
+    report: &mut Report,
+) -> Option<Resolved> {
+    check_inputs(&graph.signature, report);
+    let tokenizer = read(folders, "text.tokenizer", &table.tokenizer, limits::TOKENIZER_BYTES, report);
+    let head = table.head.as_ref().map(|name| read(folders, "text.head", name, limits::HEAD_BYTES, report));
+    let encoded = report.keep("text.pooling", encoder_output(&graph.signature, table.pooling));
+    let hidden = encoded.and_then(|i| graph.signature.outputs[i].shape.last()?.fixed());
+    let head = match head {
+        Some(bytes) => Some(bytes?),
+        None => None,
+    };
+    let shape = head.as_deref().map(|bytes| report.keep("text.head", head_shape(bytes)));
+    let columns = match shape {
+        Some(shape) => {
+            let (rows, columns) = shape?;
+            if hidden.is_some_and(|h| h != columns) {
+                report.at(
+                    "text.head",
+                    format!("the head takes vectors of {columns}, the encoder gives {}", hidden.unwrap_or(0)),
+                );
+            }
+            Some(rows)
+        }
+        None => hidden,
+    };
+    let task = manifest.task.unwrap_or_else(|| guess(manifest, table));
+    let labels = labels(task, manifest, columns, report);
+    let width = columns.or((!labels.is_empty()).then_some(labels.len()));
+    let spec = TextSpec {
+        tokenizer: tokenizer?,
+        pooling: table.pooling,
+        normalize: table.normalize,
+        head,
+        multi_label: table.multi_label,
+    };
+    let scores = (task == Task::TextClassification).then_some(0);
+    Some(Resolved { spec, signature: signature(task, width), task, labels, scores })
+}
+
+fn guess(manifest: &Manifest, table: &TextTable) -> Task {
+    if table.head.is_some() || manifest.labels.is_some() { Task::TextClassification } else { Task::Embedding }
+}
+
+fn read(folders: &Folders, key: &str, name: &str, max: u64, report: &mut Report) -> Option<Arc<[u8]>> {
+    let path = report.keep(key, folders.find(name))?;
+    report.keep(key, files::read(&path, max)).map(Arc::from)
+}
+
+fn check_inputs(encoder: &Signature, report: &mut Report) {
+    for input in &encoder.inputs {
+        let whole = matches!(input.dtype, DType::Int64 | DType::Int32) && input.shape.len() == 2;
+        if !TOKEN_INPUTS.contains(&input.name.as_str()) || !whole {
+            report.at("text", format!("the encoder's input {input} is none that a tokenizer fills (integers [texts, tokens] called {})", TOKEN_INPUTS.join(", ")));
+        }
+    }
+    if !encoder.inputs.iter().any(|i| i.name == TOKEN_INPUTS[0]) {
+        report.at(
+            "text",
+            format!("the encoder has no input `{}`: it takes {}", TOKEN_INPUTS[0], list(&encoder.inputs)),
+        );
+    }
+}
+
+/// Labels and hidden size of a linear head.
+fn head_shape(bytes: &[u8]) -> Result<(usize, usize), String> {
+    let wrong = |what: String| {
+        format!(
+            "the head is wrong: {what} (safetensors, float32 `weight` [labels, hidden] and `bias` [labels])"
+        )
+    };
+    let head = SafeTensors::deserialize(bytes).map_err(|e| wrong(e.to_string()))?;
+    let tensor = |name: &str, rank: usize| {
+        let found = head.tensor(name).map_err(|_| wrong(format!("it has no `{name}`")))?;
+        let fits = found.dtype() == Dtype::F32 && found.shape().len() == rank;
+        if fits {
+            Ok(found.shape().to_vec())
+        } else {
+            Err(wrong(format!("`{name}` is {:?} {:?}", found.dtype(), found.shape())))
+        }
+    };
+    let (weight, bias) = (tensor("weight", 2)?, tensor("bias", 1)?);
+    if weight[0] != bias[0] || weight[0] == 0 || weight[1] == 0 {
+        return Err(wrong(format!("`weight` is {weight:?} and `bias` is {bias:?}")));
+    }
+    Ok((weight[0], weight[1]))
+}
+
+fn labels(task: Task, manifest: &Manifest, columns: Option<usize>, report: &mut Report) -> Vec<String> {
+    let labels = manifest.labels.clone().unwrap_or_default();
+    check_labels(&labels, report);
+    match task {
+        Task::TextClassification => match columns {
+            Some(n) if n != labels.len() => {
+                report.at("labels", format!("`labels` names {}, the model gives {n} scores", labels.len()));
+            }
+            _ if labels.is_empty() => report.at("labels", "a text-classification needs `labels`, in the order of the scores"),
+            _ => {}
+        },
+        Task::Embedding if manifest.labels.is_some() => report.at("labels", "an embedding has no `labels`"),
+        Task::Embedding => {}
+        other => report.at("task", format!("a model with a `[text]` table cannot have the task {}: it is text-classification or embedding", word(other))),
+    }
+    labels
+}
+
+/// What callers see: one string in, one vector out.
+fn signature(task: Task, width: Option<usize>) -> Signature {
+    let rows = || Dim::Any(Some("N".to_owned()));
+    let name = if task == Task::TextClassification { "scores" } else { "embedding" };
+    let vector = width.map_or(Dim::Any(None), Dim::Fixed);
+    Signature {
+        inputs: vec![TensorSpec { name: TEXT_INPUT.to_owned(), dtype: DType::String, shape: vec![rows()] }],
+        outputs: vec![TensorSpec {
+            name: name.to_owned(),
+            dtype: DType::Float32,
+            shape: vec![rows(), vector],
+        }],
+    }
+}

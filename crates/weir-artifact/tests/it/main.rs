@@ -1,0 +1,3 @@
+//! What a person points Weir at, and what comes of it.
+
+mod demo;
