@@ -5,5 +5,6 @@
 //! in `weir-serving`.
 
 mod engine;
+pub mod onnx;
 
 pub use engine::{CancelFlag, Context, Cost, Engine, EngineError, EngineInfo, Payload, Prepared, TokenBatch};

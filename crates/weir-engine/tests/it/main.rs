@@ -1,0 +1,5 @@
+//! Integration tests of the engines, one binary.
+
+mod ort;
+mod runtimes;
+mod support;
