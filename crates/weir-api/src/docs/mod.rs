@@ -18,13 +18,13 @@ const MAX_UNPACKED_BYTES: usize = 8 << 20;
 
 /// A file of the docs page as the binary holds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Asset {
+pub(crate) struct Asset {
     /// Value of `Content-Type`.
-    pub content_type: &'static str,
+    pub(crate) content_type: &'static str,
     /// The bytes; gzip (RFC 1952) where [`gzip`](Self::gzip) says so.
-    pub body: &'static [u8],
+    pub(crate) body: &'static [u8],
     /// Whether `body` is compressed.
-    pub gzip: bool,
+    pub(crate) gzip: bool,
 }
 
 macro_rules! swagger_ui {
@@ -44,7 +44,7 @@ macro_rules! own {
 }
 
 /// The file at `path`: `/docs` is the page, the rest are what it refers to.
-pub fn asset(path: &str) -> Option<Asset> {
+pub(crate) fn asset(path: &str) -> Option<Asset> {
     Some(match path {
         "/docs" => own!("index.html", "text/html; charset=utf-8"),
         "/docs/page.js" => own!("page.js", "text/javascript; charset=utf-8"),
@@ -57,15 +57,14 @@ pub fn asset(path: &str) -> Option<Asset> {
     })
 }
 
-/// Paths of the page's files, for routers that want to know them all.
-pub const PATHS: [&str; 5] =
-    ["/docs", "/docs/page.js", "/docs/favicon.svg", "/docs/swagger-ui-bundle.js", "/docs/swagger-ui.css"];
-
 impl Asset {
     /// A weak entity tag (RFC 9110, 8.8.3): one for the compressed and the plain form.
     fn etag(&self) -> String {
+        // A gzip file ends in the checksum and length of what it holds; the others are small.
+        let bytes =
+            if self.gzip { self.body.get(self.body.len().saturating_sub(8)..) } else { Some(self.body) };
         // FNV-1a. It need not withstand anybody: the bytes are those of this binary.
-        let hash = self.body.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
+        let hash = bytes.unwrap_or_default().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
         format!("W/\"{hash:016x}\"")
@@ -84,7 +83,7 @@ impl Asset {
 
 /// Answers a GET or HEAD for one of the page's files: 200, or 304 when the client has it
 /// already (`If-None-Match`). `None` when there is no such file.
-pub fn respond(path: &str, request: &HeaderMap) -> Option<Response<Bytes>> {
+pub(crate) fn respond(path: &str, request: &HeaderMap) -> Option<Response<Bytes>> {
     let asset = asset(path)?;
     let etag = asset.etag();
     let known = list(request, header::IF_NONE_MATCH).any(|tag| tag == "*" || same_tag(tag, &etag));
@@ -155,6 +154,9 @@ fn quality(parameters: &str) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const PATHS: [&str; 5] =
+        ["/docs", "/docs/page.js", "/docs/favicon.svg", "/docs/swagger-ui-bundle.js", "/docs/swagger-ui.css"];
 
     fn request(headers: &[(header::HeaderName, &str)]) -> HeaderMap {
         headers.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect()

@@ -22,14 +22,14 @@ pub(super) fn success(
     let entries = &template.entries;
     let mut properties = Map::new();
     for (key, word) in entries {
-        properties.insert(key.clone(), entry(spec, key, word, template.many, components));
+        let schema = match predict.selectable {
+            true => selected(spec, key, word, components),
+            false => entry(spec, key, word, template.many, components),
+        };
+        properties.insert(key.clone(), schema);
     }
     let required: Vec<_> = entries.iter().map(|(key, _)| key.as_str()).collect();
-    let mut schema = json!({"properties": properties, "type": "object", "required": required});
-    if predict.selectable {
-        // `?outputs=` leaves some of the keys out.
-        schema.as_object_mut().map(|s| s.shift_remove("required"));
-    }
+    let schema = json!({"properties": properties, "type": "object", "required": required});
     let plural = if template.many { "Predictions" } else { "Prediction" };
     let names = [type_name(spec.name.as_str()) + plural, type_name(path) + "Response"];
     let mut media = json!({"schema": components.schema(&names, schema)});
@@ -37,6 +37,20 @@ pub(super) fn success(
         media["example"] = example;
     }
     json!({"description": "Successful Response", "content": {"application/json": media}})
+}
+
+/// A list of the usual answer, or of objects of the words that `?outputs=` names.
+fn selected(spec: &ModelSpec, key: &str, word: &Word, components: &mut Components) -> Value {
+    let mut words = Map::new();
+    for (name, answer) in &spec.answers {
+        words.insert(name.clone(), answer_schema(spec, answer, components));
+    }
+    let words = json!({"properties": words, "type": "object", "title": "Outputs"});
+    let items = match word {
+        Word::Answer(answer) => json!({"anyOf": [answer_schema(spec, answer, components), words]}),
+        Word::Model | Word::Version => return entry(spec, key, word, true, components),
+    };
+    json!({"items": items, "type": "array", "title": title(key)})
 }
 
 /// What stands at one key.

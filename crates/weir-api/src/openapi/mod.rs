@@ -32,13 +32,7 @@ use names::Components;
 
 /// The OpenAPI 3.1 document of a server that offers `operations`, in their order; `version`
 /// is the server's. The same operations give the same bytes.
-///
-/// # Example
-/// ```
-/// let document = weir_api::openapi::document(&[], "1.0.0");
-/// assert_eq!(document["openapi"], "3.1.0");
-/// ```
-pub fn document(operations: &[Operation], version: &str) -> Value {
+pub(crate) fn document(operations: &[Operation], version: &str) -> Value {
     let mut writer = Writer::default();
     let mut paths: Map<String, Value> = Map::new();
     for operation in operations {
@@ -141,12 +135,13 @@ impl Writer {
         responses.insert("200".into(), answer::template(response));
         let mut statuses = Vec::new();
         if operation.method != RouteMethod::Get {
-            statuses.extend([408, 413, 415]);
+            // A body is read and thrown away, so that the connection can carry on.
+            statuses.extend([400, 408, 413, 415]);
         }
         if !parameters.is_empty() {
             statuses.push(422);
         }
-        statuses.push(503);
+        statuses.extend([500, 503, 504]);
         problems::add(&statuses, &mut responses, &mut self.components);
         let mut described = head;
         if !parameters.is_empty() {

@@ -94,7 +94,6 @@ pub(super) fn selection(spec: &ModelSpec) -> Value {
         "type": "string",
         "pattern": format!("^({any})(,({any}))*$"),
         "title": "Outputs",
-        "examples": words.first().into_iter().collect::<Vec<_>>(),
     });
     json!([
         {
@@ -108,7 +107,7 @@ pub(super) fn selection(spec: &ModelSpec) -> Value {
             "name": "version",
             "in": "query",
             "required": false,
-            "schema": {"type": "string", "title": "Version", "examples": [spec.version.as_str()]},
+            "schema": {"type": "string", "title": "Version"},
             "description": "The version to ask; the latest without it.",
         },
     ])

@@ -14,19 +14,14 @@ pub(super) fn add(statuses: &[u16], responses: &mut Map<String, Value>, componen
 
 fn response(status: u16, components: &mut Components) -> Value {
     match status {
-        400 => detail("Unreadable", "The body is not JSON that can be read", components),
+        400 => detail("BadRequest", "The request cannot be read; `detail` says why", components),
         404 => detail("NotFound", "There is no such model, version or path", components),
         422 => validation(components),
         408 => problem("RequestTimeout", "The body did not arrive in time", None, components),
         413 => problem("TooLarge", "The body is larger than the server takes", None, components),
         415 => problem("UnsupportedMediaType", "The body has a Content-Encoding", None, components),
         503 => {
-            let seconds = json!({
-                "description": "Seconds after which to try again",
-                "schema": {"type": "integer", "minimum": 0},
-            });
-            let header = components.header("RetryAfter", seconds);
-            let headers = json!({"Retry-After": header});
+            let headers = json!({"Retry-After": retry_after(components)});
             problem("Unavailable", "Busy, starting or draining: try again", Some(headers), components)
         }
         504 => {
@@ -34,6 +29,13 @@ fn response(status: u16, components: &mut Components) -> Value {
         }
         _ => problem("Internal", "The server failed", None, components),
     }
+}
+
+/// A reference to the header that says when to try again.
+pub(super) fn retry_after(components: &mut Components) -> Value {
+    let seconds = json!({"type": "integer", "minimum": 0});
+    components
+        .header("RetryAfter", json!({"description": "Seconds after which to try again", "schema": seconds}))
 }
 
 /// FastAPI's 422: written out in each operation, as it does.
@@ -100,6 +102,6 @@ fn problem_schema() -> Value {
             "request_id": {"type": "string", "title": "Request Id", "description": "As in the header X-Request-Id"},
         },
         "type": "object",
-        "required": ["title", "status", "detail", "code", "request_id"],
+        "required": ["type", "title", "status", "detail", "code", "request_id"],
     })
 }
