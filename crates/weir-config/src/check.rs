@@ -126,7 +126,7 @@ fn check_number(node: &Node, n: f64, schema: Schema<'_>, path: &str) -> Vec<Find
         let bound = schema.number(keyword).filter(|&b| !holds(n, b))?;
         Some((node.origin.clone(), format!("`{path}` must be {words} {bound}, got {n}")))
     };
-    rules.into_iter().filter_map(broken).collect()
+    rules.into_iter().find_map(broken).into_iter().collect() // NaN breaks all: once is enough
 }
 
 fn check_word(node: &Node, words: &[&str], path: &str) -> Option<Finding> {
@@ -148,6 +148,11 @@ fn check_word(node: &Node, words: &[&str], path: &str) -> Option<Finding> {
 fn check_alternatives(node: &Node, alternatives: &[Schema<'_>], path: &str) -> Vec<Finding> {
     let same_kind = alternatives.iter().filter(|a| fits_kind(&node.value, **a));
     let tagged: Vec<_> = same_kind.clone().filter(|a| fits_tags(&node.value, **a)).collect();
+    if tagged.is_empty()
+        && let Some(wrong) = wrong_tag(node, &same_kind.clone().copied().collect::<Vec<_>>(), path)
+    {
+        return vec![wrong];
+    }
     let candidates = if tagged.is_empty() { same_kind.collect() } else { tagged };
     if candidates.is_empty() {
         return vec![wrong_type(node, alternatives, path)];
@@ -168,6 +173,21 @@ fn fits_tags(value: &Value, schema: Schema<'_>) -> bool {
     schema.properties().filter_map(|(key, s)| Some((key, s.text("const")?))).all(|(key, tag)| {
         entries.get(key).is_some_and(|e| matches!(&e.node.value, Value::String(s) if s == tag))
     })
+}
+
+/// What is wrong with the tag, where all variants are told apart by the same one.
+fn wrong_tag(node: &Node, variants: &[Schema<'_>], path: &str) -> Option<Finding> {
+    let tag = |s: &Schema<'_>| {
+        s.properties().find_map(|(key, s)| Some((key.to_owned(), s.text("const")?.to_owned())))
+    };
+    let tags: Vec<(String, String)> = variants.iter().map(tag).collect::<Option<_>>()?;
+    let (key, _) = tags.first().filter(|first| tags.iter().all(|t| t.0 == first.0))?;
+    let Value::Table(entries) = &node.value else { return None };
+    let words: Vec<&str> = tags.iter().map(|(_, word)| word.as_str()).collect();
+    let entry = entries.get(key);
+    let missing =
+        || Some((node.origin.clone(), format!("missing key `{key}` in `{path}`: one of {}", list(&words))));
+    entry.map_or_else(missing, |e| check_word(&e.node, &words, &join(path, key)))
 }
 
 fn fits_type(value: &Value, schema: Schema<'_>) -> bool {
@@ -203,7 +223,13 @@ pub(crate) fn describe(schema: Schema<'_>) -> Vec<String> {
     }
     let alternatives = schema.alternatives();
     if !alternatives.is_empty() {
-        return alternatives.into_iter().flat_map(describe).collect();
+        let mut all: Vec<String> = Vec::new();
+        for one in alternatives.into_iter().flat_map(describe) {
+            if !all.contains(&one) {
+                all.push(one);
+            }
+        }
+        return all;
     }
     schema.types().into_iter().map(|t| kind(t, schema)).collect()
 }

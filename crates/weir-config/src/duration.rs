@@ -75,7 +75,7 @@ pub(crate) fn read(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 
 /// The largest unit that divides `n`; units go down to 1.
 pub(crate) fn largest(n: u64, units: &[(&'static str, u64)]) -> (&'static str, u64) {
-    units.iter().copied().find(|(_, size)| n % size == 0).unwrap_or(("", 1))
+    units.iter().copied().find(|(_, size)| n.is_multiple_of(*size)).unwrap_or(("", 1))
 }
 
 impl Serialize for HumanDuration {

@@ -82,14 +82,15 @@ fn entries<'a>(node: &'a mut Node, origin: &Origin) -> Result<&'a mut BTreeMap<S
 /// The schema of the key, or what is wrong with the path.
 fn resolve<'a>(schema: Schema<'a>, path: &[String]) -> Result<Schema<'a>, String> {
     let mut here = schema;
+    let whole = echo(&path.join("."));
     for key in path {
         here = match table_of(here).key(key) {
             Key::Known(schema) => schema,
-            Key::Free => return Err(format!("`{}` is no key that can be set this way", echo(key))),
+            Key::Free => return Err(format!("`{whole}` is no key that can be set this way")),
             Key::Unknown => {
                 let meant = nearest(key, table_of(here).properties().map(|(name, _)| name));
                 let hint = meant.map(|m| format!(", did you mean `{m}`?")).unwrap_or_default();
-                return Err(format!("unknown key `{}`{hint}", echo(&path.join("."))));
+                return Err(format!("unknown key `{whole}`{hint}"));
             }
         };
     }

@@ -68,14 +68,17 @@ pub(crate) fn echo(text: &str) -> String {
     short
 }
 
-/// The one of `known` that `word` was probably meant to be.
+/// The one of `known` that `word` was probably meant to be: a few slips away, or alike in
+/// its beginning.
 pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    const CLOSE_ENOUGH: f64 = 0.8; // Jaro-Winkler: transpositions and one or two wrong letters
-    if word.len() > MAX_ECHO_CHARS {
+    const ALIKE: f64 = 0.9; // Jaro-Winkler, which favours common beginnings
+    let length = word.chars().count();
+    if length > MAX_ECHO_CHARS {
         return None; // the comparison is quadratic
     }
-    let scored = known.into_iter().map(|k| (strsim::jaro_winkler(word, k), k));
-    scored.filter(|(score, _)| *score >= CLOSE_ENOUGH).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, k)| k)
+    let slips = |k: &str| strsim::osa_distance(word, k);
+    let close = |k: &&str| slips(k) <= 1 + length / 5 || strsim::jaro_winkler(word, k) >= ALIKE;
+    known.into_iter().filter(|k| word != *k && close(k)).min_by_key(|k| slips(k))
 }
 
 #[cfg(test)]
@@ -95,6 +98,7 @@ mod tests {
         let known = ["labels", "task", "limits", "samples"];
         assert_eq!(nearest("lable", known), Some("labels"));
         assert_eq!(nearest("smaples", known), Some("samples"));
+        assert_eq!(nearest("tsak", known), Some("task"));
         assert_eq!(nearest("frobnicate", known), None);
         assert_eq!(nearest(&"l".repeat(1_000_000), known), None);
     }

@@ -29,8 +29,7 @@ pub fn default_toml<T: Default + Serialize + JsonSchema>() -> String {
 
 fn write_table(out: &mut String, schema: Schema<'_>, values: Option<&Value>, path: &str) {
     let value_of = |key: &str| values.and_then(|v| v.get(key));
-    let is_table = |s: &Schema<'_>| s.get("properties").is_some() || table_items(*s).is_some();
-    let (tables, plain): (Vec<_>, Vec<_>) = schema.properties().partition(|(_, s)| is_table(s));
+    let (tables, plain): (Vec<_>, Vec<_>) = schema.properties().partition(|(_, s)| is_table(*s));
     for (key, schema) in plain {
         out.push('\n');
         comment(out, "", schema.text("description"));
@@ -44,9 +43,26 @@ fn write_table(out: &mut String, schema: Schema<'_>, values: Option<&Value>, pat
             Some(item) => write_list(out, &path, item, value_of(key)),
             None => {
                 let _ = writeln!(out, "[{path}]");
+                write_entries(out, schema, value_of(key));
                 write_table(out, schema, value_of(key), &path);
             }
         }
+    }
+}
+
+/// Whether the key is written as a table, or several.
+fn is_table(schema: Schema<'_>) -> bool {
+    schema.get("properties").is_some()
+        || schema.sub("additionalProperties").is_some()
+        || table_items(schema).is_some()
+}
+
+/// The entries of a table whose keys the operator chooses.
+fn write_entries(out: &mut String, schema: Schema<'_>, values: Option<&Value>) {
+    let free = schema.sub("additionalProperties").is_some();
+    let entries = values.and_then(Value::as_table).filter(|_| free);
+    for (key, value) in entries.into_iter().flatten() {
+        let _ = writeln!(out, "{} = {value}", quoted(key));
     }
 }
 
