@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use weir_config::{ByteSize, Seconds};
+use weir_config::{ByteSize, HumanDuration};
 
 /// The `[server]` table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -32,25 +32,25 @@ pub struct ServerConfig {
     pub max_queue: usize,
     /// How long a client may take to send a request's head, and to begin one on an idle
     /// connection.
-    pub header_timeout: Seconds,
+    pub header_timeout: HumanDuration,
     /// Longest pause between two parts of a request body.
-    pub body_timeout: Seconds,
+    pub body_timeout: HumanDuration,
     /// Longest time that a client may take no byte of an answer.
-    pub write_timeout: Seconds,
+    pub write_timeout: HumanDuration,
     /// Deadline of a request that sets none itself.
-    pub request_timeout: Seconds,
+    pub request_timeout: HumanDuration,
     /// On SIGTERM: how long to answer on, not ready, before connections are refused. Load
     /// balancers need this long to notice.
-    pub drain_delay: Seconds,
+    pub drain_delay: HumanDuration,
     /// On SIGTERM: how long requests in flight may take to finish.
-    pub drain_timeout: Seconds,
+    pub drain_timeout: HumanDuration,
     /// Whether each request is logged.
     pub access_log: bool,
 }
 
 impl Default for ServerConfig {
     fn default() -> Self {
-        let seconds = |s| Seconds(Duration::from_secs(s));
+        let seconds = |s| HumanDuration(Duration::from_secs(s));
         Self {
             models: Vec::new(),
             listen: SocketAddr::from(([127, 0, 0, 1], 8000)),
@@ -168,4 +168,25 @@ fn string_dtype() -> String {
 
 fn yes() -> bool {
     true
+}
+
+impl ParameterConfig {
+    /// A required string called `name`.
+    pub fn string(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            dtype: string_dtype(),
+            required: true,
+            default: None,
+            ge: None,
+            gt: None,
+            le: None,
+            lt: None,
+            min_length: None,
+            max_length: None,
+            pattern: None,
+            one_of: None,
+            description: None,
+        }
+    }
 }

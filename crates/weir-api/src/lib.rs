@@ -1,6 +1,26 @@
-//! The HTTP faces.
+//! The HTTP faces: typed routes over the predict use case, their OpenAPI description and
+//! docs page, probes and metrics, behind an accept loop with bounds on everything.
+//!
+//! hyper is used directly, with matchit (the router inside axum). Every route is data that
+//! changes with a reload, and FastAPI's rules for HEAD, 405 and trailing slashes differ
+//! from axum's, so its extractors and router would be worked around rather than used
+//! (ADR 0002).
 
+mod body;
+mod builtin;
 pub mod config;
-pub mod docs;
-pub mod openapi;
+mod declare;
+mod docs;
+mod face;
+mod head;
+mod listener;
+mod metrics;
+mod openapi;
 pub mod operation;
+mod predict;
+mod respond;
+mod server;
+mod template;
+
+pub use declare::RouteProblem;
+pub use server::{Bound, Server};

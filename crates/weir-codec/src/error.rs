@@ -1,6 +1,8 @@
 //! What is wrong with a body, in FastAPI's form.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
+
+use crate::number;
 
 /// Why a decoder cannot be built: the operator's mistake, told when a model loads.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -136,6 +138,25 @@ impl Rejection {
     }
 }
 
+/// For logs and the command line: each place and what is wrong there.
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Rejection::Invalid(errors) = self else { return f.write_str("the row cannot be parsed") };
+        for (i, error) in errors.iter().enumerate() {
+            f.write_str(if i == 0 { "" } else { "; " })?;
+            // `body` is where every row is.
+            for step in error.loc.iter().filter(|step| **step != Loc::Key("body".into())) {
+                match step {
+                    Loc::Key(key) => write!(f, "{key}: ")?,
+                    Loc::Index(index) => write!(f, "{index}: ")?,
+                }
+            }
+            f.write_str(&error.msg)?;
+        }
+        Ok(())
+    }
+}
+
 /// Appends `{"detail":[{"type":…,"loc":[…],"msg":…,"input":…,"ctx":{…}}, …]}`.
 pub fn write_detail(errors: &[FieldError], out: &mut Vec<u8>) {
     let mut text = String::with_capacity(160 * errors.len() + 16);
@@ -193,11 +214,11 @@ fn write_context(ctx: &Context, out: &mut String) {
     out.push('}');
 }
 
-/// Appends a float with a decimal point or exponent (`90.0`), or its name in quotes where
-/// JSON has no number for it.
+/// Appends a float as Python's `json` writes it (`90.0`, `1e+16`), or its name in quotes
+/// where JSON has no number for it.
 pub(crate) fn push_json_float(out: &mut String, x: f64) {
     if x.is_finite() {
-        out.push_str(&format!("{x:?}"));
+        out.push_str(&number::python_float(x));
     } else {
         let name = if x.is_nan() {
             r#""NaN""#
@@ -210,7 +231,7 @@ pub(crate) fn push_json_float(out: &mut String, x: f64) {
     }
 }
 
-/// Appends `text` as a JSON string with the escapes that RFC 8259 demands.
+/// Appends `text` as a JSON string with the escapes that Python's `json` uses.
 pub(crate) fn push_json_string(out: &mut String, text: &str) {
     out.push('"');
     for c in text.chars() {
@@ -224,6 +245,8 @@ pub(crate) fn push_json_char(out: &mut String, c: char) {
     match c {
         '"' => out.push_str("\\\""),
         '\\' => out.push_str("\\\\"),
+        '\u{8}' => out.push_str("\\b"),
+        '\u{c}' => out.push_str("\\f"),
         '\n' => out.push_str("\\n"),
         '\r' => out.push_str("\\r"),
         '\t' => out.push_str("\\t"),

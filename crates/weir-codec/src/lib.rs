@@ -10,6 +10,7 @@
 //! What equals FastAPI and Pydantic, and what differs on purpose, is written down in
 //! `docs/reference/validation.md` and held by a test against the real ones.
 
+mod answer;
 mod error;
 mod fast;
 mod full;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 
 use weir_types::{Batch, Schema};
 
+pub use answer::{write_answer, write_string};
 pub use error::{CodecError, Context, ContextValue, Echo, FieldError, Loc, Rejection, write_detail};
 pub use query::{QueryDecoder, QueryParam, QueryValues};
 

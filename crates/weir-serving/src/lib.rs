@@ -1,1 +1,22 @@
-//! The predict use case.
+//! The predict use case: admission → routing → execution, as stages with typed hand-offs.
+//!
+//! ```text
+//! Grant ─ Predictor::admit ─▶ Admitted ─ route ─▶ Routed ─ batch ─▶ Ready ─ execute ─▶ Executed
+//! ```
+//!
+//! A stage can only be reached from the one before it, so no path skips admission and none
+//! executes without a [`Grant`](weir_types::Grant). What is served is one immutable
+//! [`ServingSnapshot`], built by the [`Loader`] off the request path.
+
+mod admission;
+mod executor;
+mod load;
+mod predict;
+mod samples;
+mod snapshot;
+
+pub use admission::{Admission, Admitted};
+pub use executor::{BySize, Done, ExecuteFuture, Executor, Inline, Job, Pool, Stats};
+pub use load::{LoadOptions, Loader};
+pub use predict::{Executed, Predictor, Ready, Routed};
+pub use snapshot::{Failure, ServedModel, ServedVersion, ServingSnapshot};

@@ -1,3 +1,39 @@
-//! Weir: a trained model becomes a production API.
+//! Weir: a trained model becomes a production real-time API.
 
-fn main() {}
+mod args;
+mod commands;
+mod environment;
+mod output;
+mod settings;
+mod telemetry;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Arguments, Command};
+use output::Output;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let output = Output::new(arguments.json);
+    match run(arguments.command, &output) {
+        Ok(code) => code,
+        Err(error) => {
+            output.error(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command, output: &Output) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Serve(options) => commands::serve::run(options, output),
+        Command::Init(options) => commands::init::run(&options, output),
+        Command::Inspect(options) => commands::inspect::run(&options, output),
+        Command::Predict(options) => commands::predict::run(&options, output),
+        Command::Config(options) => commands::config::run(options, output),
+        Command::Health(options) => commands::health::run(&options, output),
+        Command::Completions { shell } => commands::completions::run(shell, output),
+    }
+}

@@ -133,26 +133,28 @@ fn float_rules(rules: &FloatRules, x: f64) -> Result<f64, Fault> {
     if !rules.allow_inf_nan && !x.is_finite() {
         return Err(not_finite());
     }
-    let bound = |broken: bool, kind, words, key, bound: f64| {
-        if broken { Err(Fault::bound(kind, words, key, ContextValue::Float(bound))) } else { Ok(()) }
+    let bound = |holds: bool, kind, words, key, bound: f64| {
+        if holds { Ok(()) } else { Err(Fault::bound(kind, words, key, ContextValue::Float(bound))) }
     };
-    // NaN breaks every bound, so each is asked whether it holds.
+    // Asked this way round, every bound is broken by NaN.
     if let Some(le) = rules.le {
-        bound(!(x <= le), "less_than_equal", "less than or equal to", "le", le)?;
+        bound(x <= le, "less_than_equal", "less than or equal to", "le", le)?;
     }
     if let Some(lt) = rules.lt {
-        bound(!(x < lt), "less_than", "less than", "lt", lt)?;
+        bound(x < lt, "less_than", "less than", "lt", lt)?;
     }
     if let Some(ge) = rules.ge {
-        bound(!(x >= ge), "greater_than_equal", "greater than or equal to", "ge", ge)?;
+        bound(x >= ge, "greater_than_equal", "greater than or equal to", "ge", ge)?;
     }
     if let Some(gt) = rules.gt {
-        bound(!(x > gt), "greater_than", "greater than", "gt", gt)?;
+        bound(x > gt, "greater_than", "greater than", "gt", gt)?;
     }
     // A finite number must not become infinite in a narrower type.
-    let (above, below) = (x.is_finite() && x > rules.widest, x.is_finite() && x < -rules.widest);
-    bound(above, "less_than_equal", "less than or equal to", "le", rules.dtype_max)?;
-    bound(below, "greater_than_equal", "greater than or equal to", "ge", -rules.dtype_max)?;
+    if x.is_finite() {
+        let most = rules.dtype_max;
+        bound(x <= rules.widest, "less_than_equal", "less than or equal to", "le", most)?;
+        bound(x >= -rules.widest, "greater_than_equal", "greater than or equal to", "ge", -most)?;
+    }
     Ok(x)
 }
 

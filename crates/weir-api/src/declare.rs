@@ -1,0 +1,345 @@
+//! From configuration and snapshot to the list of [`Operation`]s: every mistake is found
+//! here, before anything is served.
+
+use std::{collections::HashSet, fmt, sync::Arc};
+
+use serde_json::Value;
+use weir_artifact::{ModelSpec, Task};
+use weir_codec::BodyShape;
+use weir_serving::{ServedVersion, ServingSnapshot};
+use weir_types::{Answer, ErrorCode};
+
+use crate::{
+    config::{RequestShape, RouteConfig, RouteMethod},
+    operation::{Builtin, Operation, OperationKind, ResponseTemplate, Word},
+    template,
+};
+
+/// Where the models' own paths begin.
+const MODELS_PREFIX: &str = "/v1/models/";
+
+/// A declared operation and, for predictions, the version that answers it. A model that
+/// failed to load keeps its paths: they answer 503 until it loads.
+pub(crate) struct Declared {
+    pub(crate) operation: Operation,
+    pub(crate) version: Option<Arc<ServedVersion>>,
+}
+
+/// Paths whose model cannot answer at the moment.
+pub(crate) struct Unavailable {
+    pub(crate) path: String,
+    pub(crate) method: RouteMethod,
+    pub(crate) model: String,
+}
+
+/// Something that is wrong with the declared routes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteProblem {
+    /// Which `[[route]]`, from 0; `None` where it is none in particular.
+    pub route: Option<usize>,
+    /// What is wrong, and what would be right.
+    pub message: String,
+}
+
+impl fmt::Display for RouteProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.route {
+            Some(index) => write!(f, "[[route]] {}: {}", index + 1, self.message),
+            None => f.write_str(&self.message),
+        }
+    }
+}
+
+/// Everything that is served: declared routes first, then the models' own, then built-ins.
+#[derive(Default)]
+pub(crate) struct Declarations {
+    pub(crate) served: Vec<Declared>,
+    pub(crate) unavailable: Vec<Unavailable>,
+}
+
+/// Resolves `routes` against what `snapshot` serves.
+///
+/// # Errors
+/// Every problem of every route.
+pub(crate) fn declare(
+    routes: &[RouteConfig],
+    snapshot: &ServingSnapshot,
+) -> Result<Declarations, Vec<RouteProblem>> {
+    let mut all = Declarations::default();
+    let mut problems = Vec::new();
+    for (index, route) in routes.iter().enumerate() {
+        let mut told = |message: String| problems.push(RouteProblem { route: Some(index), message });
+        check_path(&route.path).into_iter().for_each(&mut told);
+        match route.model.as_deref() {
+            Some(model) => predict_route(route, model, snapshot, &mut all, &mut told),
+            None => template_route(route, &mut all, &mut told),
+        }
+    }
+    problems.extend(doubles(routes));
+    all.served.extend(model_operations(snapshot));
+    all.served.extend(builtins());
+    problems.extend(clashes(&all, routes));
+    if problems.is_empty() { Ok(all) } else { Err(problems) }
+}
+
+pub(crate) fn method_name(method: RouteMethod) -> &'static str {
+    match method {
+        RouteMethod::Get => "GET",
+        RouteMethod::Post => "POST",
+        RouteMethod::Put => "PUT",
+        RouteMethod::Patch => "PATCH",
+        RouteMethod::Delete => "DELETE",
+    }
+}
+
+fn check_path(path: &str) -> Option<String> {
+    if !path.starts_with('/') {
+        return Some(format!("a path starts with `/`: write `/{path}`"));
+    }
+    if path.starts_with(MODELS_PREFIX) {
+        return Some(format!("{MODELS_PREFIX} is where the models' own paths are; choose another path"));
+    }
+    let odd = path.chars().find(|c| !c.is_ascii_graphic() || matches!(c, '?' | '#' | '%'));
+    odd.map(|c| format!("a path cannot contain {c:?}"))
+}
+
+fn predict_route(
+    route: &RouteConfig,
+    model: &str,
+    snapshot: &ServingSnapshot,
+    all: &mut Declarations,
+    told: &mut dyn FnMut(String),
+) {
+    if !route.query.is_empty() || !route.path_parameters.is_empty() || route.path.contains('{') {
+        told(
+            "a route to a model takes its input from the body; parameters belong to routes without a model"
+                .into(),
+        );
+    }
+    if route.method == RouteMethod::Get {
+        told("a route to a model reads a body, which GET has not: use POST".into());
+    }
+    match snapshot.version(model, route.version.as_deref()) {
+        Ok(version) => match predict_kind(route, &version.spec) {
+            Ok(kind) => {
+                let operation = operation(route, &version.spec, kind);
+                all.served.push(Declared { operation, version: Some(version.clone()) });
+            }
+            Err(problems) => problems.into_iter().for_each(told),
+        },
+        Err(error) if error.code == ErrorCode::Unavailable => all.unavailable.push(Unavailable {
+            path: route.path.clone(),
+            method: route.method,
+            model: model.to_owned(),
+        }),
+        Err(error) => {
+            let have: Vec<_> = snapshot.models().map(|(name, _)| name.as_str()).collect();
+            told(format!("{error}; models served: {}", have.join(", ")));
+        }
+    }
+}
+
+fn operation(route: &RouteConfig, spec: &ModelSpec, kind: OperationKind) -> Operation {
+    Operation {
+        path: route.path.clone(),
+        method: route.method,
+        tag: route.tag.clone().unwrap_or_else(|| spec.name.to_string()),
+        summary: route.summary.clone().unwrap_or_else(|| format!("Predict with {}", spec.name)),
+        kind,
+    }
+}
+
+fn predict_kind(route: &RouteConfig, spec: &Arc<ModelSpec>) -> Result<OperationKind, Vec<String>> {
+    let mut problems = Vec::new();
+    let shape = body_shape(&route.request, spec).map_err(|p| problems.extend(p)).ok();
+    let entries: Vec<_> = route
+        .response
+        .iter()
+        .filter_map(|(key, word)| {
+            Some((key.clone(), resolve(word, spec).map_err(|p| problems.push(p)).ok()?))
+        })
+        .collect();
+    if route.response.is_empty() {
+        problems.push(
+            "`response` is empty: write for example `response = { prediction = \"prediction\" }`".into(),
+        );
+    }
+    let Some(shape) = shape.filter(|_| problems.is_empty()) else { return Err(problems) };
+    let many = !matches!(shape, BodyShape::Row);
+    let response = ResponseTemplate { entries, many };
+    Ok(OperationKind::Predict { spec: spec.clone(), shape, response, selectable: false })
+}
+
+fn body_shape(request: &RequestShape, spec: &ModelSpec) -> Result<BodyShape, Vec<String>> {
+    match (&request.rows, &request.columns) {
+        (Some(_), Some(_)) => Err(vec!["`request` takes `rows` or `columns`, not both".into()]),
+        (Some(key), None) => Ok(BodyShape::Rows { key: key.clone() }),
+        (None, None) => Ok(BodyShape::Row),
+        (None, Some(columns)) => {
+            let fields = &spec.schema.fields;
+            let (mut keys, mut problems) = (Vec::new(), Vec::new());
+            for (key, field) in columns {
+                match fields.iter().position(|f| f.name == *field) {
+                    Some(index) => keys.push((key.clone(), index)),
+                    None => problems.push(unknown("field", field, fields.iter().map(|f| f.name.as_str()))),
+                }
+            }
+            keys.sort_by_key(|(_, index)| *index);
+            if problems.is_empty() { Ok(BodyShape::Columns { keys }) } else { Err(problems) }
+        }
+    }
+}
+
+fn unknown<'a>(what: &str, name: &str, have: impl Iterator<Item = &'a str>) -> String {
+    format!("unknown {what} `{name}`, one of: {}", have.collect::<Vec<_>>().join(", "))
+}
+
+fn resolve(word: &Value, spec: &ModelSpec) -> Result<Word, String> {
+    let Value::String(word) = word else {
+        return Err(format!("a response's value is a word such as \"prediction\", not {word}"));
+    };
+    resolve_word(word, spec)
+}
+
+/// What `word` means for a model.
+pub(crate) fn resolve_word(word: &str, spec: &ModelSpec) -> Result<Word, String> {
+    match word {
+        "model" => Ok(Word::Model),
+        "version" => Ok(Word::Version),
+        _ => spec.answer(word).cloned().map(Word::Answer).ok_or_else(|| {
+            let words = spec.answers.iter().map(|(w, _)| w.as_str()).chain(["model", "version"]);
+            unknown("word", word, words)
+        }),
+    }
+}
+
+fn template_route(route: &RouteConfig, all: &mut Declarations, told: &mut dyn FnMut(String)) {
+    if route.request != RequestShape::default() || route.version.is_some() {
+        told("`request` and `version` need a `model`".into());
+    }
+    let response = Value::Object(route.response.clone());
+    if let Err(problems) = template::check(&route.path, &route.query, &route.path_parameters, &response) {
+        return problems.into_iter().for_each(told);
+    }
+    let operation = Operation {
+        path: route.path.clone(),
+        method: route.method,
+        tag: route.tag.clone().unwrap_or_else(|| "default".into()),
+        summary: route
+            .summary
+            .clone()
+            .unwrap_or_else(|| format!("{} {}", method_name(route.method), route.path)),
+        kind: OperationKind::Template {
+            query: route.query.clone(),
+            path: template::path_parameters(&route.path, &route.path_parameters),
+            response,
+        },
+    };
+    all.served.push(Declared { operation, version: None });
+}
+
+/// The paths that every model has: `:predict` on the latest version and on each.
+fn model_operations(snapshot: &ServingSnapshot) -> impl Iterator<Item = Declared> + '_ {
+    snapshot.models().flat_map(|(name, model)| {
+        let latest =
+            model.versions().last().map(|v| predict_operation(format!("/v1/models/{name}:predict"), v, true));
+        let each = model.versions().map(move |v| {
+            predict_operation(format!("/v1/models/{name}/versions/{}:predict", v.spec.version), v, false)
+        });
+        latest.into_iter().chain(each)
+    })
+}
+
+fn predict_operation(path: String, version: &Arc<ServedVersion>, latest: bool) -> Declared {
+    let spec = &version.spec;
+    let which = if latest { "the latest version".to_owned() } else { format!("version {}", spec.version) };
+    let answer = spec.answer("answer").cloned().unwrap_or(Answer::Record(Vec::new()));
+    let kind = OperationKind::Predict {
+        spec: spec.clone(),
+        shape: BodyShape::Instances,
+        response: ResponseTemplate {
+            entries: vec![("predictions".into(), Word::Answer(answer))],
+            many: true,
+        },
+        selectable: latest,
+    };
+    let operation = Operation {
+        path,
+        method: RouteMethod::Post,
+        tag: "models".into(),
+        summary: format!("{} with {which} of {}", task_name(spec.task), spec.name),
+        kind,
+    };
+    Declared { operation, version: Some(version.clone()) }
+}
+
+fn task_name(task: Task) -> &'static str {
+    match task {
+        Task::Regression => "Regression",
+        Task::Classification => "Classification",
+        Task::TextClassification => "Text classification",
+        Task::Embedding => "Embedding",
+        Task::TokenClassification => "Token classification",
+        Task::Rerank => "Reranking",
+        Task::Raw => "Prediction",
+    }
+}
+
+fn builtins() -> impl Iterator<Item = Declared> {
+    const ALL: [(Builtin, &str, &str); 8] = [
+        (Builtin::Health, "/health", "The time"),
+        (Builtin::Live, "/livez", "Whether the process answers"),
+        (Builtin::Ready, "/readyz", "Whether every model can answer"),
+        (Builtin::Startup, "/startupz", "Whether the first load is done"),
+        (Builtin::Metrics, "/metrics", "Prometheus metrics"),
+        (Builtin::Models, "/v1/models", "What is served"),
+        (Builtin::OpenApi, "/openapi.json", "This description"),
+        (Builtin::Docs, "/docs", "The docs page"),
+    ];
+    ALL.into_iter().map(|(builtin, path, summary)| Declared {
+        operation: Operation {
+            path: path.into(),
+            method: RouteMethod::Get,
+            tag: "server".into(),
+            summary: summary.into(),
+            kind: OperationKind::Builtin(builtin),
+        },
+        version: None,
+    })
+}
+
+/// Two `[[route]]`s for one method and path: both are named.
+fn doubles(routes: &[RouteConfig]) -> impl Iterator<Item = RouteProblem> + '_ {
+    routes.iter().enumerate().filter_map(|(index, route)| {
+        let same = |r: &RouteConfig| r.path == route.path && r.method == route.method;
+        let first = routes[..index].iter().position(same)?;
+        let (method, path) = (method_name(route.method), &route.path);
+        let message =
+            format!("{method} {path} is declared already, by [[route]] {}; change one of them", first + 1);
+        Some(RouteProblem { route: Some(index), message })
+    })
+}
+
+/// A `[[route]]` on a method and path of the server's own.
+fn clashes(all: &Declarations, routes: &[RouteConfig]) -> Vec<RouteProblem> {
+    let own: HashSet<(&str, RouteMethod)> = all
+        .served
+        .iter()
+        .filter(|d| {
+            matches!(d.operation.kind, OperationKind::Builtin(_))
+                || d.operation.path.starts_with(MODELS_PREFIX)
+        })
+        .map(|d| (d.operation.path.as_str(), d.operation.method))
+        .collect();
+    let clash = |(index, route): (usize, &RouteConfig)| {
+        own.contains(&(route.path.as_str(), route.method)).then(|| RouteProblem {
+            route: Some(index),
+            message: format!(
+                "the server itself answers {} {}; choose another path",
+                method_name(route.method),
+                route.path
+            ),
+        })
+    };
+    routes.iter().enumerate().filter_map(clash).collect()
+}

@@ -1,0 +1,269 @@
+//! What requests are matched against: compiled off the request path from configuration and
+//! snapshot, swapped as one value.
+
+use std::{collections::HashMap, sync::Arc};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method};
+use percent_encoding::percent_decode_str;
+use serde_json::json;
+use weir_artifact::ModelSpec;
+use weir_codec::RowDecoder;
+use weir_serving::{ServedVersion, ServingSnapshot};
+use weir_types::{Error, ErrorCode};
+
+use crate::{
+    config::{RouteConfig, RouteMethod},
+    declare::{self, Declared, RouteProblem, Unavailable},
+    metrics::{Metrics, RouteMetrics},
+    openapi,
+    operation::{Builtin, Operation, OperationKind},
+    predict::{PredictHandler, decode_limits},
+    respond,
+    template::Template,
+};
+
+/// What answers one method of one path.
+pub(crate) enum Handler {
+    Predict(Box<PredictHandler>),
+    Template(Box<Template>),
+    Builtin(Builtin),
+    /// A file of the docs page.
+    Asset,
+    /// The model behind it could not be loaded.
+    Unavailable(Error),
+}
+
+/// A handler and what it counts.
+pub(crate) struct Route {
+    pub(crate) handler: Handler,
+    pub(crate) metrics: RouteMetrics,
+    pub(crate) path: String,
+}
+
+/// The `:predict` route of each model and version.
+type Versions = HashMap<(String, String), Arc<Route>>;
+
+/// The methods of one path.
+struct Entry {
+    methods: Vec<(Method, Arc<Route>)>,
+    allow: HeaderValue,
+}
+
+/// What a method and path lead to.
+pub(crate) enum Found {
+    /// A route and its path parameters, decoded, in the path's order.
+    Route(Arc<Route>, Vec<(String, String)>),
+    /// The path exists for the methods named.
+    MethodNotAllowed(HeaderValue),
+    /// The same path with, or without, a slash at its end exists.
+    Redirect(String),
+    /// Nothing.
+    Nothing,
+}
+
+/// The compiled face.
+pub(crate) struct Face {
+    /// What is served.
+    pub(crate) snapshot: Arc<ServingSnapshot>,
+    /// The body of `/openapi.json`.
+    pub(crate) openapi: Bytes,
+    /// The body of `/v1/models`.
+    pub(crate) models: Bytes,
+    /// Counts requests that match nothing.
+    pub(crate) unmatched: RouteMetrics,
+    router: matchit::Router<Entry>,
+    versions: Versions,
+}
+
+impl Face {
+    /// Compiles `routes` over `snapshot`.
+    ///
+    /// # Errors
+    /// Every problem of every route.
+    pub(crate) fn build(
+        routes: &[RouteConfig],
+        snapshot: Arc<ServingSnapshot>,
+        metrics: &Metrics,
+    ) -> Result<Self, Vec<RouteProblem>> {
+        let declared = declare::declare(routes, &snapshot)?;
+        let operations: Vec<Operation> = declared.served.iter().map(|d| d.operation.clone()).collect();
+        let document = openapi::document(&operations, env!("CARGO_PKG_VERSION"));
+        let mut builder =
+            Builder { metrics, paths: HashMap::new(), order: Vec::new(), versions: HashMap::new() };
+        let mut problems = Vec::new();
+        for Declared { operation, version } in declared.served {
+            builder.operation(operation, version).unwrap_or_else(|problem| problems.push(problem));
+        }
+        declared.unavailable.into_iter().for_each(|route| builder.unavailable(route));
+        builder.add(Method::GET, "/docs/{file}", Handler::Asset, None);
+        let (router, versions) = builder.finish(&mut problems);
+        if !problems.is_empty() {
+            return Err(problems.into_iter().map(|message| RouteProblem { route: None, message }).collect());
+        }
+        Ok(Self {
+            openapi: document.to_string().into(),
+            models: models(&snapshot).into(),
+            unmatched: metrics.route("", "unmatched", None),
+            snapshot,
+            router,
+            versions,
+        })
+    }
+
+    /// Finds what answers `method` on `path` (as sent, still percent-coded).
+    pub(crate) fn find(&self, method: &Method, path: &str) -> Found {
+        let decoded = percent_decode_str(path).decode_utf8_lossy();
+        let Ok(matched) = self.router.at(&decoded) else { return self.other_slash(&decoded) };
+        let entry = matched.value;
+        match entry.methods.iter().find(|(m, _)| m == method) {
+            Some((_, route)) => {
+                let parameters = matched.params.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+                Found::Route(route.clone(), parameters)
+            }
+            None => Found::MethodNotAllowed(entry.allow.clone()),
+        }
+    }
+
+    fn other_slash(&self, path: &str) -> Found {
+        let other = match path.strip_suffix('/') {
+            Some(without) => without.to_owned(),
+            None => format!("{path}/"),
+        };
+        let exists = !other.is_empty() && self.router.at(&other).is_ok();
+        if exists { Found::Redirect(other) } else { Found::Nothing }
+    }
+
+    /// The `:predict` handler of another version of a model.
+    ///
+    /// # Errors
+    /// `NotFound`, naming the versions there are.
+    pub(crate) fn version_handler(&self, spec: &ModelSpec, version: &str) -> Result<&PredictHandler, Error> {
+        let key = (spec.name.to_string(), version.to_owned());
+        match self.versions.get(&key).map(|route| &route.handler) {
+            Some(Handler::Predict(handler)) => Ok(handler),
+            _ => self
+                .snapshot
+                .version(spec.name.as_str(), Some(version))
+                .and_then(|_| Err(Error::internal("the version has no route of its own"))),
+        }
+    }
+}
+
+struct Builder<'a> {
+    metrics: &'a Metrics,
+    paths: HashMap<String, Vec<(Method, Arc<Route>)>>,
+    order: Vec<String>,
+    versions: Versions,
+}
+
+impl Builder<'_> {
+    fn add(
+        &mut self,
+        method: Method,
+        path: &str,
+        handler: Handler,
+        version: Option<&ServedVersion>,
+    ) -> Arc<Route> {
+        let metrics = self.metrics.route(method.as_str(), path, version);
+        let route = Arc::new(Route { handler, metrics, path: path.to_owned() });
+        let methods = self.paths.entry(path.to_owned()).or_insert_with(|| {
+            self.order.push(path.to_owned());
+            Vec::new()
+        });
+        methods.push((method, route.clone()));
+        route
+    }
+
+    fn operation(&mut self, operation: Operation, version: Option<Arc<ServedVersion>>) -> Result<(), String> {
+        let method = http_method(operation.method);
+        let path = operation.path;
+        match (operation.kind, version) {
+            (OperationKind::Builtin(builtin), _) => {
+                self.add(method, &path, Handler::Builtin(builtin), None);
+            }
+            (OperationKind::Template { query, path: parameters, response }, _) => {
+                let template = Template::new(&query, &parameters, response)?;
+                self.add(method, &path, Handler::Template(Box::new(template)), None);
+            }
+            (OperationKind::Predict { shape, response, selectable, .. }, Some(version)) => {
+                let decoder =
+                    RowDecoder::new(Arc::new(version.spec.schema.clone()), shape, decode_limits(&version))
+                        .map_err(|e| format!("{path}: {e}"))?;
+                let named = format!("{}/{}", version.spec.name, version.spec.version);
+                let handler = PredictHandler {
+                    decoder,
+                    response,
+                    selectable,
+                    stages: self.metrics.stages(&version),
+                    named: HeaderValue::from_str(&named).map_err(|e| e.to_string())?,
+                    version: version.clone(),
+                };
+                let route = self.add(method, &path, Handler::Predict(Box::new(handler)), Some(&version));
+                if path.starts_with("/v1/models/") && !selectable {
+                    let key = (version.spec.name.to_string(), version.spec.version.to_string());
+                    self.versions.insert(key, route);
+                }
+            }
+            (OperationKind::Predict { .. }, None) => return Err(format!("{path}: no version to answer")),
+        }
+        Ok(())
+    }
+
+    fn unavailable(&mut self, route: Unavailable) {
+        let text = format!("model `{}` could not be loaded; /readyz says why", route.model);
+        let error = Error::new(ErrorCode::Unavailable, text);
+        self.add(http_method(route.method), &route.path, Handler::Unavailable(error), None);
+    }
+
+    fn finish(mut self, problems: &mut Vec<String>) -> (matchit::Router<Entry>, Versions) {
+        let mut router = matchit::Router::new();
+        for path in self.order {
+            let Some(mut methods) = self.paths.remove(&path) else { continue };
+            let allow = respond::allow(methods.iter().map(|(m, _)| m));
+            if let Some(head) = methods.iter().find(|(m, r)| *m == Method::GET && answers_head(&r.handler)) {
+                methods.push((Method::HEAD, head.1.clone()));
+            }
+            if let Err(error) = router.insert(path.as_str(), Entry { methods, allow }) {
+                problems.push(format!("the path {path} cannot be matched: {error}"));
+            }
+        }
+        (router, self.versions)
+    }
+}
+
+/// FastAPI answers HEAD for its own pages but not for declared routes; probes and
+/// scrapers use it too.
+fn answers_head(handler: &Handler) -> bool {
+    matches!(handler, Handler::Asset)
+        || matches!(handler, Handler::Builtin(builtin) if !matches!(builtin, Builtin::Health | Builtin::Models))
+}
+
+fn http_method(method: RouteMethod) -> Method {
+    match method {
+        RouteMethod::Get => Method::GET,
+        RouteMethod::Post => Method::POST,
+        RouteMethod::Put => Method::PUT,
+        RouteMethod::Patch => Method::PATCH,
+        RouteMethod::Delete => Method::DELETE,
+    }
+}
+
+/// `GET /v1/models`: each model, its versions, and what runs them.
+fn models(snapshot: &ServingSnapshot) -> String {
+    let version = |v: &Arc<ServedVersion>| {
+        json!({
+            "version": v.spec.version.as_str(),
+            "engine": v.engine.name,
+            "engine_version": v.engine.version,
+            "digest": v.spec.digest,
+            "inputs": v.spec.signature.inputs.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "outputs": v.spec.signature.outputs.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        })
+    };
+    let models: Vec<_> = snapshot
+        .models()
+        .map(|(name, model)| json!({"name": name.as_str(), "versions": model.versions().map(version).collect::<Vec<_>>()}))
+        .collect();
+    json!({ "models": models }).to_string()
+}

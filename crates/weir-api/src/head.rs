@@ -1,0 +1,181 @@
+//! What the head of a request says: ids, deadline, whether it is one request at all.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Version, header, request::Parts};
+
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("request-timeout");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// Longest request id taken from a caller.
+const MAX_ID_BYTES: usize = 128;
+
+/// The caller's `X-Request-Id` if it is 1 to 128 visible ASCII characters, else one of our
+/// own. Anything else a caller sends could forge log lines.
+pub(crate) fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let given = headers.get(REQUEST_ID).filter(|id| {
+        (1..=MAX_ID_BYTES).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
+    });
+    given.cloned().unwrap_or_else(next_id)
+}
+
+/// 128 bits as hex: random for the process, then a counter. Unique, not secret.
+fn next_id() -> HeaderValue {
+    static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one("weir"));
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let mut text = [0; 32];
+    write_hex(*PROCESS, &mut text[..16]);
+    write_hex(COUNT.fetch_add(1, Ordering::Relaxed), &mut text[16..]);
+    HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("-"))
+}
+
+fn write_hex(number: u64, text: &mut [u8]) {
+    for (i, digit) in text.iter_mut().enumerate() {
+        let nibble = (number >> (60 - 4 * i)) & 0xf;
+        *digit = b"0123456789abcdef"[nibble as usize];
+    }
+}
+
+/// The trace id of a valid W3C `traceparent` (Trace Context level 1, section 3.2.2).
+pub(crate) fn trace_id(headers: &HeaderMap) -> Option<&str> {
+    let mut parts = headers.get(TRACEPARENT)?.to_str().ok()?.split('-');
+    let (version, trace, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let hex = |s: &str, len: usize| {
+        s.len() == len && s.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    };
+    let some = |s: &str| s.bytes().any(|b| b != b'0');
+    let known = hex(version, 2) && version != "ff" && (version != "00" || parts.next().is_none());
+    (known && hex(trace, 32) && some(trace) && hex(parent, 16) && some(parent) && hex(flags, 2))
+        .then_some(trace)
+}
+
+/// How long the caller waits: `Request-Timeout` in decimal seconds, at most `longest`.
+///
+/// # Errors
+/// What is wrong with the header.
+pub(crate) fn timeout(headers: &HeaderMap, longest: Duration) -> Result<Duration, &'static str> {
+    let Some(value) = headers.get(REQUEST_TIMEOUT) else { return Ok(longest) };
+    let seconds = value.to_str().ok().filter(|s| s.bytes().all(|b| b.is_ascii_digit() || b == b'.'));
+    match seconds.and_then(|s| s.parse::<f64>().ok()).and_then(|s| Duration::try_from_secs_f64(s).ok()) {
+        Some(timeout) => Ok(timeout.min(longest)),
+        None => Err("the header Request-Timeout is decimal seconds, for example 0.25"),
+    }
+}
+
+/// What makes a head ambiguous, so that two readers of it could see two requests
+/// (RFC 9112 sections 3.2 and 6.3).
+pub(crate) fn ambiguity(head: &Parts) -> Option<&'static str> {
+    let count = |name| head.headers.get_all(name).iter().count();
+    let hosts = count(header::HOST);
+    if head.version == Version::HTTP_11 && hosts == 0 {
+        return Some("an HTTP/1.1 request needs a Host header");
+    }
+    if hosts > 1 {
+        return Some("the request has more than one Host header");
+    }
+    if count(header::TRANSFER_ENCODING) > 0 && count(header::CONTENT_LENGTH) > 0 {
+        return Some("the request has both Content-Length and Transfer-Encoding");
+    }
+    (count(header::TRANSFER_ENCODING) > 1).then_some("the request has more than one Transfer-Encoding header")
+}
+
+/// The body's length as declared; `None` for a chunked one.
+pub(crate) fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// The body's coding, if it has one we do not undo.
+pub(crate) fn content_encoding(headers: &HeaderMap) -> Option<&HeaderValue> {
+    headers.get(header::CONTENT_ENCODING).filter(|v| !v.as_bytes().eq_ignore_ascii_case(b"identity"))
+}
+
+/// Whether a body of this content type is JSON. Load scripts send none: that is JSON too,
+/// as on FastAPI before 0.116.
+pub(crate) fn is_json(headers: &HeaderMap) -> bool {
+    let Some(value) = headers.get(header::CONTENT_TYPE) else { return true };
+    let Ok(text) = value.to_str() else { return false };
+    let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let Some((kind, subtype)) = essence.split_once('/') else { return false };
+    kind == "application" && (subtype == "json" || subtype.ends_with("+json"))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        pairs.iter().map(|(k, v)| (HeaderName::from_static(k), v.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn ids_are_taken_when_harmless_and_made_otherwise() {
+        assert_eq!(request_id(&headers(&[("x-request-id", "abc-1")])), "abc-1");
+        for bad in ["", "a b", &"x".repeat(129)] {
+            assert_eq!(request_id(&headers(&[("x-request-id", bad)])).len(), 32);
+        }
+        assert_ne!(next_id(), next_id());
+    }
+
+    #[test]
+    fn traceparent_is_read_as_the_standard_says() {
+        let id = "4bf92f3577b34da6a3ce929d0e0e4736";
+        let good = format!("00-{id}-00f067aa0ba902b7-01");
+        assert_eq!(trace_id(&headers(&[("traceparent", &good)])), Some(id));
+        let zero = "0".repeat(32);
+        for bad in [
+            format!("ff-{id}-00f067aa0ba902b7-01"),
+            format!("00-{zero}-00f067aa0ba902b7-01"),
+            format!("00-{}-00f067aa0ba902b7-01", id.to_uppercase()),
+            format!("{good}-extra"),
+            "garbage".into(),
+        ] {
+            assert_eq!(trace_id(&headers(&[("traceparent", &bad)])), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn timeouts_are_decimal_seconds_and_bounded() {
+        let longest = Duration::from_secs(30);
+        let of = |v| timeout(&headers(&[("request-timeout", v)]), longest);
+        assert_eq!(of("0.25"), Ok(Duration::from_millis(250)));
+        assert_eq!(of("1000000"), Ok(longest));
+        for bad in ["", "-1", "1e3", "inf", "NaN", "1s", "."] {
+            assert!(of(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn ambiguous_heads_are_told() {
+        let head = |pairs| {
+            let (mut parts, ()) = Request::new(()).into_parts();
+            parts.headers = headers(pairs);
+            parts
+        };
+        assert_eq!(ambiguity(&head(&[("host", "a")])), None);
+        assert!(ambiguity(&head(&[])).is_some());
+        assert!(ambiguity(&head(&[("host", "a"), ("host", "b")])).is_some());
+        let both = [("host", "a"), ("content-length", "3"), ("transfer-encoding", "chunked")];
+        assert!(ambiguity(&head(&both)).is_some());
+    }
+
+    #[test]
+    fn json_by_any_of_its_names() {
+        for json in ["application/json", "Application/JSON; charset=utf-8", "application/vnd.api+json"] {
+            assert!(is_json(&headers(&[("content-type", json)])), "{json}");
+        }
+        assert!(is_json(&HeaderMap::new()));
+        for other in ["text/plain", "application/x-www-form-urlencoded", "json", "text/json"] {
+            assert!(!is_json(&headers(&[("content-type", other)])), "{other}");
+        }
+    }
+}

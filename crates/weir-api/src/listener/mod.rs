@@ -1,0 +1,187 @@
+//! The accept loop: connection cap, protocol detection, timeouts, drain.
+//!
+//! `axum::serve` was rejected: it has no cap on connections, no timeout for the head (nor
+//! any timer while it sniffs the protocol), and closes idle connections on shutdown while
+//! their next request is on its way.
+
+mod guarded;
+
+use std::{convert::Infallible, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::{body::Incoming, service::Service};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto::Builder,
+};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use guarded::Guarded;
+
+/// The body of every answer.
+pub(crate) type Body = Full<Bytes>;
+
+/// Largest request head, bytes.
+const MAX_HEAD_BYTES: usize = 64 << 10;
+/// Most header fields in a request.
+const MAX_HEADERS: usize = 100;
+/// Most concurrent HTTP/2 streams a connection.
+const MAX_STREAMS: u32 = 256;
+/// A silent HTTP/2 peer is pinged this often and given up this long after.
+const H2_PING: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
+/// Pause after the system refused a connection, for example for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// While draining: how long kept connections may bring one more request, which is
+/// answered with `Connection: close`, before idle ones are closed.
+const CLOSE_GRACE: Duration = Duration::from_millis(300);
+
+/// The bounds of one listener.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    pub(crate) max_connections: usize,
+    pub(crate) header_timeout: Duration,
+    pub(crate) write_timeout: Duration,
+}
+
+/// One bound address and the connections it accepted.
+pub(crate) struct Listener {
+    socket: TcpListener,
+    bounds: Bounds,
+    permits: Arc<Semaphore>,
+    tracker: TaskTracker,
+    closing: CancellationToken,
+    builder: Builder<TokioExecutor>,
+}
+
+impl Listener {
+    /// Binds `address`.
+    ///
+    /// # Errors
+    /// As the system says, for example `AddrInUse`.
+    pub(crate) async fn bind(address: SocketAddr, bounds: Bounds) -> io::Result<Self> {
+        let socket = TcpListener::bind(address).await?;
+        let permits = Arc::new(Semaphore::new(bounds.max_connections.min(Semaphore::MAX_PERMITS)));
+        let (tracker, closing) = (TaskTracker::new(), CancellationToken::new());
+        Ok(Self { socket, bounds, permits, tracker, closing, builder: builder(bounds) })
+    }
+
+    /// The address really bound (the port, where 0 was asked for).
+    ///
+    /// # Errors
+    /// As the system says.
+    pub(crate) fn address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Accepts and serves until `stop` completes; [`drain`](Self::drain) ends what is open.
+    pub(crate) async fn serve<S>(&self, service: S, stop: impl Future<Output = ()>)
+    where
+        S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send + 'static,
+    {
+        tokio::pin!(stop);
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.socket.accept() => accepted,
+                () = &mut stop => return,
+            };
+            match accepted {
+                Ok((stream, _)) => self.spawn(stream, service.clone()),
+                Err(error) => {
+                    tracing::warn!(%error, "a connection was not accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn spawn<S>(&self, stream: TcpStream, service: S)
+    where
+        S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Send + 'static,
+        S::Future: Send + 'static,
+    {
+        let Ok(permit) = self.permits.clone().try_acquire_owned() else {
+            self.tracker.spawn(refuse(stream));
+            return;
+        };
+        // Without it the kernel holds small answers back until the last one is acknowledged.
+        let _ = stream.set_nodelay(true);
+        let io = TokioIo::new(Guarded::new(stream, self.bounds.header_timeout, self.bounds.write_timeout));
+        self.tracker.spawn(connection(self.builder.clone(), io, service, self.closing.clone(), permit));
+    }
+
+    /// Lets the connections finish: kept ones get a moment to bring one more request, then
+    /// idle ones close and busy ones close behind their answer. Gives up after `timeout`
+    /// and returns how many connections were still busy then.
+    pub(crate) async fn drain(self, timeout: Duration) -> usize {
+        // Closed first, so that the system refuses new connections from here on.
+        drop(self.socket);
+        self.tracker.close();
+        let deadline = tokio::time::Instant::now() + timeout;
+        if tokio::time::timeout(CLOSE_GRACE.min(timeout), self.tracker.wait()).await.is_err() {
+            self.closing.cancel();
+            let _ = tokio::time::timeout_at(deadline, self.tracker.wait()).await;
+        }
+        self.tracker.len()
+    }
+}
+
+fn builder(bounds: Bounds) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(bounds.header_timeout)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .max_headers(MAX_HEADERS);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEAD_BYTES as u32)
+        .keep_alive_interval(H2_PING.0)
+        .keep_alive_timeout(H2_PING.1);
+    builder
+}
+
+/// Serves one connection until it ends or `closing` asks it to.
+async fn connection<S>(
+    builder: Builder<TokioExecutor>,
+    io: TokioIo<Guarded<TcpStream>>,
+    service: S,
+    closing: CancellationToken,
+    _permit: OwnedSemaphorePermit,
+) where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Send + 'static,
+    S::Future: Send + 'static,
+{
+    let connection = builder.serve_connection(io, service);
+    tokio::pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = closing.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(error = %error, "a connection ended early");
+    }
+}
+
+/// Tells a client that there is no room, without reading what it sends.
+async fn refuse(mut stream: TcpStream) {
+    const ANSWER: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    let _ = tokio::time::timeout(Duration::from_secs(1), async {
+        stream.write_all(ANSWER).await?;
+        stream.shutdown().await
+    })
+    .await;
+}

@@ -1,0 +1,208 @@
+//! What is counted, in the Prometheus text format.
+//!
+//! Labels are the operator's routes and models, never what a caller sends, so their number
+//! is bounded. Handles are looked up when a route is compiled, not for each request.
+
+mod process;
+
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use http::StatusCode;
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text::encode},
+    metrics::{
+        counter::ConstCounter, counter::Counter, family::Family, gauge::ConstGauge, gauge::Gauge,
+        histogram::Histogram,
+    },
+    registry::{Registry, Unit},
+};
+use weir_serving::{ServedVersion, ServingSnapshot, Stats};
+
+pub(crate) use process::ProcessCollector;
+
+/// Upper bounds of the latency buckets, seconds: from a tree ensemble to a deadline.
+const BUCKETS: [f64; 17] = [
+    25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 0.1, 0.25, 0.5, 1.0, 2.5,
+    10.0,
+];
+
+/// Which route, and which model behind it (empty where there is none).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RouteLabels {
+    method: String,
+    route: String,
+    model: String,
+    version: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CodeLabels {
+    method: String,
+    route: String,
+    model: String,
+    version: String,
+    code: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StageLabels {
+    stage: &'static str,
+    model: String,
+    version: String,
+}
+
+type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
+
+fn histogram() -> Histogram {
+    Histogram::new(BUCKETS)
+}
+
+/// Everything that is counted.
+pub(crate) struct Metrics {
+    registry: Registry,
+    requests: Family<CodeLabels, Counter>,
+    duration: Histograms<RouteLabels>,
+    stages: Histograms<StageLabels>,
+    /// Requests being answered now.
+    pub(crate) in_flight: Gauge,
+}
+
+impl Metrics {
+    /// Counts requests, and reads each scrape what `snapshot` serves.
+    pub(crate) fn new(snapshot: Arc<ArcSwap<ServingSnapshot>>) -> Self {
+        let requests = Family::default();
+        let duration = Histograms::new_with_constructor(histogram as fn() -> Histogram);
+        let stages = Histograms::new_with_constructor(histogram as fn() -> Histogram);
+        let in_flight = Gauge::default();
+        let mut registry = Registry::default();
+        registry.register("weir_requests", "Requests answered", requests.clone());
+        registry.register_with_unit(
+            "weir_request_duration",
+            "From the request's head to its answer",
+            Unit::Seconds,
+            duration.clone(),
+        );
+        registry.register_with_unit(
+            "weir_stage_duration",
+            "Parts of a prediction: decode, queue, engine, encode",
+            Unit::Seconds,
+            stages.clone(),
+        );
+        registry.register("weir_requests_in_flight", "Requests being answered now", in_flight.clone());
+        registry.register_collector(Box::new(ModelCollector(snapshot)));
+        registry.register_collector(Box::new(ProcessCollector));
+        Self { registry, requests, duration, stages, in_flight }
+    }
+
+    /// The exposition. A formatting error cannot happen with a `String`.
+    pub(crate) fn render(&self) -> String {
+        let mut text = String::new();
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+
+    /// The handles of one route.
+    pub(crate) fn route(&self, method: &str, route: &str, version: Option<&ServedVersion>) -> RouteMetrics {
+        let (model, version) = match version {
+            Some(v) => (v.spec.name.to_string(), v.spec.version.to_string()),
+            None => Default::default(),
+        };
+        let labels = RouteLabels { method: method.into(), route: route.into(), model, version };
+        let code = CodeLabels {
+            method: labels.method.clone(),
+            route: labels.route.clone(),
+            model: labels.model.clone(),
+            version: labels.version.clone(),
+            code: StatusCode::OK.as_u16(),
+        };
+        RouteMetrics {
+            ok: self.requests.get_or_create_owned(&code),
+            requests: self.requests.clone(),
+            code,
+            duration: self.duration.get_or_create_owned(&labels),
+        }
+    }
+
+    /// The handles of one version's stages.
+    pub(crate) fn stages(&self, version: &ServedVersion) -> StageMetrics {
+        let of = |stage| {
+            let (model, version) = (version.spec.name.to_string(), version.spec.version.to_string());
+            self.stages.get_or_create_owned(&StageLabels { stage, model, version })
+        };
+        StageMetrics { decode: of("decode"), queue: of("queue"), engine: of("engine"), encode: of("encode") }
+    }
+}
+
+/// Handles of one route.
+pub(crate) struct RouteMetrics {
+    ok: Counter,
+    requests: Family<CodeLabels, Counter>,
+    code: CodeLabels,
+    duration: Histogram,
+}
+
+impl RouteMetrics {
+    /// Counts one answered request.
+    pub(crate) fn observe(&self, status: StatusCode, took: Duration) {
+        if status == StatusCode::OK {
+            self.ok.inc();
+        } else {
+            self.requests.get_or_create(&CodeLabels { code: status.as_u16(), ..self.code.clone() }).inc();
+        }
+        self.duration.observe(took.as_secs_f64());
+    }
+}
+
+/// Handles of the parts of a prediction.
+pub(crate) struct StageMetrics {
+    pub(crate) decode: Histogram,
+    pub(crate) queue: Histogram,
+    pub(crate) engine: Histogram,
+    pub(crate) encode: Histogram,
+}
+
+/// Reads the executors' counters when somebody scrapes.
+#[derive(Debug)]
+struct ModelCollector(Arc<ArcSwap<ServingSnapshot>>);
+
+/// Name, help, and how to read one counter.
+type Row = (&'static str, &'static str, fn(&Stats) -> u64);
+
+const MODEL_COUNTERS: [Row; 4] = [
+    ("weir_rows", "Rows that the engine answered", |s| s.rows.load(Ordering::Relaxed)),
+    ("weir_executions", "Calls of the engine", |s| s.executed.load(Ordering::Relaxed)),
+    (
+        "weir_abandoned",
+        "Requests dropped before their turn: the caller went away or its deadline passed",
+        |s| s.abandoned.load(Ordering::Relaxed),
+    ),
+    ("weir_refused", "Requests refused because the model's queue was full", |s| {
+        s.refused.load(Ordering::Relaxed)
+    }),
+];
+
+impl Collector for ModelCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let snapshot = self.0.load();
+        let versions: Vec<_> = snapshot.models().flat_map(|(_, model)| model.versions()).collect();
+        let labels =
+            |v: &ServedVersion| [("model", v.spec.name.to_string()), ("version", v.spec.version.to_string())];
+        for (name, help, read) in MODEL_COUNTERS {
+            let counter = ConstCounter::new(0u64);
+            let mut family = encoder.encode_descriptor(name, help, None, counter.metric_type())?;
+            for version in &versions {
+                let counter = ConstCounter::new(read(version.executor.stats()));
+                counter.encode(family.encode_family(&labels(version))?)?;
+            }
+        }
+        let failed = ConstGauge::new(snapshot.failures().len() as i64);
+        let text = "Versions that could not be loaded the last time it was tried";
+        failed.encode(encoder.encode_descriptor("weir_load_failures", text, None, failed.metric_type())?)
+    }
+}

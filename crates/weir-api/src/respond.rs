@@ -1,0 +1,117 @@
+//! Answers: JSON bodies, FastAPI's `detail`, RFC 9457 problems. The only place that makes
+//! responses, so the headers that leave the server are the ones named here.
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use weir_codec::write_string;
+use weir_types::{Error, ErrorCode};
+
+use crate::listener::Body;
+
+/// `<model>/<version>` that answered.
+pub(crate) const MODEL: HeaderName = HeaderName::from_static("x-weir-model");
+/// How many numbers of the answer were not finite and became `null`.
+pub(crate) const NON_FINITE: HeaderName = HeaderName::from_static("x-weir-non-finite");
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
+
+/// A response with `body` of `content_type`.
+pub(crate) fn response(
+    status: StatusCode,
+    content_type: HeaderValue,
+    body: impl Into<Bytes>,
+) -> Response<Body> {
+    let mut response = Response::new(Body::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    response
+}
+
+/// A JSON response.
+pub(crate) fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<Body> {
+    response(status, JSON, body)
+}
+
+/// FastAPI's shape of an error.
+pub(crate) fn detail(status: StatusCode, text: &str) -> Response<Body> {
+    let mut body = b"{\"detail\":".to_vec();
+    write_string(text, &mut body);
+    body.push(b'}');
+    json(status, body)
+}
+
+/// 404 as FastAPI words it.
+pub(crate) fn not_found() -> Response<Body> {
+    detail(StatusCode::NOT_FOUND, "Not Found")
+}
+
+/// 405 as FastAPI words it, with the methods there are.
+pub(crate) fn method_not_allowed(allow: HeaderValue) -> Response<Body> {
+    let mut response = detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
+    response.headers_mut().insert(header::ALLOW, allow);
+    response
+}
+
+/// A redirect that keeps method and body.
+pub(crate) fn redirect(location: &str) -> Response<Body> {
+    let mut response = Response::new(Body::default());
+    *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
+    match HeaderValue::from_str(location) {
+        Ok(location) => {
+            response.headers_mut().insert(header::LOCATION, location);
+            response
+        }
+        Err(_) => not_found(),
+    }
+}
+
+/// An error as the typed face tells it: 404 and unreadable bodies as FastAPI does, all
+/// others as RFC 9457 problem details with a stable `code`.
+pub(crate) fn error(error: &Error, request_id: &HeaderValue) -> Response<Body> {
+    let status = StatusCode::from_u16(error.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    if matches!(error.code, ErrorCode::NotFound | ErrorCode::InvalidArgument) {
+        return detail(status, &error.message);
+    }
+    let problem = serde_json::json!({
+        "type": "about:blank",
+        "title": status.canonical_reason().unwrap_or("Error"),
+        "status": status.as_u16(),
+        "detail": error.message,
+        "code": error.code.as_str(),
+        "request_id": request_id.to_str().unwrap_or_default(),
+    });
+    let mut response = response(status, PROBLEM, problem.to_string());
+    let headers = response.headers_mut();
+    if matches!(error.code, ErrorCode::QuotaExceeded | ErrorCode::Overloaded | ErrorCode::Unavailable) {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    // Part of the body is still on its way: this connection cannot carry another request.
+    if matches!(error.code, ErrorCode::TooLarge | ErrorCode::RequestTimeout) {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// The `Allow` header for `methods`.
+pub(crate) fn allow<'a>(methods: impl Iterator<Item = &'a Method>) -> HeaderValue {
+    let mut names: Vec<_> = methods.map(Method::as_str).collect();
+    names.sort_unstable();
+    HeaderValue::from_str(&names.join(", ")).unwrap_or(HeaderValue::from_static(""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_a_response_that_says_when_to_try_again() {
+        let id = HeaderValue::from_static("id");
+        for code in ErrorCode::ALL {
+            let response = error(&Error::new(code, "why"), &id);
+            assert_eq!(response.status().as_u16(), code.http_status());
+            let retry = response.headers().contains_key(header::RETRY_AFTER);
+            assert_eq!(retry, matches!(code.http_status(), 429 | 503), "{code:?}");
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! The server: state that requests share, and the life of one request.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header, request::Parts};
+use hyper::{body::Incoming, service::Service};
+use weir_serving::{Admission, Predictor, ServingSnapshot};
+use weir_types::{Authorizer, Clock, Error};
+
+use crate::{
+    body::{self, BodyLimits},
+    builtin,
+    config::{RouteConfig, ServerConfig},
+    declare::RouteProblem,
+    face::{Face, Found, Handler, Route},
+    head,
+    listener::{Body, Bounds, Listener},
+    metrics::{Metrics, RouteMetrics},
+    predict, respond,
+};
+
+/// What every request reads.
+pub(crate) struct Shared {
+    face: ArcSwap<Face>,
+    serving: Arc<ArcSwap<ServingSnapshot>>,
+    pub(crate) predictor: Predictor,
+    pub(crate) authorizer: Arc<dyn Authorizer>,
+    pub(crate) metrics: Metrics,
+    pub(crate) body_limits: BodyLimits,
+    pub(crate) request_timeout: Duration,
+    access_log: bool,
+    draining: AtomicBool,
+    reload_problem: ArcSwapOption<String>,
+}
+
+impl Shared {
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn reload_problem(&self) -> Option<Arc<String>> {
+        self.reload_problem.load_full()
+    }
+}
+
+/// A server that is configured and has models, but no socket yet. Cheap to clone: clones
+/// are handles of one server.
+#[derive(Clone)]
+pub struct Server {
+    shared: Arc<Shared>,
+    routes: Arc<[RouteConfig]>,
+    config: Arc<ServerConfig>,
+}
+
+impl Server {
+    /// Configures a server that serves `snapshot` under `routes`.
+    ///
+    /// # Errors
+    /// Every problem of every route.
+    pub fn new(
+        config: ServerConfig,
+        routes: Vec<RouteConfig>,
+        snapshot: ServingSnapshot,
+        authorizer: Arc<dyn Authorizer>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, Vec<RouteProblem>> {
+        let snapshot = Arc::new(snapshot);
+        let serving = Arc::new(ArcSwap::new(snapshot.clone()));
+        let metrics = Metrics::new(serving.clone());
+        let face = Face::build(&routes, snapshot, &metrics)?;
+        let shared = Shared {
+            face: ArcSwap::from_pointee(face),
+            serving,
+            predictor: Predictor::new(Admission::new(config.max_body_in_flight.0), clock),
+            authorizer,
+            metrics,
+            body_limits: BodyLimits { max_bytes: config.max_body.0, pause: config.body_timeout.0 },
+            request_timeout: config.request_timeout.0,
+            access_log: config.access_log,
+            draining: AtomicBool::new(false),
+            reload_problem: ArcSwapOption::empty(),
+        };
+        Ok(Self { shared: Arc::new(shared), routes: routes.into(), config: Arc::new(config) })
+    }
+
+    /// What is served now.
+    pub fn snapshot(&self) -> Arc<ServingSnapshot> {
+        self.shared.serving.load_full()
+    }
+
+    /// Swaps what is served. Requests in flight keep the version they were routed to; not
+    /// one fails.
+    ///
+    /// # Errors
+    /// Every problem of every route; what served before goes on serving, and `/readyz`
+    /// says what is wrong.
+    pub fn swap(&self, snapshot: ServingSnapshot) -> Result<(), Vec<RouteProblem>> {
+        let snapshot = Arc::new(snapshot);
+        match Face::build(&self.routes, snapshot.clone(), &self.shared.metrics) {
+            Ok(face) => {
+                self.shared.face.store(Arc::new(face));
+                self.shared.serving.store(snapshot);
+                self.shared.reload_problem.store(None);
+                Ok(())
+            }
+            Err(problems) => {
+                let told: Vec<_> = problems.iter().map(RouteProblem::to_string).collect();
+                self.note_reload_problem(told.join("\n"));
+                Err(problems)
+            }
+        }
+    }
+
+    /// Lets `/readyz` say why the last reload changed nothing.
+    pub fn note_reload_problem(&self, problem: String) {
+        self.shared.reload_problem.store(Some(Arc::new(problem)));
+    }
+
+    /// Binds the configured addresses.
+    ///
+    /// # Errors
+    /// The address and what the system says, for example `AddrInUse`.
+    pub async fn bind(self) -> Result<Bound, (SocketAddr, io::Error)> {
+        let bounds = Bounds {
+            max_connections: self.config.max_connections,
+            header_timeout: self.config.header_timeout.0,
+            write_timeout: self.config.write_timeout.0,
+        };
+        let bind = async |address| Listener::bind(address, bounds).await.map_err(|e| (address, e));
+        let public = bind(self.config.listen).await?;
+        let metrics = match self.config.metrics_listen {
+            Some(address) => Some(bind(address).await?),
+            None => None,
+        };
+        Ok(Bound { server: self, public, metrics })
+    }
+}
+
+/// A server with its sockets.
+pub struct Bound {
+    server: Server,
+    public: Listener,
+    metrics: Option<Listener>,
+}
+
+impl Bound {
+    /// The public address really bound (the port, where 0 was configured).
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.public.address()
+    }
+
+    /// Serves until `stop` completes, then drains: not ready, a delay for load balancers to
+    /// notice, no new connections, requests in flight finish within the configured time.
+    /// Returns how many connections were cut off.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> usize {
+        let Self { server, public, metrics } = self;
+        let Server { shared, config, .. } = server;
+        let leave = async {
+            stop.await;
+            shared.draining.store(true, Ordering::Relaxed);
+            tokio::time::sleep(config.drain_delay.0).await;
+        };
+        let api = Api { shared: shared.clone(), only_metrics: false };
+        let scrapes = Api { shared: shared.clone(), only_metrics: true };
+        match &metrics {
+            Some(metrics) => {
+                // The metrics stay readable while the public listener drains its delay.
+                let never = std::future::pending::<()>();
+                tokio::select! {
+                    () = public.serve(api, leave) => {}
+                    () = metrics.serve(scrapes, never) => {}
+                }
+            }
+            None => public.serve(api, leave).await,
+        }
+        public.drain(config.drain_timeout.0).await
+    }
+}
+
+/// The hyper service.
+#[derive(Clone)]
+struct Api {
+    shared: Arc<Shared>,
+    only_metrics: bool,
+}
+
+impl Service<Request<Incoming>> for Api {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let Self { shared, only_metrics } = self.clone();
+        Box::pin(async move {
+            if only_metrics {
+                let found = request.uri().path() == "/metrics";
+                return Ok(if found { builtin::metrics(&shared) } else { respond::not_found() });
+            }
+            Ok(handle(&shared, request).await)
+        })
+    }
+}
+
+/// Counts a request out again, also when its caller goes away.
+struct InFlight<'a>(&'a Metrics);
+
+impl<'a> InFlight<'a> {
+    fn enter(metrics: &'a Metrics) -> Self {
+        metrics.in_flight.inc();
+        Self(metrics)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.dec();
+    }
+}
+
+/// The life of one request, from its head to its answer.
+async fn handle(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
+    let start = shared.predictor.clock().now();
+    let _in_flight = InFlight::enter(&shared.metrics);
+    let (head, body) = request.into_parts();
+    let id = head::request_id(&head.headers);
+    let face = shared.face.load_full();
+    let found = match head::ambiguity(&head) {
+        Some(problem) => Err(respond::detail(StatusCode::BAD_REQUEST, problem)),
+        None => Ok(face.find(&head.method, head.uri.path())),
+    };
+    let (mut response, route) = match found {
+        Ok(Found::Route(route, parameters)) => {
+            (dispatch(shared, &face, &route, &parameters, &head, body, &id).await, Some(route))
+        }
+        Ok(Found::MethodNotAllowed(allow)) => (respond::method_not_allowed(allow), None),
+        Ok(Found::Redirect(path)) => (redirect(&head, &path), None),
+        Ok(Found::Nothing) => (respond::not_found(), None),
+        Err(mut response) => {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            (response, None)
+        }
+    };
+    finish(shared, &head, &mut response, id);
+    let metrics = route.as_ref().map_or(&face.unmatched, |r| &r.metrics);
+    observe(shared, &head, &response, route.as_deref(), metrics, start);
+    response
+}
+
+async fn dispatch(
+    shared: &Shared,
+    face: &Face,
+    route: &Route,
+    parameters: &[(String, String)],
+    head: &Parts,
+    body: Incoming,
+    id: &HeaderValue,
+) -> Response<Body> {
+    match &route.handler {
+        Handler::Predict(handler) => match predict::answer(shared, face, handler, head, body).await {
+            Ok(response) => response,
+            Err(refusal) => refusal.response(id),
+        },
+        Handler::Template(template) => {
+            let read = read_and_drop(shared, head, body).await;
+            read.map_or_else(|e| respond::error(&e, id), |()| template.answer(head, parameters))
+        }
+        Handler::Builtin(builtin) => builtin::answer(shared, face, *builtin, &head.headers),
+        Handler::Asset => builtin::asset(head.uri.path(), &head.headers),
+        Handler::Unavailable(error) => respond::error(error, id),
+    }
+}
+
+/// Reads a body that the answer does not depend on, within the usual bounds, so that the
+/// connection can carry the next request.
+async fn read_and_drop(shared: &Shared, head: &Parts, body: Incoming) -> Result<(), Error> {
+    body::check_head(&head.headers, shared.body_limits)?;
+    let timeout = head::timeout(&head.headers, shared.request_timeout).map_err(Error::invalid)?;
+    body::skip(body, shared.body_limits, timeout).await
+}
+
+fn redirect(head: &Parts, path: &str) -> Response<Body> {
+    let authority = head.uri.authority().map(|a| a.as_str());
+    let host = authority.or_else(|| head.headers.get(header::HOST)?.to_str().ok()).unwrap_or_default();
+    let query = head.uri.query().map(|q| format!("?{q}")).unwrap_or_default();
+    respond::redirect(&format!("http://{host}{path}{query}"))
+}
+
+fn finish(shared: &Shared, head: &Parts, response: &mut Response<Body>, id: HeaderValue) {
+    let headers = response.headers_mut();
+    headers.insert(head::REQUEST_ID, id);
+    if shared.is_draining() && head.version < Version::HTTP_2 {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    // HTTP/2 has no such header (RFC 9113 section 8.2.2).
+    if head.version >= Version::HTTP_2 {
+        headers.remove(header::CONNECTION);
+    }
+}
+
+fn observe(
+    shared: &Shared,
+    head: &Parts,
+    response: &Response<Body>,
+    route: Option<&Route>,
+    metrics: &RouteMetrics,
+    start: Instant,
+) {
+    let took = shared.predictor.clock().now() - start;
+    metrics.observe(response.status(), took);
+    if shared.access_log {
+        let text = |name| response.headers().get(name).and_then(|v: &HeaderValue| v.to_str().ok());
+        tracing::info!(
+            target: "weir::access",
+            method = head.method.as_str(),
+            // The pattern, not the path as sent: paths may hold what should not be logged.
+            route = route.map_or("unmatched", |r| &r.path),
+            status = response.status().as_u16(),
+            duration_ms = took.as_secs_f64() * 1e3,
+            request_id = text(head::REQUEST_ID),
+            trace_id = head::trace_id(&head.headers),
+            model = text(respond::MODEL),
+            "request"
+        );
+    }
+}

@@ -1,0 +1,108 @@
+//! The first stage: no byte of a body is read before there is room for it.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use weir_types::{Deadline, Error, ErrorCode, Grant};
+
+/// Bounds the bytes of request bodies that are held at once.
+#[derive(Debug, Clone)]
+pub struct Admission {
+    held: Arc<AtomicU64>,
+    max_bytes: u64,
+}
+
+impl Admission {
+    /// Admits up to `max_bytes` of bodies at once.
+    pub fn new(max_bytes: u64) -> Self {
+        Self { held: Arc::default(), max_bytes }
+    }
+
+    /// Bytes held now.
+    pub fn held_bytes(&self) -> u64 {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// Admits a request that declares `bytes` of body (0 where it does not say; the body
+    /// then [holds](Admitted::hold) as it arrives).
+    ///
+    /// # Errors
+    /// [`ErrorCode::Overloaded`] where there is no room.
+    pub fn admit(&self, grant: Grant, bytes: u64, deadline: Deadline) -> Result<Admitted, Error> {
+        let mut admitted = Admitted { admission: self.clone(), held: 0, grant, deadline };
+        admitted.hold(bytes)?;
+        Ok(admitted)
+    }
+}
+
+/// A request that there is room for. Gives the room back when dropped.
+#[derive(Debug)]
+pub struct Admitted {
+    admission: Admission,
+    held: u64,
+    grant: Grant,
+    deadline: Deadline,
+}
+
+impl Admitted {
+    /// Takes room for `bytes` more.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Overloaded`] where there is none.
+    pub fn hold(&mut self, bytes: u64) -> Result<(), Error> {
+        let before = self.admission.held.fetch_add(bytes, Ordering::Relaxed);
+        if before.saturating_add(bytes) > self.admission.max_bytes {
+            self.admission.held.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(Error::new(
+                ErrorCode::Overloaded,
+                "the server holds as many request bytes as it may; try again shortly",
+            ));
+        }
+        self.held += bytes;
+        Ok(())
+    }
+
+    /// When the answer stops being of use.
+    pub fn deadline(&self) -> Deadline {
+        self.deadline
+    }
+
+    /// Who asked.
+    pub fn grant(&self) -> &Grant {
+        &self.grant
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.admission.held.fetch_sub(self.held, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use weir_types::{Access, AllowLocal, Authorizer, Credentials};
+
+    use super::*;
+
+    fn admit(admission: &Admission, bytes: u64) -> Result<Admitted, Error> {
+        let grant = AllowLocal.authorize(Credentials::default(), Access::Read).unwrap();
+        admission.admit(grant, bytes, Deadline::after(Instant::now(), Duration::from_secs(1)))
+    }
+
+    #[test]
+    fn room_is_bounded_and_comes_back() {
+        let admission = Admission::new(10);
+        let mut first = admit(&admission, 6).unwrap();
+        assert_eq!(admit(&admission, 5).unwrap_err().code, ErrorCode::Overloaded);
+        first.hold(4).unwrap();
+        assert_eq!(first.hold(u64::MAX - 20).unwrap_err().code, ErrorCode::Overloaded);
+        assert_eq!(admission.held_bytes(), 10);
+        drop(first);
+        assert_eq!(admission.held_bytes(), 0);
+    }
+}

@@ -1,0 +1,112 @@
+//! The stages of one prediction.
+
+use std::{sync::Arc, time::Duration};
+
+use weir_types::{Batch, Clock, Deadline, Error, ErrorCode, Grant, Outputs};
+
+use crate::{Admission, Admitted, Job, ServedVersion};
+
+/// The use case's entrance.
+#[derive(Clone)]
+pub struct Predictor {
+    admission: Admission,
+    clock: Arc<dyn Clock>,
+}
+
+impl Predictor {
+    /// Admits through `admission`; deadlines are read off `clock`.
+    pub fn new(admission: Admission, clock: Arc<dyn Clock>) -> Self {
+        Self { admission, clock }
+    }
+
+    /// The clock that deadlines are read off.
+    pub fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
+    /// Bytes of bodies held now.
+    pub fn held_bytes(&self) -> u64 {
+        self.admission.held_bytes()
+    }
+
+    /// Makes room for a request whose head declares `bytes` of body.
+    ///
+    /// # Errors
+    /// `Overloaded` without room, `DeadlineExceeded` for a caller who is late already.
+    pub fn admit(&self, grant: Grant, bytes: u64, deadline: Deadline) -> Result<Admitted, Error> {
+        if deadline.is_past(self.clock.now()) {
+            return Err(Error::new(
+                ErrorCode::DeadlineExceeded,
+                "the deadline passed before the request was read",
+            ));
+        }
+        self.admission.admit(grant, bytes, deadline)
+    }
+}
+
+impl Admitted {
+    /// Binds the request to the version that will answer it. The snapshot may be swapped
+    /// afterwards; this request keeps its version.
+    pub fn route(self, version: Arc<ServedVersion>) -> Routed {
+        Routed { admitted: self, version }
+    }
+}
+
+/// A request that has a version to answer it.
+#[derive(Debug)]
+pub struct Routed {
+    admitted: Admitted,
+    version: Arc<ServedVersion>,
+}
+
+impl Routed {
+    /// Takes the decoded rows.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for more rows than the model's limit. Faces that decode by a
+    /// limit of their own never see this; it is the bound that holds for every face.
+    pub fn batch(self, batch: Batch) -> Result<Ready, Error> {
+        let most = self.version.spec.limits.max_rows;
+        if batch.rows > most {
+            let text = format!(
+                "{} rows in one request, model `{}` takes {most}",
+                batch.rows, self.version.spec.name
+            );
+            return Err(Error::invalid(text));
+        }
+        Ok(Ready { routed: self, batch })
+    }
+}
+
+/// A request that can run.
+#[derive(Debug)]
+pub struct Ready {
+    routed: Routed,
+    batch: Batch,
+}
+
+impl Ready {
+    /// Runs it. Dropping the future withdraws the request.
+    ///
+    /// # Errors
+    /// What the version's executor says.
+    pub async fn execute(self) -> Result<Executed, Error> {
+        let Routed { admitted, version } = self.routed;
+        let job = Job { batch: self.batch, deadline: admitted.deadline() };
+        let done = version.executor.execute(job).await?;
+        Ok(Executed { outputs: done.outputs, queued: done.queued, ran: done.ran, version })
+    }
+}
+
+/// An answered request.
+#[derive(Debug)]
+pub struct Executed {
+    /// The answer.
+    pub outputs: Outputs,
+    /// How long it waited for a thread.
+    pub queued: Duration,
+    /// How long the engine ran.
+    pub ran: Duration,
+    /// The version that answered.
+    pub version: Arc<ServedVersion>,
+}

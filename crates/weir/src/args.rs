@@ -1,0 +1,139 @@
+//! The command line.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+/// A trained model becomes a production real-time API.
+#[derive(Debug, Parser)]
+#[command(name = "weir", version, arg_required_else_help = true)]
+pub(crate) struct Arguments {
+    /// Write one JSON document instead of text.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve models over HTTP.
+    Serve(Serve),
+    /// Draft a model.toml for an artefact.
+    Init(Init),
+    /// Explain what a model is and what would run it.
+    Inspect(Inspect),
+    /// Predict for JSON rows from standard input, one a line.
+    Predict(Predict),
+    /// Check, show or print configuration.
+    #[command(subcommand)]
+    Config(Config),
+    /// Ask a server whether it is ready; exit status 1 if it is not.
+    Health(Health),
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+}
+
+/// Where models and configuration are.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Sources {
+    /// Model files, model folders, or folders of model folders; they replace those of the
+    /// configuration.
+    pub(crate) paths: Vec<PathBuf>,
+    /// The server's configuration.
+    #[arg(long, value_name = "FILE", env = "WEIR_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    pub(crate) sources: Sources,
+    /// Address to listen on [default: 127.0.0.1:8000].
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Reload when a model's files change.
+    #[arg(long)]
+    pub(crate) watch: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// The artefact, for example model.onnx.
+    pub(crate) artifact: PathBuf,
+    /// Training data with a header line: field names, ranges and examples come from it.
+    #[arg(long, value_name = "CSV")]
+    pub(crate) sample: Option<PathBuf>,
+    /// Where to write [default: model.toml beside the artefact; - for standard output].
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Overwrite a file that exists.
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    /// A model file or folder, or a folder of model folders.
+    pub(crate) path: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Predict {
+    /// A model file or folder; with --url, the name of a model that is served.
+    pub(crate) model: String,
+    /// Ask a running server instead of loading the model.
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<String>,
+    /// What to answer, for example prediction,label,scores.
+    #[arg(long, value_name = "WORDS", value_delimiter = ',')]
+    pub(crate) outputs: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Config {
+    /// Check configuration, models and routes; tell every problem.
+    Check(Sources),
+    /// Print the configuration in force.
+    Show {
+        #[command(flatten)]
+        sources: Sources,
+        /// Say where each value came from.
+        #[arg(long)]
+        origin: bool,
+    },
+    /// Print a commented configuration with every default.
+    Default,
+    /// Print the JSON Schema of weir.toml or model.toml.
+    Schema {
+        /// Of model.toml instead of weir.toml.
+        #[arg(long)]
+        model: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Health {
+    /// The server.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8000")]
+    pub(crate) url: String,
+    /// Seconds to wait for an answer.
+    #[arg(long, value_name = "SECONDS", default_value_t = 5.0)]
+    pub(crate) timeout: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

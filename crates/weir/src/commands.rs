@@ -1,0 +1,10 @@
+//! One module a command.
+
+pub(crate) mod completions;
+pub(crate) mod config;
+pub(crate) mod health;
+pub(crate) mod init;
+pub(crate) mod inspect;
+pub(crate) mod predict;
+pub(crate) mod reload;
+pub(crate) mod serve;

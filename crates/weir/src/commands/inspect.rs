@@ -1,0 +1,185 @@
+//! `weir inspect`: what a model is and what would run it.
+
+use std::process::ExitCode;
+
+use anyhow::anyhow;
+use serde_json::{Value, json};
+use weir_artifact::{Candidate, LoadedModel, ModelSpec};
+use weir_engine::{Engine, EngineError};
+use weir_types::{Field, Scalar};
+
+use crate::{
+    args::Inspect,
+    output::Output,
+    settings::{engine_options, lines},
+};
+
+type Loaded = Result<std::sync::Arc<dyn Engine>, EngineError>;
+
+pub(crate) fn run(options: &Inspect, output: &Output) -> anyhow::Result<ExitCode> {
+    let candidates = weir_artifact::discover(&options.path).map_err(|p| anyhow!(lines(&p)))?;
+    let (mut documents, mut failed) = (Vec::new(), false);
+    for candidate in &candidates {
+        match inspect(candidate) {
+            Ok((model, engine)) => {
+                failed |= engine.is_err();
+                match output.is_json() {
+                    true => documents.push(document(&model.spec, &engine)),
+                    false => print(&model.spec, &engine, output),
+                }
+            }
+            Err(problems) => {
+                failed = true;
+                output.error(&problems);
+            }
+        }
+    }
+    if output.is_json() {
+        output.json(&json!({ "models": documents }));
+    }
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn inspect(candidate: &Candidate) -> Result<(LoadedModel, Loaded), String> {
+    let model = weir_artifact::load(candidate).map_err(|problems| lines(&problems))?;
+    let engine = weir_engine::load(&model, &engine_options(None));
+    Ok((model, engine))
+}
+
+fn document(spec: &ModelSpec, engine: &Loaded) -> Value {
+    let tensors =
+        |specs: &[weir_types::TensorSpec]| specs.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let engine = match engine {
+        Ok(engine) => json!({
+            "name": engine.info().name,
+            "version": engine.info().version,
+            "reason": engine.info().reason,
+        }),
+        Err(error) => json!({ "error": error.to_string() }),
+    };
+    json!({
+        "name": spec.name.as_str(),
+        "version": spec.version.as_str(),
+        "description": spec.description,
+        "task": format!("{:?}", spec.task),
+        "artifact": spec.artifact,
+        "bytes": spec.artifact_bytes,
+        "digest": spec.digest,
+        "engine": engine,
+        "inputs": tensors(&spec.signature.inputs),
+        "outputs": tensors(&spec.signature.outputs),
+        "fields": spec.schema.fields.iter().map(field_document).collect::<Vec<_>>(),
+        "labels": spec.labels,
+        "words": spec.answers.iter().map(|(word, _)| word).collect::<Vec<_>>(),
+        "samples": spec.samples.len(),
+        "notes": spec.notes,
+        "sample_request": sample_request(spec),
+    })
+}
+
+fn field_document(field: &Field) -> Value {
+    json!({ "name": field.name, "dtype": field.dtype.as_str(), "rules": rules(field) })
+}
+
+fn print(spec: &ModelSpec, engine: &Loaded, output: &Output) {
+    output.heading(&format!("{}/{}", spec.name, spec.version));
+    let tensors = |specs: &[weir_types::TensorSpec]| {
+        specs.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    };
+    let engine = match engine {
+        Ok(engine) => format!("{} {}: {}", engine.info().name, engine.info().version, engine.info().reason),
+        Err(error) => format!("none: {error}"),
+    };
+    let mut rows = vec![
+        ("artefact", spec.artifact.display().to_string()),
+        ("size", size(spec.artifact_bytes)),
+        ("digest", spec.digest.clone()),
+        ("task", format!("{:?}", spec.task)),
+        ("engine", engine),
+        ("inputs", tensors(&spec.signature.inputs)),
+        ("outputs", tensors(&spec.signature.outputs)),
+    ];
+    if !spec.labels.is_empty() {
+        rows.push(("labels", spec.labels.join(", ")));
+    }
+    rows.push(("words", spec.answers.iter().map(|(w, _)| w.as_str()).collect::<Vec<_>>().join(", ")));
+    rows.push(("samples", spec.samples.len().to_string()));
+    rows.extend(spec.notes.iter().map(|note| ("note", note.clone())));
+    output.pairs(&rows);
+    let fields: Vec<_> = spec
+        .schema
+        .fields
+        .iter()
+        .map(|f| {
+            vec![f.name.clone(), f.dtype.to_string(), rules(f), f.description.clone().unwrap_or_default()]
+        })
+        .collect();
+    output.table(&["field", "dtype", "rules", "description"], &fields);
+    if let Some(request) = sample_request(spec) {
+        output.line(&format!(
+            "  try  curl -s localhost:8000/v1/models/{}:predict -d '{}'",
+            spec.name,
+            request.to_string().replace('\'', "'\\''")
+        ));
+    }
+}
+
+fn rules(field: &Field) -> String {
+    let r = &field.rules;
+    let bound = |name: &str, value: Option<f64>| value.map(|v| format!("{name} {v}"));
+    let length = |name: &str, value: Option<usize>| value.map(|v| format!("{name} {v}"));
+    let parts = [
+        bound("≥", r.ge),
+        bound(">", r.gt),
+        bound("≤", r.le),
+        bound("<", r.lt),
+        length("min length", r.min_length),
+        length("max length", r.max_length),
+        r.pattern.as_ref().map(|p| format!("pattern {p}")),
+        r.one_of
+            .as_ref()
+            .map(|values| format!("one of {}", values.iter().map(text).collect::<Vec<_>>().join(", "))),
+        field.nullable.then(|| "nullable".into()),
+        field.default.as_ref().map(|d| format!("default {}", text(d))),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+fn text(scalar: &Scalar) -> String {
+    match scalar {
+        Scalar::Bool(value) => value.to_string(),
+        Scalar::Int(value) => value.to_string(),
+        Scalar::Float(value) => value.to_string(),
+        Scalar::String(value) => value.clone(),
+    }
+}
+
+/// A request that the model answers: its first golden row.
+fn sample_request(spec: &ModelSpec) -> Option<Value> {
+    let first = spec.samples.first()?;
+    serde_json::from_slice(&first.input).ok()
+}
+
+/// Bytes as people read them.
+fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["B", "KiB", "MiB", "GiB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_readable() {
+        assert_eq!(size(0), "0 B");
+        assert_eq!(size(1023), "1023 B");
+        assert_eq!(size(23 << 20), "23.0 MiB");
+    }
+}

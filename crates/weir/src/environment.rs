@@ -1,0 +1,63 @@
+//! The process's environment, read here and nowhere else.
+
+use std::{
+    env,
+    ffi::OsStr,
+    path::{Path, PathBuf},
+};
+
+/// Overrides of the configuration: `WEIR_SERVER__LISTEN=…`.
+pub(crate) fn overrides() -> Vec<weir_config::Override> {
+    let text = |(key, value): (std::ffi::OsString, std::ffi::OsString)| {
+        Some((key.into_string().ok()?, value.into_string().ok()?))
+    };
+    weir_config::environment("WEIR_", env::vars_os().filter_map(text))
+}
+
+/// The ONNX Runtime library that `WEIR_ONNXRUNTIME` names.
+pub(crate) fn onnxruntime() -> Option<PathBuf> {
+    variable("WEIR_ONNXRUNTIME").map(PathBuf::from)
+}
+
+/// The log filter of `RUST_LOG`.
+pub(crate) fn log_filter() -> Option<String> {
+    variable("RUST_LOG")?.into_string().ok()
+}
+
+/// Whether the user asked for no colour (<https://no-color.org>).
+pub(crate) fn no_color() -> bool {
+    variable("NO_COLOR").is_some_and(|v| !v.is_empty())
+}
+
+/// Folders where pip puts packages: of the active virtual environment, the user, the
+/// system. No Python is started to ask: it may be absent, and is slow.
+pub(crate) fn site_packages() -> Vec<PathBuf> {
+    let roots = [
+        variable("VIRTUAL_ENV").map(PathBuf::from),
+        variable("CONDA_PREFIX").map(PathBuf::from),
+        variable("HOME").map(|home| Path::new(&home).join(".local")),
+        Some("/usr/local".into()),
+        Some("/usr".into()),
+    ];
+    roots.into_iter().flatten().flat_map(|root| python_folders(&root.join("lib"))).collect()
+}
+
+fn python_folders(lib: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = lib.read_dir() else { return Vec::new() };
+    let mut pythons: Vec<_> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.file_name().and_then(OsStr::to_str).is_some_and(|n| n.starts_with("python3")))
+        .collect();
+    // The latest first, in a stable order.
+    pythons.sort_unstable_by(|a, b| b.cmp(a));
+    pythons
+        .iter()
+        .flat_map(|p| [p.join("site-packages"), p.join("dist-packages")])
+        .filter(|p| p.is_dir())
+        .collect()
+}
+
+#[allow(clippy::disallowed_methods)] // the ban points here: this is where the binary reads it
+fn variable(name: &str) -> Option<std::ffi::OsString> {
+    env::var_os(name)
+}

@@ -1,0 +1,97 @@
+//! `weir.toml`, with environment and flags laid over it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    thread,
+};
+
+use anyhow::{Context, anyhow};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use weir_api::{
+    RouteProblem,
+    config::{RouteConfig, ServerConfig},
+};
+use weir_config::{Loaded, Override, Places, Problem};
+use weir_engine::EngineOptions;
+use weir_serving::LoadOptions;
+use weir_types::Clock;
+
+use crate::{args::Sources, environment, telemetry::LogConfig};
+
+/// Everything that `weir.toml` says.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Settings {
+    /// The server.
+    pub(crate) server: ServerConfig,
+    /// Its logs.
+    pub(crate) log: LogConfig,
+    /// Routes that the operator declares.
+    pub(crate) route: Vec<RouteConfig>,
+}
+
+/// Reads the file (nothing, without one), then the environment, then `flags`. Relative
+/// paths of the file are relative to the file; paths given as arguments replace them.
+///
+/// # Errors
+/// Every problem, one a line.
+pub(crate) fn load(sources: &Sources, flags: Vec<Override>) -> anyhow::Result<Loaded<Settings>> {
+    let file = sources.config.as_deref();
+    let text = file.map(fs::read_to_string).transpose();
+    let name = file.unwrap_or(Path::new("weir.toml"));
+    let text = text.with_context(|| format!("{} cannot be read", name.display()))?.unwrap_or_default();
+    let mut overrides = environment::overrides();
+    overrides.extend(flags);
+    let mut loaded: Loaded<Settings> =
+        weir_config::parse_with(name, &text, &overrides).map_err(|p| anyhow!(lines(&p)))?;
+    let server = &mut loaded.value.server;
+    let folder = file.and_then(Path::parent).unwrap_or(Path::new(""));
+    server.models.iter_mut().for_each(|path| *path = folder.join(&*path));
+    server.onnxruntime = server.onnxruntime.take().map(|path| folder.join(path));
+    if !sources.paths.is_empty() {
+        server.models = sources.paths.clone();
+    }
+    Ok(loaded)
+}
+
+/// Problems, one a line.
+pub(crate) fn lines(problems: &[Problem]) -> String {
+    problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// Problems of routes, placed in the file.
+pub(crate) fn route_lines(problems: &[RouteProblem], places: &Places) -> String {
+    let place = |problem: &RouteProblem| match problem.route {
+        Some(index) => places.problem(&format!("route[{index}]"), problem.to_string()).to_string(),
+        None => problem.to_string(),
+    };
+    problems.iter().map(place).collect::<Vec<_>>().join("\n")
+}
+
+/// How models are loaded under these settings.
+pub(crate) fn load_options(server: &ServerConfig, clock: std::sync::Arc<dyn Clock>) -> LoadOptions {
+    let threads = threads(server);
+    LoadOptions {
+        engine: engine_options(server.onnxruntime.clone()),
+        // One inference uses one thread, so that many run at once without oversubscribing.
+        threads,
+        queue: server.max_queue,
+        clock,
+    }
+}
+
+/// Threads to serve with.
+pub(crate) fn threads(server: &ServerConfig) -> usize {
+    match server.threads {
+        0 => thread::available_parallelism().map_or(1, Into::into),
+        threads => threads,
+    }
+}
+
+/// Where engines are looked for.
+pub(crate) fn engine_options(onnxruntime: Option<PathBuf>) -> EngineOptions {
+    let explicit = onnxruntime.or_else(environment::onnxruntime);
+    EngineOptions::new(explicit, &environment::site_packages())
+}

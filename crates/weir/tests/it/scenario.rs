@@ -1,0 +1,322 @@
+//! The format of `tests/scenarios/*.yaml` and how a file is replayed. `tests/scenarios/README.md`
+//! is the reference.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use serde::Deserialize;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{
+    client::{Connection, Response, request},
+    matching::{Rules, differences, text},
+    server::{Server, require_sentiment, root, weir},
+};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Scenario {
+    /// What the file shows.
+    #[allow(dead_code)] // for the reader
+    title: String,
+    /// Files and folders to lay out: path in the scenario's folder -> path in the checkout.
+    #[serde(default)]
+    copy: BTreeMap<String, PathBuf>,
+    /// Files to write: path in the scenario's folder -> content.
+    #[serde(default)]
+    files: BTreeMap<String, String>,
+    /// Arguments of `weir serve`; without them no server runs.
+    serve: Option<Vec<String>>,
+    steps: Vec<Step>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Step {
+    name: String,
+    /// `METHOD /path`.
+    request: Option<String>,
+    #[serde(default)]
+    headers: Vec<BTreeMap<String, String>>,
+    json: Option<Value>,
+    body: Option<String>,
+    /// A body of so many bytes.
+    body_bytes: Option<usize>,
+    /// Bytes to send as they are, instead of a request.
+    send: Option<String>,
+    /// A command line: `weir` and its arguments.
+    run: Option<Vec<String>>,
+    /// Standard input of `run`.
+    stdin: Option<String>,
+    /// Files to write before the step.
+    #[serde(default)]
+    write: BTreeMap<String, String>,
+    /// Files to copy before the step.
+    #[serde(default)]
+    copy: BTreeMap<String, PathBuf>,
+    /// Ask again until the expectation holds, for at most so many seconds.
+    eventually: Option<f64>,
+    /// How often to do the step.
+    repeat: Option<usize>,
+    #[serde(default)]
+    expect: Expect,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Expect {
+    status: Option<u16>,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+    /// Headers that must not be there.
+    #[serde(default)]
+    absent: Vec<String>,
+    /// The whole body as JSON.
+    json: Option<Value>,
+    /// Part of the body as JSON.
+    contains: Option<Value>,
+    /// Largest difference of numbers in `json` and `contains`.
+    #[serde(default)]
+    approx: f64,
+    /// The body (or standard output of `run`) as text: equal, or `re:` and a pattern.
+    #[serde(default, deserialize_with = "one_or_many")]
+    body: Vec<String>,
+    /// Standard error of `run`.
+    #[serde(default, deserialize_with = "one_or_many")]
+    stderr: Vec<String>,
+    /// What the body (or standard output) must not match.
+    #[serde(default, deserialize_with = "one_or_many")]
+    not: Vec<String>,
+    /// Exit status of `run`.
+    exit: Option<i32>,
+    /// Whether the server closes the connection, after a response if a status is expected.
+    closed: Option<bool>,
+    /// Interim statuses (1xx), none if not said.
+    #[serde(default)]
+    interim: Vec<u16>,
+    /// Shortest and longest time to the answer, in seconds.
+    within: Option<[f64; 2]>,
+    /// Largest body in bytes.
+    max_bytes: Option<usize>,
+}
+
+fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum OneOrMany {
+        One(String),
+        Many(Vec<String>),
+    }
+    Ok(match OneOrMany::deserialize(deserializer)? {
+        OneOrMany::One(text) => vec![text],
+        OneOrMany::Many(texts) => texts,
+    })
+}
+
+/// Where scenarios lie.
+pub(crate) fn folder() -> PathBuf {
+    root().join("tests/scenarios")
+}
+
+/// Replays one file, and fails with every step that did not go as expected.
+pub(crate) fn replay(name: &str) {
+    let path = folder().join(format!("{name}.yaml"));
+    let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let scenario: Scenario = serde_saphyr::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    if text.contains("sentiment") {
+        require_sentiment();
+    }
+    let place = TempDir::new().unwrap();
+    lay_out(place.path(), &scenario.copy, &scenario.files);
+    let mut server = scenario.serve.as_deref().map(|arguments| Server::start(place.path(), arguments));
+    let mut failures = Vec::new();
+    for (number, step) in scenario.steps.iter().enumerate() {
+        lay_out(place.path(), &step.copy, &step.write);
+        for _ in 0..step.repeat.unwrap_or(1) {
+            let problems = play(step, place.path(), server.as_ref());
+            if !problems.is_empty() {
+                failures.push(format!("step {} `{}`:\n    {}", number + 1, step.name, problems.join("\n    ")));
+                break;
+            }
+        }
+    }
+    let log = server.as_mut().map(Server::log).unwrap_or_default();
+    if let Some(server) = server {
+        server.stop();
+    }
+    assert!(
+        failures.is_empty(),
+        "{}: {} of {} steps failed\n{}\nserver:\n{log}",
+        path.display(),
+        failures.len(),
+        scenario.steps.len(),
+        failures.join("\n")
+    );
+    println!("{name}: {} steps", scenario.steps.len());
+}
+
+fn lay_out(place: &Path, copy: &BTreeMap<String, PathBuf>, files: &BTreeMap<String, String>) {
+    for (to, from) in copy {
+        copy_tree(&root().join(from), &place.join(to));
+    }
+    for (to, content) in files {
+        let to = place.join(to);
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        // Written beside and moved, as editors and deployments do.
+        let beside = to.with_extension("new");
+        fs::write(&beside, content).unwrap();
+        fs::rename(beside, to).unwrap();
+    }
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    if from.is_dir() {
+        fs::create_dir_all(to).unwrap();
+        for entry in fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            copy_tree(&entry.path(), &to.join(entry.file_name()));
+        }
+    } else {
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(from, to).unwrap_or_else(|e| panic!("{}: {e}", from.display()));
+    }
+}
+
+/// Does a step once, or again and again until it goes as expected; returns what went wrong.
+fn play(step: &Step, place: &Path, server: Option<&Server>) -> Vec<String> {
+    let deadline = Instant::now() + Duration::from_secs_f64(step.eventually.unwrap_or(0.0));
+    loop {
+        let problems = match &step.run {
+            Some(arguments) => run(step, arguments, place, server),
+            None => exchange(step, server.unwrap_or_else(|| panic!("`{}` needs `serve`", step.name))),
+        };
+        if problems.is_empty() || Instant::now() >= deadline {
+            return problems;
+        }
+        // Nothing announces a reload to a client: asking again is all that one can do.
+        std::thread::yield_now();
+    }
+}
+
+fn exchange(step: &Step, server: &Server) -> Vec<String> {
+    match converse(step, server) {
+        Ok(problems) => problems,
+        Err(error) => vec![format!("{error}")],
+    }
+}
+
+fn converse(step: &Step, server: &Server) -> std::io::Result<Vec<String>> {
+    let expect = &step.expect;
+    let (bytes, head) = bytes_of(step);
+    let mut connection = Connection::open(server.address)?;
+    // A server that refuses early may close before all is sent; what counts is its answer.
+    let sent = connection.send(&bytes);
+    let begun = Instant::now();
+    let mut problems = Vec::new();
+    if expect.status.is_some() {
+        let response = connection.receive(head).inspect_err(|_| problems.extend(sent.err().map(|e| e.to_string())))?;
+        problems.extend(check(expect, &response));
+    }
+    if expect.closed == Some(true) {
+        let rest = connection.drain();
+        let unexpected = rest.filter(|rest| !rest.is_empty());
+        problems.extend(unexpected.map(|rest| format!("more came: {}", String::from_utf8_lossy(&rest))));
+    }
+    let took = begun.elapsed().as_secs_f64();
+    if let Some([shortest, longest]) = expect.within.filter(|[low, high]| !(low..=high).contains(&&took)) {
+        problems.push(format!("took {took:.3} s, expected {shortest} to {longest}"));
+    }
+    Ok(problems)
+}
+
+/// What to send, and whether it is a HEAD request.
+fn bytes_of(step: &Step) -> (Vec<u8>, bool) {
+    if let Some(bytes) = &step.send {
+        return (bytes.clone().into_bytes(), bytes.starts_with("HEAD "));
+    }
+    let line = step.request.as_deref().unwrap_or_else(|| panic!("`{}` does nothing", step.name));
+    let (method, path) = line.split_once(' ').unwrap_or_else(|| panic!("`{line}`: METHOD /path"));
+    let mut headers: Vec<_> = step.headers.iter().flatten().map(|(n, v)| (n.clone(), v.clone())).collect();
+    let body = match (&step.json, &step.body, step.body_bytes) {
+        (Some(json), None, None) => {
+            if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
+                headers.push(("Content-Type".into(), "application/json".into()));
+            }
+            Some(json.to_string().into_bytes())
+        }
+        (None, Some(body), None) => Some(body.clone().into_bytes()),
+        (None, None, Some(length)) => Some(vec![b' '; length]),
+        (None, None, None) => None,
+        _ => panic!("`{}`: one of json, body, body_bytes", step.name),
+    };
+    (request(method, path, &headers, body.as_deref()), method == "HEAD")
+}
+
+fn check(expect: &Expect, response: &Response) -> Vec<String> {
+    let mut problems = Vec::new();
+    if expect.status.is_some_and(|status| status != response.status) {
+        problems.push(format!("status {}, expected {:?}: {}", response.status, expect.status, response.text()));
+    }
+    if expect.interim != response.interim {
+        problems.push(format!("interim statuses {:?}, expected {:?}", response.interim, expect.interim));
+    }
+    for (name, wanted) in &expect.headers {
+        match response.header(name).collect::<Vec<_>>()[..] {
+            [value] => problems.extend(text(wanted, value).map(|d| format!("header {name} {d}"))),
+            [] => problems.push(format!("header {name} is missing")),
+            _ => problems.push(format!("header {name} is there twice")),
+        }
+    }
+    let present = expect.absent.iter().filter(|name| response.header(name).next().is_some());
+    problems.extend(present.map(|name| format!("header {name} is there")));
+    if expect.max_bytes.is_some_and(|most| response.body.len() > most) {
+        problems.push(format!("the body has {} bytes, at most {:?} expected", response.body.len(), expect.max_bytes));
+    }
+    problems.extend(check_body(expect, &response.text()));
+    problems
+}
+
+fn check_body(expect: &Expect, body: &str) -> Vec<String> {
+    let mut problems: Vec<_> =
+        expect.body.iter().filter_map(|wanted| text(wanted, body)).map(|d| format!("body {d}")).collect();
+    let unwanted = expect.not.iter().filter(|pattern| text(pattern, body).is_none());
+    problems.extend(unwanted.map(|pattern| format!("body matches {pattern:?}: {body}")));
+    for (wanted, partial) in [(&expect.json, false), (&expect.contains, true)] {
+        let Some(wanted) = wanted else { continue };
+        match serde_json::from_str(body) {
+            Ok(got) => problems.extend(differences(wanted, &got, Rules { partial, approx: expect.approx })),
+            Err(error) => problems.push(format!("the body is no JSON ({error}): {body}")),
+        }
+    }
+    problems
+}
+
+fn run(step: &Step, arguments: &[String], place: &Path, server: Option<&Server>) -> Vec<String> {
+    let expect = &step.expect;
+    let address = server.map(|s| s.address.to_string()).unwrap_or_default();
+    let mut command = weir(place);
+    command.args(arguments.iter().map(|a| a.replace("{address}", &address)));
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let stdin = child.stdin.take();
+    if let (Some(mut stdin), Some(input)) = (stdin, &step.stdin) {
+        // A command that does not read its input may have closed it.
+        let _ = stdin.write_all(input.as_bytes());
+    }
+    let output = child.wait_with_output().unwrap();
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let mut problems = check_body(expect, &stdout);
+    problems.extend(expect.stderr.iter().filter_map(|wanted| text(wanted, &stderr)).map(|d| format!("stderr {d}")));
+    let wanted = expect.exit.unwrap_or(0);
+    if output.status.code() != Some(wanted) {
+        problems.push(format!("{}, expected {wanted}; stdout: {stdout} stderr: {stderr}", output.status));
+    }
+    problems
+}
