@@ -6,5 +6,8 @@
 
 mod engine;
 pub mod onnx;
+mod select;
+pub mod text;
 
 pub use engine::{CancelFlag, Context, Cost, Engine, EngineError, EngineInfo, Payload, Prepared, TokenBatch};
+pub use select::{EngineOptions, load};

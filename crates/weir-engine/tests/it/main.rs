@@ -1,5 +1,11 @@
 //! Integration tests of the engines, one binary.
 
+// Helpers of tests are tests too; clippy's `allow-…-in-tests` sees `#[test]` functions only.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod ort;
 mod runtimes;
+mod select;
+mod sentiment;
 mod support;
+mod text;

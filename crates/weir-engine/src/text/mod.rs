@@ -1,0 +1,13 @@
+//! Text in, one vector a text out: tokenizer → encoder → pooling → linear head.
+//!
+//! The encoder is an engine of its own, so that text models run on every runtime; the rest
+//! is plain arithmetic, in double precision where it sums.
+
+mod encoder;
+mod engine;
+mod head;
+mod pool;
+mod runs;
+mod tokenizer;
+
+pub use engine::{TextEngine, TextLimits};
