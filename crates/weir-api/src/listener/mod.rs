@@ -6,7 +6,15 @@
 
 mod guarded;
 
-use std::{convert::Infallible, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::{Future, poll_fn},
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -90,7 +98,7 @@ impl Listener {
         loop {
             let accepted = tokio::select! {
                 accepted = self.socket.accept() => accepted,
-                () = &mut stop => return,
+                () = &mut stop => break,
             };
             match accepted {
                 Ok((stream, _)) => self.spawn(stream, service.clone()),
@@ -100,6 +108,20 @@ impl Listener {
                 }
             }
         }
+        // Closing the socket resets what waits in the system's queue: those callers were
+        // let in already, so they are served.
+        while let Some(stream) = self.waiting().await {
+            self.spawn(stream, service.clone());
+        }
+    }
+
+    /// A connection that waits to be accepted, if there is one now.
+    async fn waiting(&self) -> Option<TcpStream> {
+        poll_fn(|cx| match self.socket.poll_accept(cx) {
+            Poll::Ready(Ok((stream, _))) => Poll::Ready(Some(stream)),
+            _ => Poll::Ready(None),
+        })
+        .await
     }
 
     fn spawn<S>(&self, stream: TcpStream, service: S)

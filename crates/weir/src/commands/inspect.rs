@@ -117,7 +117,7 @@ fn print(spec: &ModelSpec, engine: &Loaded, output: &Output) {
     output.table(&["field", "dtype", "rules", "description"], &fields);
     if let Some(request) = sample_request(spec) {
         output.line(&format!(
-            "  try  curl -s localhost:8000/v1/models/{}:predict -d '{}'",
+            "  try  curl localhost:8000/v1/models/{}:predict --json '{}'",
             spec.name,
             request.to_string().replace('\'', "'\\''")
         ));

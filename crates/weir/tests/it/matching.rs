@@ -46,7 +46,9 @@ fn compare(expected: &Value, got: &Value, rules: Rules, place: &str, found: &mut
                 found.push(format!("{place} is {have}, expected {wanted} within {}", rules.approx));
             }
         }
-        (Value::String(wanted), Value::String(have)) => found.extend(text(wanted, have).map(|d| format!("{place} {d}"))),
+        (Value::String(wanted), Value::String(have)) => {
+            found.extend(text(wanted, have).map(|d| format!("{place} {d}")))
+        }
         _ if expected == got => {}
         _ => found.push(format!("{place} is {got}, expected {expected}")),
     }
@@ -71,10 +73,14 @@ mod tests {
     #[test]
     fn every_difference_is_told_with_its_place() {
         let expected = json!({"a": [1, {"b": "re:^x"}], "c": null, "d": 1.0});
-        assert!(differences(&expected, &json!({"a": [1, {"b": "xy"}], "c": null, "d": 1.0}), EXACT).is_empty());
+        assert!(
+            differences(&expected, &json!({"a": [1, {"b": "xy"}], "c": null, "d": 1.0}), EXACT).is_empty()
+        );
         let got = json!({"a": [2, {"b": "y"}, 3], "d": 1.5, "e": 0});
         let found = differences(&expected, &got, EXACT).join("\n");
-        for place in ["$.a has 3", "$.a[0] is 2", "$.a[1].b is", "$.c is missing", "$.d is 1.5", "$.e is there"] {
+        for place in
+            ["$.a has 3", "$.a[0] is 2", "$.a[1].b is", "$.c is missing", "$.d is 1.5", "$.e is there"]
+        {
             assert!(found.contains(place), "{place} in {found}");
         }
     }

@@ -5,11 +5,14 @@ use std::{
     collections::BTreeMap,
     fs,
     io::Write,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::Stdio,
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
+use regex::Regex;
 use serde::Deserialize;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -47,12 +50,19 @@ struct Step {
     headers: Vec<BTreeMap<String, String>>,
     json: Option<Value>,
     body: Option<String>,
-    /// A body of so many bytes.
+    /// A body of so many spaces.
     body_bytes: Option<usize>,
+    /// A body too long to write down.
+    body_repeat: Option<BodyRepeat>,
     /// Bytes to send as they are, instead of a request.
     send: Option<String>,
     /// A command line: `weir` and its arguments.
     run: Option<Vec<String>>,
+    /// Environment of `run`.
+    #[serde(default)]
+    env: BTreeMap<String, String>,
+    /// Where to put the standard output of `run`.
+    save: Option<String>,
     /// Standard input of `run`.
     stdin: Option<String>,
     /// Files to write before the step.
@@ -105,6 +115,29 @@ struct Expect {
     within: Option<[f64; 2]>,
     /// Largest body in bytes.
     max_bytes: Option<usize>,
+    /// A line that the server logs about the request.
+    log: Option<String>,
+    /// What that line must not match.
+    log_not: Option<String>,
+}
+
+/// `before`, `text` again and again, `after`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BodyRepeat {
+    #[serde(default)]
+    before: String,
+    text: String,
+    times: usize,
+    #[serde(default)]
+    after: String,
+}
+
+impl BodyRepeat {
+    fn bytes(&self) -> Vec<u8> {
+        let text = self.text.replace("{megabyte}", &" ".repeat(1 << 20));
+        format!("{}{}{}", self.before, text.repeat(self.times), self.after).into_bytes()
+    }
 }
 
 fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
@@ -129,20 +162,29 @@ pub(crate) fn folder() -> PathBuf {
 pub(crate) fn replay(name: &str) {
     let path = folder().join(format!("{name}.yaml"));
     let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    let scenario: Scenario = serde_saphyr::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let scenario: Scenario =
+        serde_saphyr::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     if text.contains("sentiment") {
         require_sentiment();
     }
     let place = TempDir::new().unwrap();
     lay_out(place.path(), &scenario.copy, &scenario.files);
-    let mut server = scenario.serve.as_deref().map(|arguments| Server::start(place.path(), arguments));
+    let start = |arguments: &Vec<String>| {
+        Server::start(place.path(), &arguments.iter().map(|a| rooted(a)).collect::<Vec<_>>())
+    };
+    let mut server = scenario.serve.as_ref().map(start);
     let mut failures = Vec::new();
     for (number, step) in scenario.steps.iter().enumerate() {
         lay_out(place.path(), &step.copy, &step.write);
         for _ in 0..step.repeat.unwrap_or(1) {
-            let problems = play(step, place.path(), server.as_ref());
+            let problems = play(step, place.path(), server.as_mut());
             if !problems.is_empty() {
-                failures.push(format!("step {} `{}`:\n    {}", number + 1, step.name, problems.join("\n    ")));
+                failures.push(format!(
+                    "step {} `{}`:\n    {}",
+                    number + 1,
+                    step.name,
+                    problems.join("\n    ")
+                ));
                 break;
             }
         }
@@ -160,6 +202,17 @@ pub(crate) fn replay(name: &str) {
         failures.join("\n")
     );
     println!("{name}: {} steps", scenario.steps.len());
+}
+
+/// `{root}` is the checkout.
+fn rooted(argument: &str) -> String {
+    argument.replace("{root}", &root().to_string_lossy())
+}
+
+/// `{random}` is another number each time.
+fn randomised(text: &str) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    text.replace("{random}", &(COUNT.fetch_add(1, Ordering::Relaxed).wrapping_mul(2_654_435_761)).to_string())
 }
 
 fn lay_out(place: &Path, copy: &BTreeMap<String, PathBuf>, files: &BTreeMap<String, String>) {
@@ -190,9 +243,10 @@ fn copy_tree(from: &Path, to: &Path) {
 }
 
 /// Does a step once, or again and again until it goes as expected; returns what went wrong.
-fn play(step: &Step, place: &Path, server: Option<&Server>) -> Vec<String> {
+fn play(step: &Step, place: &Path, mut server: Option<&mut Server>) -> Vec<String> {
     let deadline = Instant::now() + Duration::from_secs_f64(step.eventually.unwrap_or(0.0));
     loop {
+        let server = server.as_deref_mut();
         let problems = match &step.run {
             Some(arguments) => run(step, arguments, place, server),
             None => exchange(step, server.unwrap_or_else(|| panic!("`{}` needs `serve`", step.name))),
@@ -201,28 +255,35 @@ fn play(step: &Step, place: &Path, server: Option<&Server>) -> Vec<String> {
             return problems;
         }
         // Nothing announces a reload to a client: asking again is all that one can do.
-        std::thread::yield_now();
+        std::thread::park_timeout(Duration::from_millis(20));
     }
 }
 
-fn exchange(step: &Step, server: &Server) -> Vec<String> {
-    match converse(step, server) {
-        Ok(problems) => problems,
-        Err(error) => vec![format!("{error}")],
+fn exchange(step: &Step, server: &mut Server) -> Vec<String> {
+    let mut problems = converse(step, server.address).unwrap_or_else(|error| vec![error.to_string()]);
+    if let Some(wanted) = step.expect.log.as_deref().filter(|_| problems.is_empty()) {
+        let pattern =
+            wanted.strip_prefix("re:").unwrap_or_else(|| panic!("`{}`: log takes a pattern", step.name));
+        let line = server.await_line(&Regex::new(pattern).unwrap());
+        let unwanted = step.expect.log_not.iter().filter(|pattern| text(pattern, &line).is_none());
+        problems.extend(unwanted.map(|pattern| format!("the log matches {pattern:?}: {line}")));
     }
+    problems
 }
 
-fn converse(step: &Step, server: &Server) -> std::io::Result<Vec<String>> {
+fn converse(step: &Step, address: SocketAddr) -> std::io::Result<Vec<String>> {
     let expect = &step.expect;
     let (bytes, head) = bytes_of(step);
-    let mut connection = Connection::open(server.address)?;
+    let mut connection = Connection::open(address)?;
+    let begun = Instant::now();
     // A server that refuses early may close before all is sent; what counts is its answer.
     let sent = connection.send(&bytes);
-    let begun = Instant::now();
     let mut problems = Vec::new();
     if expect.status.is_some() {
-        let response = connection.receive(head).inspect_err(|_| problems.extend(sent.err().map(|e| e.to_string())))?;
-        problems.extend(check(expect, &response));
+        match connection.receive(head) {
+            Ok(response) => problems.extend(check(expect, &response)),
+            Err(error) => return Ok(vec![format!("no answer: {error} (sending: {sent:?})")]),
+        }
     }
     if expect.closed == Some(true) {
         let rest = connection.drain();
@@ -242,27 +303,33 @@ fn bytes_of(step: &Step) -> (Vec<u8>, bool) {
         return (bytes.clone().into_bytes(), bytes.starts_with("HEAD "));
     }
     let line = step.request.as_deref().unwrap_or_else(|| panic!("`{}` does nothing", step.name));
+    let line = randomised(line);
     let (method, path) = line.split_once(' ').unwrap_or_else(|| panic!("`{line}`: METHOD /path"));
     let mut headers: Vec<_> = step.headers.iter().flatten().map(|(n, v)| (n.clone(), v.clone())).collect();
-    let body = match (&step.json, &step.body, step.body_bytes) {
-        (Some(json), None, None) => {
-            if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
-                headers.push(("Content-Type".into(), "application/json".into()));
-            }
-            Some(json.to_string().into_bytes())
-        }
-        (None, Some(body), None) => Some(body.clone().into_bytes()),
-        (None, None, Some(length)) => Some(vec![b' '; length]),
-        (None, None, None) => None,
-        _ => panic!("`{}`: one of json, body, body_bytes", step.name),
-    };
+    let bodies = [
+        step.json.as_ref().map(|json| json.to_string().into_bytes()),
+        step.body.as_ref().map(|body| body.clone().into_bytes()),
+        step.body_bytes.map(|length| vec![b' '; length]),
+        step.body_repeat.as_ref().map(BodyRepeat::bytes),
+    ];
+    let mut given = bodies.into_iter().flatten();
+    let (body, other) = (given.next(), given.next());
+    assert!(other.is_none(), "`{}` has two bodies", step.name);
+    if step.json.is_some() && !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
+        headers.push(("Content-Type".into(), "application/json".into()));
+    }
     (request(method, path, &headers, body.as_deref()), method == "HEAD")
 }
 
 fn check(expect: &Expect, response: &Response) -> Vec<String> {
     let mut problems = Vec::new();
     if expect.status.is_some_and(|status| status != response.status) {
-        problems.push(format!("status {}, expected {:?}: {}", response.status, expect.status, response.text()));
+        problems.push(format!(
+            "status {}, expected {:?}: {}",
+            response.status,
+            expect.status,
+            response.text()
+        ));
     }
     if expect.interim != response.interim {
         problems.push(format!("interim statuses {:?}, expected {:?}", response.interim, expect.interim));
@@ -277,7 +344,11 @@ fn check(expect: &Expect, response: &Response) -> Vec<String> {
     let present = expect.absent.iter().filter(|name| response.header(name).next().is_some());
     problems.extend(present.map(|name| format!("header {name} is there")));
     if expect.max_bytes.is_some_and(|most| response.body.len() > most) {
-        problems.push(format!("the body has {} bytes, at most {:?} expected", response.body.len(), expect.max_bytes));
+        problems.push(format!(
+            "the body has {} bytes, at most {:?} expected",
+            response.body.len(),
+            expect.max_bytes
+        ));
     }
     problems.extend(check_body(expect, &response.text()));
     problems
@@ -298,11 +369,11 @@ fn check_body(expect: &Expect, body: &str) -> Vec<String> {
     problems
 }
 
-fn run(step: &Step, arguments: &[String], place: &Path, server: Option<&Server>) -> Vec<String> {
+fn run(step: &Step, arguments: &[String], place: &Path, server: Option<&mut Server>) -> Vec<String> {
     let expect = &step.expect;
     let address = server.map(|s| s.address.to_string()).unwrap_or_default();
     let mut command = weir(place);
-    command.args(arguments.iter().map(|a| a.replace("{address}", &address)));
+    command.args(arguments.iter().map(|a| rooted(a).replace("{address}", &address))).envs(&step.env);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let stdin = child.stdin.take();
@@ -312,8 +383,13 @@ fn run(step: &Step, arguments: &[String], place: &Path, server: Option<&Server>)
     }
     let output = child.wait_with_output().unwrap();
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if let Some(name) = &step.save {
+        fs::write(place.join(name), &output.stdout).unwrap();
+    }
     let mut problems = check_body(expect, &stdout);
-    problems.extend(expect.stderr.iter().filter_map(|wanted| text(wanted, &stderr)).map(|d| format!("stderr {d}")));
+    problems.extend(
+        expect.stderr.iter().filter_map(|wanted| text(wanted, &stderr)).map(|d| format!("stderr {d}")),
+    );
     let wanted = expect.exit.unwrap_or(0);
     if output.status.code() != Some(wanted) {
         problems.push(format!("{}, expected {wanted}; stdout: {stdout} stderr: {stderr}", output.status));

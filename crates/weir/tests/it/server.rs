@@ -83,9 +83,15 @@ impl Server {
                         return line;
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => panic!("no line with {pattern} within {PATIENCE:?}:\n{}", self.log()),
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("no line with {pattern} within {PATIENCE:?}:\n{}", self.log())
+                }
                 Err(RecvTimeoutError::Disconnected) => {
-                    panic!("the server ended ({:?}) without a line with {pattern}:\n{}", self.child.wait(), self.log())
+                    panic!(
+                        "the server ended ({:?}) without a line with {pattern}:\n{}",
+                        self.child.wait(),
+                        self.log()
+                    )
                 }
             }
         }
