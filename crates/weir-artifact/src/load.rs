@@ -4,10 +4,10 @@ use std::{path::Path, sync::Arc};
 
 use prost::bytes::Bytes;
 use weir_config::{Loaded, Problem};
-use weir_types::{Signature, TensorSpec};
+use weir_types::{Dim, Signature, TensorSpec};
 
 use crate::{
-    Candidate, Manifest, ModelLimits, ModelSpec, Sample, Task, TextSpec, answers, digest,
+    Candidate, Manifest, ModelLimits, ModelSpec, Sample, Task, TextSpec, TextTable, answers, digest,
     discover::read_manifest,
     fields,
     files::{self, Folders},
@@ -46,10 +46,12 @@ pub fn load(candidate: &Candidate) -> Result<LoadedModel, Vec<Problem>> {
     let place = candidate.manifest.as_deref().unwrap_or(&candidate.artifact);
     let mut report = Report::new(place, candidate.manifest.as_ref().map(|_| loaded.places));
     let spec = resolve(candidate, &loaded.value, &bytes, &graph, &mut report);
-    match spec {
-        Some(spec) if report.problems.is_empty() => Ok(LoadedModel { spec, bytes, graph }),
-        _ => Err(report.problems),
+    let mut problems = report.problems;
+    if problems.is_empty() {
+        return Ok(LoadedModel { spec, bytes, graph });
     }
+    problems.sort_by(|a, b| (&a.file, a.at).cmp(&(&b.file, b.at)));
+    Err(problems)
 }
 
 fn describe(manifest: Option<&Path>) -> Result<Loaded<Manifest>, Vec<Problem>> {
@@ -84,14 +86,14 @@ pub(crate) fn resolve(
     bytes: &[u8],
     graph: &OnnxModel,
     report: &mut Report,
-) -> Option<ModelSpec> {
+) -> ModelSpec {
     let folders = Folders::new(&candidate.folder, candidate.manifest.as_deref());
     let samples = read_samples(manifest, &folders, report);
     let mut notes = notes::notes(graph);
     let mut limits =
         ModelLimits { max_rows: manifest.limits.max_rows, max_tokens: manifest.limits.max_tokens };
     let parts = match &manifest.text {
-        Some(table) => text_parts(manifest, table, &folders, graph, report)?,
+        Some(table) => text_parts(manifest, table, &folders, graph, report),
         None => tensor_parts(manifest, graph, report),
     };
     if let Some(note) = one_row(&graph.signature) {
@@ -102,7 +104,7 @@ pub(crate) fn resolve(
     let prediction = manifest.output.prediction.as_deref();
     let answers =
         answers::answers(parts.task, &parts.signature, &parts.labels, parts.scores, prediction, report);
-    Some(ModelSpec {
+    ModelSpec {
         name: candidate.name.clone(),
         version: candidate.version.clone(),
         artifact: candidate.artifact.clone(),
@@ -121,25 +123,25 @@ pub(crate) fn resolve(
         stateful: manifest.stateful,
         samples,
         notes,
-    })
+    }
 }
 
 fn text_parts(
     manifest: &Manifest,
-    table: &crate::TextTable,
+    table: &TextTable,
     folders: &Folders,
     graph: &OnnxModel,
     report: &mut Report,
-) -> Option<Parts> {
+) -> Parts {
     let text::Resolved { spec, signature, task, labels, scores } =
-        text::resolve(manifest, table, folders, graph, report)?;
-    Some(Parts { signature, task, labels, scores, text: Some(spec) })
+        text::resolve(manifest, table, folders, graph, report);
+    Parts { signature, task, labels, scores, text: spec }
 }
 
 fn tensor_parts(manifest: &Manifest, graph: &OnnxModel, report: &mut Report) -> Parts {
     check_rows(&graph.signature, report);
     let task::Resolved { task, labels, scores } = task::resolve(manifest, graph, report);
-    Parts { signature: graph.signature.clone(), task, labels, scores, text: None }
+    Parts { signature: open_rows(&graph.signature), task, labels, scores, text: None }
 }
 
 /// Rows are the leading dimension of everything; without it nothing can be told apart.
@@ -148,21 +150,19 @@ fn check_rows(signature: &Signature, report: &mut Report) {
         report.at("artifact", "the model takes no input: there is nothing to ask it");
     }
     for (what, spec) in sides(signature) {
-        match spec.shape.first() {
-            None => report.at(
-                "artifact",
-                format!("{what} {spec} has no leading dimension for rows, so it cannot be served"),
-            ),
-            Some(rows) if rows.fixed().is_some_and(|n| n != 1) => {
-                report.at(
-                    "artifact",
-                    format!(
-                        "{what} {spec} takes exactly {rows} rows: export the model with a dynamic batch size"
-                    ),
-                );
+        let rows = spec.shape.first();
+        let fixed = rows.and_then(Dim::fixed).filter(|n| *n != 1);
+        let why = match (rows, fixed, what) {
+            (None, ..) => "has no leading dimension for rows".to_owned(),
+            (_, Some(n), "input") => {
+                format!("takes exactly {n} rows: export the model with a dynamic batch size")
             }
-            _ => {}
-        }
+            (_, Some(n), _) => format!(
+                "has {n} rows whatever was asked: export the model with a dynamic batch size, or without this output"
+            ),
+            _ => continue,
+        };
+        report.at("artifact", format!("{what} {spec} {why}"));
     }
 }
 
@@ -171,12 +171,27 @@ fn sides(signature: &Signature) -> impl Iterator<Item = (&'static str, &TensorSp
     inputs.chain(signature.outputs.iter().map(|o| ("output", o)))
 }
 
+fn one(spec: &TensorSpec) -> bool {
+    spec.shape.first().and_then(Dim::fixed) == Some(1)
+}
+
 /// A note, if the model was exported for one row at a time.
 fn one_row(signature: &Signature) -> Option<String> {
-    let fixed = signature.inputs.iter().find(|i| i.shape.first().and_then(|d| d.fixed()) == Some(1))?;
+    let fixed = signature.inputs.iter().find(|i| one(i))?;
     Some(format!(
         "input {fixed} was exported for one row: requests of more are refused; export it with a dynamic batch size"
     ))
+}
+
+/// The signature as callers see it. Exporters declare one row for outputs that have as many
+/// as the inputs (onnxmltools: `label: int64[1]`): where the inputs are open, so are they.
+fn open_rows(signature: &Signature) -> Signature {
+    let mut open = signature.clone();
+    if !open.inputs.iter().any(one) {
+        let rows = open.outputs.iter_mut().filter(|o| one(o)).filter_map(|o| o.shape.first_mut());
+        rows.for_each(|rows| *rows = Dim::Any(None));
+    }
+    open
 }
 
 fn read_samples(manifest: &Manifest, folders: &Folders, report: &mut Report) -> Vec<Sample> {

@@ -48,7 +48,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Sample>, Vec<Problem>> {
         match sample(line, i + 1) {
             Ok(sample) => samples.push(sample),
             Err((column, message)) => {
-                problems.push(Problem { file: path.to_owned(), at: Some((i + 1, column)), message });
+                problems.push(Problem::new(path, message).at(i + 1, column));
             }
         }
     }

@@ -23,7 +23,7 @@ pub(crate) fn resolve(manifest: &Manifest, graph: &OnnxModel, report: &mut Repor
     if manifest.labels.is_some() {
         check_labels(&labels, report);
     }
-    let task = manifest.task.unwrap_or_else(|| guess(graph, &labels));
+    let task = manifest.task.unwrap_or_else(|| guess(graph, manifest, &labels));
     match task {
         Task::Classification => classification(labels, manifest, graph, report),
         Task::Regression | Task::Raw => {
@@ -41,7 +41,7 @@ pub(crate) fn resolve(manifest: &Manifest, graph: &OnnxModel, report: &mut Repor
         Task::TextClassification | Task::Embedding => {
             report.at(
                 "task",
-                format!("a {} model needs a `[text]` table that names its tokenizer", word(task)),
+                format!("the task {} needs a `[text]` table that names the tokenizer", word(task)),
             );
             Resolved { task, labels, scores: None }
         }
@@ -86,13 +86,18 @@ pub(crate) fn check_labels(labels: &[String], report: &mut Report) {
     }
 }
 
-fn guess(graph: &OnnxModel, labels: &[String]) -> Task {
+fn guess(graph: &OnnxModel, manifest: &Manifest, labels: &[String]) -> Task {
+    if manifest.labels.is_some() {
+        return Task::Classification;
+    }
     if labels.len() > 1 && scores_output(&graph.signature, labels.len()).is_some() {
         return Task::Classification;
     }
     let nodes = graph.model.graph.iter().flat_map(|g| &g.node);
     let regressor = nodes.map(|n| n.op_type.as_str()).any(|op| REGRESSORS.contains(&op));
-    if regressor && graph.class_labels.is_none() && number_output(&graph.signature).is_some() {
+    // Anomaly detectors use the same operators, but answer a label beside the number.
+    let alone = graph.signature.outputs.len() == 1;
+    if regressor && alone && graph.class_labels.is_none() && number_output(&graph.signature).is_some() {
         return Task::Regression;
     }
     Task::Raw

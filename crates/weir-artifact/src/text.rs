@@ -22,7 +22,8 @@ const TEXT_INPUT: &str = "text";
 /// A text model, resolved.
 #[derive(Debug)]
 pub(crate) struct Resolved {
-    pub(crate) spec: TextSpec,
+    /// `None` where a file could not be read.
+    pub(crate) spec: Option<TextSpec>,
     pub(crate) signature: Signature,
     pub(crate) task: Task,
     pub(crate) labels: Vec<String>,
@@ -52,50 +53,36 @@ pub fn encoder_output(encoder: &Signature, pooling: Pooling) -> Result<usize, St
     })
 }
 
-/// Reads the files of `[text]` and works out what callers see. `None` where too much is
-/// wrong; what is wrong goes to `report`.
+/// Reads the files of `[text]` and works out what callers see; what is wrong goes to
+/// `report`.
 pub(crate) fn resolve(
     manifest: &Manifest,
     table: &TextTable,
     folders: &Folders,
     graph: &OnnxModel,
     report: &mut Report,
-) -> Option<Resolved> {
+) -> Resolved {
     check_inputs(&graph.signature, report);
     let tokenizer = read(folders, "text.tokenizer", &table.tokenizer, limits::TOKENIZER_BYTES, report);
     let head = table.head.as_ref().map(|name| read(folders, "text.head", name, limits::HEAD_BYTES, report));
     let encoded = report.keep("text.pooling", encoder_output(&graph.signature, table.pooling));
     let hidden = encoded.and_then(|i| graph.signature.outputs[i].shape.last()?.fixed());
-    let head = match head {
-        Some(bytes) => Some(bytes?),
-        None => None,
-    };
-    let shape = head.as_deref().map(|bytes| report.keep("text.head", head_shape(bytes)));
-    let columns = match shape {
-        Some(shape) => {
-            let (rows, columns) = shape?;
-            if hidden.is_some_and(|h| h != columns) {
-                report.at(
-                    "text.head",
-                    format!("the head takes vectors of {columns}, the encoder gives {}", hidden.unwrap_or(0)),
-                );
-            }
-            Some(rows)
-        }
+    let columns = match &head {
+        Some(head) => head.as_deref().and_then(|bytes| head_columns(bytes, hidden, report)),
         None => hidden,
     };
     let task = manifest.task.unwrap_or_else(|| guess(manifest, table));
     let labels = labels(task, manifest, columns, report);
     let width = columns.or((!labels.is_empty()).then_some(labels.len()));
-    let spec = TextSpec {
-        tokenizer: tokenizer?,
+    let spec = tokenizer.map(|tokenizer| TextSpec {
+        tokenizer,
         pooling: table.pooling,
         normalize: table.normalize,
-        head,
+        head: head.flatten(),
         multi_label: table.multi_label,
-    };
+    });
     let scores = (task == Task::TextClassification).then_some(0);
-    Some(Resolved { spec, signature: signature(task, width), task, labels, scores })
+    Resolved { spec, signature: signature(task, width), task, labels, scores }
 }
 
 fn guess(manifest: &Manifest, table: &TextTable) -> Task {
@@ -119,6 +106,18 @@ fn check_inputs(encoder: &Signature, report: &mut Report) {
             "text",
             format!("the encoder has no input `{}`: it takes {}", TOKEN_INPUTS[0], list(&encoder.inputs)),
         );
+    }
+}
+
+/// Scores that a linear head gives, if it fits vectors of `hidden`.
+fn head_columns(bytes: &[u8], hidden: Option<usize>, report: &mut Report) -> Option<usize> {
+    let (labels, takes) = report.keep("text.head", head_shape(bytes))?;
+    match hidden {
+        Some(gives) if gives != takes => {
+            report.at("text.head", format!("the head takes vectors of {takes}, the encoder gives {gives}"));
+            None
+        }
+        _ => Some(labels),
     }
 }
 

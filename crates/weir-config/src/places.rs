@@ -64,10 +64,8 @@ impl Places {
 /// A problem of a value that came from `origin`.
 pub(crate) fn place(file: &Path, origin: &Origin, message: String) -> Problem {
     match origin {
-        Origin::File { line, column } => {
-            Problem { file: file.to_owned(), at: Some((*line, *column)), message }
-        }
-        Origin::Override(source) => Problem { file: source.into(), at: None, message },
-        Origin::Default => Problem { file: file.to_owned(), at: None, message },
+        Origin::File { line, column } => Problem::new(file, message).at(*line, *column),
+        Origin::Override(source) => Problem::new(source.as_ref(), message),
+        Origin::Default => Problem::new(file, message),
     }
 }

@@ -11,6 +11,9 @@ const MAX_PROBLEMS: usize = 100;
 /// Longest piece of the operator's text that a message repeats, in characters.
 const MAX_ECHO_CHARS: usize = 64;
 
+/// Longest message, in characters.
+const MAX_MESSAGE_CHARS: usize = 1000;
+
 /// One thing that is wrong with a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -25,15 +28,22 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem with a file as a whole.
+    /// A problem with a file as a whole. Control characters in the message are replaced,
+    /// and a very long message is cut: it may repeat what the file says.
     pub fn new(file: &Path, message: impl Into<String>) -> Self {
-        Self { file: file.to_owned(), at: None, message: message.into() }
+        Self { file: file.to_owned(), at: None, message: cut(&message.into(), MAX_MESSAGE_CHARS) }
+    }
+
+    /// The same at a line and column, both from 1.
+    #[must_use]
+    pub fn at(self, line: usize, column: usize) -> Self {
+        Self { at: Some((line, column)), ..self }
     }
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.file.display())?;
+        f.write_str(&cut(&self.file.to_string_lossy(), usize::MAX))?;
         if let Some((line, column)) = self.at {
             write!(f, ":{line}:{column}")?;
         }
@@ -57,12 +67,14 @@ pub(crate) fn tidy(file: &Path, mut problems: Vec<Problem>) -> Vec<Problem> {
 
 /// Text of the operator's as a message may repeat it: shortened, no control characters.
 pub(crate) fn echo(text: &str) -> String {
-    let mut short: String = text
-        .chars()
-        .take(MAX_ECHO_CHARS)
-        .flat_map(|c| c.is_control().then_some('\u{fffd}').or(Some(c)))
-        .collect();
-    if text.chars().nth(MAX_ECHO_CHARS).is_some() {
+    cut(text, MAX_ECHO_CHARS)
+}
+
+/// At most `max` characters, control characters replaced: a terminal would obey them.
+fn cut(text: &str, max: usize) -> String {
+    let shown = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    let mut short: String = text.chars().take(max).map(shown).collect();
+    if text.chars().nth(max).is_some() {
         short.push('…');
     }
     short

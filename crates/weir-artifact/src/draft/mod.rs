@@ -187,7 +187,7 @@ fn unnamed(out: &mut String, input: &TensorSpec, width: Option<usize>) {
         return;
     };
     out.push_str(
-        "# Rename the columns, in this order. `weir init --sample FILE.csv` takes names from a header.\n",
+        "\n# Rename these columns in their order; a sample of training data with a header names them.\n",
     );
     for column in 0..width {
         let field = format!("{}_{column}", input.name);
