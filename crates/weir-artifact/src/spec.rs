@@ -36,6 +36,21 @@ pub enum Task {
     Raw,
 }
 
+impl Task {
+    /// The name used in `model.toml` and shown to people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Task::Regression => "regression",
+            Task::Classification => "classification",
+            Task::TextClassification => "text-classification",
+            Task::Embedding => "embedding",
+            Task::TokenClassification => "token-classification",
+            Task::Rerank => "rerank",
+            Task::Raw => "raw",
+        }
+    }
+}
+
 /// How token vectors become one vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]

@@ -67,3 +67,14 @@ fn housing_predicts_the_probability_that_the_operator_named() {
 fn the_digest_of_housing_is_stable() {
     assert_eq!(housing().spec.digest, "94e30ad9251e3f6a73ba5f9c6c7c8cd0e4478f3cf800b34c9c3cd243a30ca44f");
 }
+
+/// Sentiment's encoder is fetched, not committed: its manifest is what can be checked here.
+#[test]
+fn every_demo_manifest_parses() {
+    for name in ["housing", "sentiment"] {
+        let path = examples().join(name).join("model.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let manifest: weir_artifact::Manifest = weir_config::parse(&path, &text).unwrap();
+        assert_eq!(manifest.name.as_deref(), Some(name));
+    }
+}
