@@ -70,13 +70,24 @@ fn check_given(field: &FieldPlan, strict: bool, given: &Given<'_>) -> Result<Che
             Cell::Float(float_rules(rules, x)?)
         }
         Check::Int(rules) => {
-            let n =
-                allowed(one_of, int(given, strict), |all, &n| matches!(n, Int::Exact(n) if all.has_int(n)))?;
+            let n = int(given, strict);
+            // Pydantic looks its members up by 64 bits.
+            if one_of.is_some()
+                && matches!(n, Ok(n) if n.exceeds(i64::MAX.into()) || n.falls_below(i64::MIN.into()))
+            {
+                return Err(int_size());
+            }
+            let n = allowed(one_of, n, |all, &n| matches!(n, Int::Exact(n) if all.has_int(n)))?;
             Cell::Int(int_rules(rules, n)?)
         }
         Check::Bool => Cell::Bool(allowed(one_of, boolean(given, strict), |all, &b| all.has_bool(b))?),
         Check::Text(rules) => {
-            let text = allowed(one_of, string(rules, given), |all, text| all.has_text(text))?;
+            // Half a surrogate pair is a string to Pydantic until something looks into it.
+            let looked_into = one_of.is_some() || !rules.is_free();
+            if looked_into && matches!(given, Given::Text(_, true)) {
+                return Err(unicode());
+            }
+            let text = allowed(one_of, string(given), |all, text| all.has_text(text))?;
             text_rules(rules, text)?;
             Cell::Text(text.to_owned())
         }
@@ -243,11 +254,9 @@ fn boolean(given: &Given<'_>, strict: bool) -> Result<bool, Fault> {
     }
 }
 
-/// The string itself: no other type becomes one. Half a surrogate pair is a string to
-/// Pydantic as long as no rule has to look into it.
-fn string<'a>(rules: &TextRules, given: &Given<'a>) -> Result<&'a str, Fault> {
+/// The string itself: no other type becomes one.
+fn string<'a>(given: &Given<'a>) -> Result<&'a str, Fault> {
     match given {
-        Given::Text(_, true) if !rules.is_free() => Err(unicode()),
         Given::Text(text, _) => Ok(text),
         _ => Err(Fault::plain("string_type", "Input should be a valid string")),
     }

@@ -264,7 +264,7 @@ impl Scanner<'_> {
                 self.at += 2;
                 Ok(())
             }
-            Some(_) => syntax("Invalid \\escape: ", self.at),
+            Some(_) => syntax("Invalid \\escape", self.at),
         }
     }
 

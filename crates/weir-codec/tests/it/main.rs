@@ -1,0 +1,13 @@
+//! What callers of the crate rely on.
+
+// clippy's own exception for tests covers only the test functions, not their helpers.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
+
+mod agree;
+mod bounds;
+mod corpus;
+mod decode;
+mod differences;
+mod oracle;
+mod schemas;
+mod values;
