@@ -4,7 +4,7 @@
 use std::{collections::HashSet, fmt, sync::Arc};
 
 use serde_json::Value;
-use weir_artifact::{ModelSpec, Task};
+use weir_artifact::ModelSpec;
 use weir_codec::BodyShape;
 use weir_serving::{ServedVersion, ServingSnapshot};
 use weir_types::{Answer, ErrorCode};
@@ -267,22 +267,10 @@ fn predict_operation(path: String, version: &Arc<ServedVersion>, latest: bool) -
         path,
         method: RouteMethod::Post,
         tag: "models".into(),
-        summary: format!("{} with {which} of {}", task_name(spec.task), spec.name),
+        summary: format!("Predict with {which} of {}", spec.name),
         kind,
     };
     Declared { operation, version: Some(version.clone()) }
-}
-
-fn task_name(task: Task) -> &'static str {
-    match task {
-        Task::Regression => "Regression",
-        Task::Classification => "Classification",
-        Task::TextClassification => "Text classification",
-        Task::Embedding => "Embedding",
-        Task::TokenClassification => "Token classification",
-        Task::Rerank => "Reranking",
-        Task::Raw => "Prediction",
-    }
 }
 
 fn builtins() -> impl Iterator<Item = Declared> {

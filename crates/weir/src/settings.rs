@@ -20,7 +20,7 @@ use weir_types::Clock;
 
 use crate::{args::Sources, environment, telemetry::LogConfig};
 
-/// Everything that `weir.toml` says.
+/// `weir.toml`: the server, its logs, and the routes that an operator declares.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Settings {
@@ -94,4 +94,18 @@ pub(crate) fn threads(server: &ServerConfig) -> usize {
 pub(crate) fn engine_options(onnxruntime: Option<PathBuf>) -> EngineOptions {
     let explicit = onnxruntime.or_else(environment::onnxruntime);
     EngineOptions::new(explicit, &environment::site_packages())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_committed_default_is_what_the_command_prints() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/weir.toml");
+        let committed = fs::read_to_string(path).unwrap();
+        let printed = weir_config::default_toml::<Settings>();
+        assert_eq!(committed, printed, "run: cargo run -p weir -- config default > config/weir.toml");
+        assert_eq!(weir_config::parse::<Settings>(Path::new("weir.toml"), &printed), Ok(Settings::default()));
+    }
 }
