@@ -4,10 +4,12 @@
 //! [`Outputs`]. Which thread calls them, and how many requests one call holds, is decided
 //! in `weir-serving`.
 
+mod classic;
 mod engine;
 pub mod onnx;
 mod select;
 pub mod text;
 
 pub use engine::{CancelFlag, Context, Cost, Engine, EngineError, EngineInfo, Payload, Prepared, TokenBatch};
+pub use classic::ClassicEngine;
 pub use select::{EngineOptions, load};

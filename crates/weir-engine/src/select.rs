@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use weir_artifact::{EngineChoice, LoadedModel, onnx::OnnxModel};
 
 use crate::{
-    Cost, Engine, EngineError,
+    ClassicEngine, Cost, Engine, EngineError,
     onnx::{LibraryHints, OrtEngine, OrtLibrary, OrtLocation, RtenEngine, candidates},
     text::{TextEngine, TextLimits},
 };
@@ -144,16 +144,12 @@ fn why(error: &EngineError) -> String {
     }
 }
 
-fn native(graph: &OnnxModel, text: bool, _reason: String) -> Loaded {
+fn native(graph: &OnnxModel, text: bool, reason: String) -> Loaded {
     let unsupported = |why: String| EngineError::Unsupported { engine: "native", why };
     if text {
         return Err(unsupported("it runs no encoders of text models".into()));
     }
-    let missing = &graph.unsupported_ops_for_native;
-    if !missing.is_empty() {
-        return Err(unsupported(format!("it does not have {}", missing.join(", "))));
-    }
-    Err(unsupported("it is not built into this version".into()))
+    Ok(Arc::new(ClassicEngine::load(graph, reason)?))
 }
 
 fn text_limits(model: &LoadedModel) -> TextLimits {

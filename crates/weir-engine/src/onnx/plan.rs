@@ -13,9 +13,9 @@ use crate::{Context, EngineError, Payload, Prepared};
 
 /// How a graph's inputs and outputs are fed and read.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(crate) struct Plan {
     /// Tensors in and out.
-    pub(super) signature: Signature,
+    pub(crate) signature: Signature,
     /// Whether the leading dimension of every input and output is the number of rows, so
     /// that requests can be merged. Graphs with a fixed leading dimension or a scalar among
     /// their inputs cannot.
@@ -23,7 +23,7 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn new(signature: Signature) -> Self {
+    pub(crate) fn new(signature: Signature) -> Self {
         let leading = |t: &TensorSpec| matches!(t.shape.first(), Some(Dim::Any(_)));
         let batching = !signature.inputs.is_empty()
             && signature.inputs.iter().all(leading)
@@ -32,7 +32,7 @@ impl Plan {
     }
 
     /// Checks `batch` against the signature: number, type, rank and dimensions of inputs.
-    pub(super) fn check(&self, batch: &Batch) -> Result<(), EngineError> {
+    pub(crate) fn check(&self, batch: &Batch) -> Result<(), EngineError> {
         let inputs = &self.signature.inputs;
         if batch.inputs.len() != inputs.len() {
             return Err(EngineError::Input(format!(
@@ -64,13 +64,13 @@ impl Plan {
     }
 
     /// Wraps checked inputs.
-    pub(super) fn prepared(rows: usize, inputs: Vec<Tensor>) -> Prepared {
+    pub(crate) fn prepared(rows: usize, inputs: Vec<Tensor>) -> Prepared {
         Prepared { rows, length: 1, payload: Payload::Tensors(inputs) }
     }
 
     /// Runs `work` in as few calls of `run` as its shapes allow. `run` gets the inputs in
     /// signature order and the indices of the outputs wanted, and gives those outputs.
-    pub(super) fn execute(
+    pub(crate) fn execute(
         &self,
         work: &[&Prepared],
         context: &Context,

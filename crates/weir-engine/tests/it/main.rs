@@ -3,6 +3,8 @@
 // Helpers of tests are tests too; clippy's `allow-…-in-tests` sees `#[test]` functions only.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod contract;
+mod native;
 mod ort;
 mod runtimes;
 mod select;

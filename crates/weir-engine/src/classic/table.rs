@@ -1,0 +1,128 @@
+//! Which operator is compiled by which function.
+
+use super::{
+    cast::cast,
+    elementwise as e, features as f, forest, index as i, labels as l, linear, matrix as m,
+    op::{Op, Outcome, Source},
+    reduce as r, shape as s, svm,
+};
+
+/// Compiles one node.
+pub(super) type Compile = fn(&Source<'_>) -> Outcome<Op>;
+
+/// Every operator, sorted by domain and name.
+pub(super) const TABLE: &[(&str, &str, Compile)] = &[
+    ("", "Abs", e::abs),
+    ("", "Add", e::add),
+    ("", "And", e::and),
+    ("", "ArgMax", r::arg_max),
+    ("", "ArgMin", r::arg_min),
+    ("", "Cast", cast),
+    ("", "Ceil", e::ceil),
+    ("", "Clip", e::clip),
+    ("", "Concat", s::concat),
+    ("", "Constant", s::constant),
+    ("", "ConstantOfShape", s::constant_of_shape),
+    ("", "Cos", e::cos),
+    ("", "CumSum", i::cum_sum),
+    ("", "Div", e::div),
+    ("", "Equal", e::equal),
+    ("", "Erf", e::erf),
+    ("", "Exp", e::exp),
+    ("", "Expand", s::expand),
+    ("", "Flatten", s::flatten),
+    ("", "Floor", e::floor),
+    ("", "Gather", i::gather),
+    ("", "GatherElements", i::gather_elements),
+    ("", "Gemm", m::gemm),
+    ("", "Greater", e::greater),
+    ("", "GreaterOrEqual", e::greater_or_equal),
+    ("", "Identity", s::identity),
+    ("", "IsInf", e::is_inf),
+    ("", "IsNaN", e::is_nan),
+    ("", "Less", e::less),
+    ("", "LessOrEqual", e::less_or_equal),
+    ("", "Log", e::log),
+    ("", "LogSoftmax", r::log_softmax),
+    ("", "LpNormalization", r::lp_normalization),
+    ("", "MatMul", m::mat_mul),
+    ("", "Max", e::max),
+    ("", "Mean", e::mean),
+    ("", "Min", e::min),
+    ("", "Mod", e::modulo),
+    ("", "Mul", e::mul),
+    ("", "Neg", e::neg),
+    ("", "Not", e::not),
+    ("", "OneHot", i::one_hot),
+    ("", "Or", e::or),
+    ("", "Pad", s::pad),
+    ("", "Pow", e::pow),
+    ("", "Reciprocal", e::reciprocal),
+    ("", "ReduceL1", r::l1),
+    ("", "ReduceL2", r::l2),
+    ("", "ReduceLogSumExp", r::log_sum_exp),
+    ("", "ReduceMax", r::max),
+    ("", "ReduceMean", r::mean),
+    ("", "ReduceMin", r::min),
+    ("", "ReduceProd", r::prod),
+    ("", "ReduceSum", r::sum),
+    ("", "ReduceSumSquare", r::sum_square),
+    ("", "Relu", e::relu),
+    ("", "Reshape", s::reshape),
+    ("", "Round", e::round),
+    ("", "Shape", s::shape),
+    ("", "Sigmoid", e::sigmoid),
+    ("", "Sign", e::sign),
+    ("", "Sin", e::sin),
+    ("", "Size", s::size),
+    ("", "Slice", i::slice),
+    ("", "Softmax", r::softmax),
+    ("", "Softplus", e::softplus),
+    ("", "Split", s::split),
+    ("", "Sqrt", e::sqrt),
+    ("", "Squeeze", s::squeeze),
+    ("", "Sub", e::sub),
+    ("", "Sum", e::add),
+    ("", "Tanh", e::tanh),
+    ("", "Tile", s::tile),
+    ("", "TopK", i::top_k),
+    ("", "Transpose", s::transpose),
+    ("", "Unsqueeze", s::unsqueeze),
+    ("", "Where", e::choose),
+    ("", "Xor", e::xor),
+    ("ai.onnx.ml", "ArrayFeatureExtractor", f::array_feature_extractor),
+    ("ai.onnx.ml", "Binarizer", f::binarizer),
+    ("ai.onnx.ml", "CategoryMapper", l::category_mapper),
+    ("ai.onnx.ml", "FeatureVectorizer", f::feature_vectorizer),
+    ("ai.onnx.ml", "Imputer", f::imputer),
+    ("ai.onnx.ml", "LabelEncoder", l::label_encoder),
+    ("ai.onnx.ml", "LinearClassifier", linear::classifier),
+    ("ai.onnx.ml", "LinearRegressor", linear::regressor),
+    ("ai.onnx.ml", "Normalizer", f::normalizer),
+    ("ai.onnx.ml", "OneHotEncoder", l::one_hot_encoder),
+    ("ai.onnx.ml", "SVMClassifier", svm::classifier),
+    ("ai.onnx.ml", "SVMRegressor", svm::regressor),
+    ("ai.onnx.ml", "Scaler", f::scaler),
+    ("ai.onnx.ml", "TreeEnsemble", forest::tree_ensemble),
+    ("ai.onnx.ml", "TreeEnsembleClassifier", forest::classifier),
+    ("ai.onnx.ml", "TreeEnsembleRegressor", forest::regressor),
+    ("ai.onnx.ml", "ZipMap", l::zip_map),
+];
+
+/// The function that compiles `operator` of `domain`.
+pub(super) fn find(domain: &str, operator: &str) -> Option<Compile> {
+    let at = TABLE.binary_search_by(|(d, o, _)| (*d, *o).cmp(&(domain, operator))).ok()?;
+    Some(TABLE[at].2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weir_artifact::onnx::NATIVE_OPS;
+
+    #[test]
+    fn weir_artifact_knows_the_same_operators() {
+        let names: Vec<_> = TABLE.iter().map(|(domain, op, _)| (*domain, *op)).collect();
+        assert_eq!(names, NATIVE_OPS);
+    }
+}
