@@ -2,22 +2,20 @@
 
 use weir_types::{Answer, Signature};
 
-use crate::{Task, report::Report, task::number_output};
+use crate::{
+    Task,
+    load::Parts,
+    report::Report,
+    task::{Decision, number_output},
+};
 
 /// The word that stands for the whole answer of `:predict`.
 const ANSWER: &str = "answer";
 
 /// All words of a model: `prediction` first, `answer` last. `prediction` is the operator's
 /// word for it, if any.
-pub(crate) fn answers(
-    task: Task,
-    signature: &Signature,
-    labels: &[String],
-    scores: Option<usize>,
-    prediction: Option<&str>,
-    report: &mut Report,
-) -> Vec<(String, Answer)> {
-    let words = words(signature, labels, scores);
+pub(crate) fn answers(parts: &Parts, prediction: Option<&str>, report: &mut Report) -> Vec<(String, Answer)> {
+    let words = words(parts);
     let find = |word: &str| words.iter().find(|(name, _)| name == word).map(|(_, answer)| answer.clone());
     let chosen = prediction.and_then(|word| {
         let answer = find(word);
@@ -32,19 +30,21 @@ pub(crate) fn answers(
         }
         answer
     });
-    let natural = natural(task, signature, labels, scores);
-    let whole = whole(task, &natural, chosen.as_ref(), &words);
+    let natural = natural(parts.task, &parts.signature, &words);
+    let whole = whole(parts.task, &natural, chosen.as_ref(), &words);
     let first = ("prediction".to_owned(), chosen.unwrap_or(natural));
     std::iter::once(first).chain(words).chain([(ANSWER.to_owned(), whole)]).collect()
 }
 
 /// The words that can stand in `[output] prediction`.
-fn words(signature: &Signature, labels: &[String], scores: Option<usize>) -> Vec<(String, Answer)> {
+fn words(parts: &Parts) -> Vec<(String, Answer)> {
+    let Parts { signature, labels, scores, decision, .. } = parts;
     let mut words = Vec::new();
-    if let Some(output) = scores {
+    if let Some(output) = *scores {
+        let (label, score) = label_and_score(output, labels, decision.as_ref());
         let labels = || labels.to_vec();
-        words.push(("label".to_owned(), Answer::Label { output, labels: labels() }));
-        words.push(("score".to_owned(), Answer::Score { output }));
+        words.push(("label".to_owned(), label));
+        words.push(("score".to_owned(), score));
         words.push(("labels".to_owned(), Answer::LabelScores { output, labels: labels() }));
         words.push(("scores".to_owned(), Answer::ScoreMap { output, labels: labels() }));
         let number = |(column, label): (usize, &String)| {
@@ -59,15 +59,31 @@ fn words(signature: &Signature, labels: &[String], scores: Option<usize>) -> Vec
     words
 }
 
+/// The label and its score: the class that the model decided for, if it says one, else the
+/// highest score.
+fn label_and_score(scores: usize, labels: &[String], decision: Option<&Decision>) -> (Answer, Answer) {
+    let labels = labels.to_vec();
+    match decision.cloned() {
+        Some(Decision { output, classes }) => (
+            Answer::Class { output, classes: classes.clone(), labels },
+            Answer::ClassScore { output, classes, scores },
+        ),
+        None => (Answer::Label { output: scores, labels }, Answer::Score { output: scores }),
+    }
+}
+
 /// What `prediction` means where the operator does not say.
-fn natural(task: Task, signature: &Signature, labels: &[String], scores: Option<usize>) -> Answer {
-    match (task, scores) {
-        (Task::Classification, Some(output)) => Answer::Label { output, labels: labels.to_vec() },
-        (Task::TextClassification, Some(output)) => Answer::LabelScores { output, labels: labels.to_vec() },
-        (Task::Regression, _) => number_output(signature)
-            .map_or(Answer::Raw { output: 0 }, |output| Answer::Number { output, column: 0 }),
-        (Task::Raw, _) if signature.outputs.len() != 1 => Answer::Record(raw_record(signature)),
-        _ => Answer::Raw { output: 0 },
+fn natural(task: Task, signature: &Signature, words: &[(String, Answer)]) -> Answer {
+    let named = |name: &str| words.iter().find(|(word, _)| word == name).map(|(_, answer)| answer.clone());
+    let raw = Answer::Raw { output: 0 };
+    match task {
+        Task::Classification => named("label").unwrap_or(raw),
+        Task::TextClassification => named("labels").unwrap_or(raw),
+        Task::Regression => {
+            number_output(signature).map_or(raw, |output| Answer::Number { output, column: 0 })
+        }
+        Task::Raw if signature.outputs.len() != 1 => Answer::Record(raw_record(signature)),
+        _ => raw,
     }
 }
 

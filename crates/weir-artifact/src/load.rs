@@ -72,11 +72,14 @@ pub(crate) fn read_artifact(path: &Path) -> Result<(Arc<[u8]>, OnnxModel), Vec<P
 }
 
 /// What the parts of a model come to, whether it reads tensors or text.
-struct Parts {
-    signature: Signature,
-    task: Task,
-    labels: Vec<String>,
-    scores: Option<usize>,
+pub(crate) struct Parts {
+    pub(crate) signature: Signature,
+    pub(crate) task: Task,
+    pub(crate) labels: Vec<String>,
+    /// Index of the output that holds one score a label.
+    pub(crate) scores: Option<usize>,
+    /// The output that holds the class that the model decided for.
+    pub(crate) decision: Option<task::Decision>,
     text: Option<TextSpec>,
 }
 
@@ -102,8 +105,7 @@ pub(crate) fn resolve(
     }
     let schema = fields::schema(&manifest.input, &parts.signature, report);
     let prediction = manifest.output.prediction.as_deref();
-    let answers =
-        answers::answers(parts.task, &parts.signature, &parts.labels, parts.scores, prediction, report);
+    let answers = answers::answers(&parts, prediction, report);
     ModelSpec {
         name: candidate.name.clone(),
         version: candidate.version.clone(),
@@ -135,13 +137,13 @@ fn text_parts(
 ) -> Parts {
     let text::Resolved { spec, signature, task, labels, scores } =
         text::resolve(manifest, table, folders, graph, report);
-    Parts { signature, task, labels, scores, text: spec }
+    Parts { signature, task, labels, scores, decision: None, text: spec }
 }
 
 fn tensor_parts(manifest: &Manifest, graph: &OnnxModel, report: &mut Report) -> Parts {
     check_rows(&graph.signature, report);
-    let task::Resolved { task, labels, scores } = task::resolve(manifest, graph, report);
-    Parts { signature: open_rows(&graph.signature), task, labels, scores, text: None }
+    let task::Resolved { task, labels, scores, decision } = task::resolve(manifest, graph, report);
+    Parts { signature: open_rows(&graph.signature), task, labels, scores, decision, text: None }
 }
 
 /// Rows are the leading dimension of everything; without it nothing can be told apart.

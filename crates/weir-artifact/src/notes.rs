@@ -21,7 +21,7 @@ pub(crate) fn notes(model: &OnnxModel) -> Vec<String> {
     notes.extend(exporter(model, graph));
     notes.extend(scaled_trees(graph));
     notes.extend(double_trees(model, graph));
-    notes.extend(svc_scores(model, graph));
+    notes.extend(margins(model, graph));
     notes
 }
 
@@ -99,11 +99,23 @@ fn double_trees(model: &OnnxModel, graph: &GraphProto) -> Option<String> {
     })
 }
 
-/// An SVC that was trained without `probability=True` calls its margins probabilities.
-fn svc_scores(model: &OnnxModel, graph: &GraphProto) -> Option<String> {
-    let plain = |n: &NodeProto| n.floats("prob_a").is_empty();
+/// Classifiers without probabilities export their margins under that name: an SVC that was
+/// trained without `probability=True`, LinearSVC, and others that are linear without a link.
+fn margins(model: &OnnxModel, graph: &GraphProto) -> Option<String> {
+    let svc = |n: &NodeProto| n.op_type == "SVMClassifier" && n.floats("prob_a").is_empty();
+    let link = |n: &NodeProto| n.string("post_transform").is_some_and(|p| p != "NONE");
+    let answers = |n: &NodeProto| n.output.get(1).is_some_and(|o| is_answer(graph, o));
+    let linear = |n: &NodeProto| n.op_type == "LinearClassifier" && !link(n) && answers(n);
     let named = model.signature.outputs.iter().any(|o| o.name.contains("prob"));
-    (named && nodes(graph, &["SVMClassifier"]).any(plain)).then(|| {
-        format!("the SVC was trained without probability=True: what the export calls probabilities are its margins; {PAGE}")
+    (named && graph.node.iter().any(|n| svc(n) || linear(n))).then(|| {
+        format!("the classifier has no probabilities: what the export calls so are its margins; {PAGE}")
     })
+}
+
+/// Whether a value leaves the graph as it is.
+fn is_answer(graph: &GraphProto, value: &str) -> bool {
+    let passes = |n: &&NodeProto| matches!(n.op_type.as_str(), "Identity" | "Cast" | "ZipMap");
+    let handed_on = graph.node.iter().filter(passes).filter(|n| n.input.iter().any(|i| i == value));
+    let mut names = handed_on.flat_map(|n| n.output.iter()).map(String::as_str).chain([value]);
+    names.any(|name| graph.output.iter().any(|o| o.name == name))
 }

@@ -1,8 +1,12 @@
 //! What a model does: told by the operator, or read off the artefact.
 
-use weir_types::{DType, Signature, TensorSpec};
+use weir_types::{DType, Scalar, Signature, TensorSpec};
 
-use crate::{Manifest, Task, onnx::OnnxModel, report::Report};
+use crate::{
+    Manifest, Task,
+    onnx::{OnnxModel, proto::NodeProto},
+    report::Report,
+};
 
 /// Operators that answer a number.
 const REGRESSORS: [&str; 4] = ["TreeEnsembleRegressor", "LinearRegressor", "SVMRegressor", "TreeEnsemble"];
@@ -14,6 +18,15 @@ pub(crate) struct Resolved {
     pub(crate) labels: Vec<String>,
     /// Index of the output that holds one score a label.
     pub(crate) scores: Option<usize>,
+    /// The output that holds the class that the model decided for.
+    pub(crate) decision: Option<Decision>,
+}
+
+/// An output that names a class, and what it holds for each label.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Decision {
+    pub(crate) output: usize,
+    pub(crate) classes: Vec<Scalar>,
 }
 
 /// Resolves task, labels and scores; what is wrong goes to `report`.
@@ -36,18 +49,18 @@ pub(crate) fn resolve(manifest: &Manifest, graph: &OnnxModel, report: &mut Repor
             if task == Task::Regression && number_output(signature).is_none() {
                 report.at("task", format!("no output is a number: {}", list(&signature.outputs)));
             }
-            Resolved { task, labels: Vec::new(), scores: None }
+            Resolved { task, labels: Vec::new(), scores: None, decision: None }
         }
         Task::TextClassification | Task::Embedding => {
             report.at(
                 "task",
                 format!("the task {} needs a `[text]` table that names the tokenizer", word(task)),
             );
-            Resolved { task, labels, scores: None }
+            Resolved { task, labels, scores: None, decision: None }
         }
         Task::TokenClassification | Task::Rerank => {
             report.at("task", format!("the task {} cannot be served yet", word(task)));
-            Resolved { task, labels, scores: None }
+            Resolved { task, labels, scores: None, decision: None }
         }
     }
 }
@@ -59,10 +72,12 @@ fn classification(
     report: &mut Report,
 ) -> Resolved {
     let outputs = &graph.signature.outputs;
-    let scores = scores_output(&graph.signature, labels.len());
+    let scores = scores_output(graph, labels.len());
     if labels.len() < 2 {
         let place = if manifest.labels.is_some() { "labels" } else { "task" };
         report.at(place, "a classification needs `labels`, two or more, in the order of the score columns");
+    } else if opposed_margins(graph) {
+        report.at("task", "the SVC was trained without probability=True, and the columns of its scores are no classes: train it with, or serve it as task = \"raw\", whose `output:label` is the class");
     } else if scores.is_none() {
         let message = format!(
             "no output holds scores of {} labels, one column each: the model gives {} (one column only? \
@@ -72,7 +87,8 @@ fn classification(
         );
         report.at(if manifest.labels.is_some() { "labels" } else { "task" }, message);
     }
-    Resolved { task: Task::Classification, labels, scores }
+    let decision = decision(graph, labels.len());
+    Resolved { task: Task::Classification, labels, scores, decision }
 }
 
 /// Names of classes must be told apart.
@@ -90,7 +106,7 @@ fn guess(graph: &OnnxModel, manifest: &Manifest, labels: &[String]) -> Task {
     if manifest.labels.is_some() {
         return Task::Classification;
     }
-    if labels.len() > 1 && scores_output(&graph.signature, labels.len()).is_some() {
+    if labels.len() > 1 && scores_output(graph, labels.len()).is_some() {
         return Task::Classification;
     }
     let nodes = graph.model.graph.iter().flat_map(|g| &g.node);
@@ -105,9 +121,15 @@ fn guess(graph: &OnnxModel, manifest: &Manifest, labels: &[String]) -> Task {
 
 /// The output that holds `labels` scores a row: the one that says so by its width, then by
 /// its name, and no guess where several remain.
-pub(crate) fn scores_output(signature: &Signature, labels: usize) -> Option<usize> {
+fn scores_output(graph: &OnnxModel, labels: usize) -> Option<usize> {
+    if opposed_margins(graph) {
+        return None;
+    }
+    let signature = &graph.signature;
     let fits = |o: &TensorSpec| {
-        o.dtype.is_float() && o.shape.len() == 2 && o.shape[1].fixed().is_none_or(|n| n == labels)
+        matches!(o.dtype, DType::Float32 | DType::Float64)
+            && o.shape.len() == 2
+            && o.shape[1].fixed().is_none_or(|n| n == labels)
     };
     let all: Vec<usize> = (0..signature.outputs.len()).filter(|&i| fits(&signature.outputs[i])).collect();
     let output = |i: &&usize| &signature.outputs[**i];
@@ -119,6 +141,32 @@ pub(crate) fn scores_output(signature: &Signature, labels: usize) -> Option<usiz
         (_, Some(one), None) => Some(**one),
         _ => None,
     }
+}
+
+/// Whether the scores are the margin of a support vector machine of two classes and its
+/// opposite: `[s, -s]` with s above zero for the *second* class, so that each column stands
+/// for the other one's class.
+fn opposed_margins(graph: &OnnxModel) -> bool {
+    let two = graph.class_labels.as_ref().is_some_and(|l| l.len() == 2);
+    let margins = |n: &NodeProto| n.op_type == "SVMClassifier" && n.floats("prob_a").is_empty();
+    two && graph.model.graph.iter().flat_map(|g| &g.node).any(margins)
+}
+
+/// The one output that holds a class of the artefact's own a row.
+fn decision(graph: &OnnxModel, labels: usize) -> Option<Decision> {
+    let names = graph.class_labels.as_ref().filter(|c| c.len() == labels)?;
+    let class = |o: &TensorSpec| {
+        matches!(o.dtype, DType::Int64 | DType::Int32 | DType::String)
+            && o.shape.len() == 1
+            && o.name.to_lowercase().contains("label")
+    };
+    let outputs = &graph.signature.outputs;
+    let output = outputs.iter().position(class)?;
+    let scalar = |name: &String| match outputs[output].dtype {
+        DType::String => Some(Scalar::String(name.clone())),
+        _ => name.parse().ok().map(Scalar::Int),
+    };
+    Some(Decision { output, classes: names.iter().map(scalar).collect::<Option<_>>()? })
 }
 
 /// The first output that holds one number a row.

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use half::{bf16, f16};
-use weir_types::{Answer, Outputs, Tensor, TensorData};
+use weir_types::{Answer, Outputs, Scalar, Tensor, TensorData};
 
 /// Writes the answer for row `row` to `out`. JSON has no NaN and no infinity: they become
 /// `null`, and the number of times is returned, so that the face can flag it.
@@ -14,6 +14,17 @@ use weir_types::{Answer, Outputs, Tensor, TensorData};
 pub fn write_answer(answer: &Answer, outputs: &Outputs, row: usize, out: &mut Vec<u8>) -> usize {
     match answer {
         Answer::Number { output, column } => write_element(outputs, *output, row, *column, out),
+        Answer::Class { output, classes, labels } => {
+            let label = class_column(outputs, *output, row, classes).and_then(|c| labels.get(c));
+            write_optional_label(label, out);
+            0
+        }
+        Answer::ClassScore { output, classes, scores } => {
+            match class_column(outputs, *output, row, classes) {
+                Some(column) => write_element(outputs, *scores, row, column, out),
+                None => write_null(out),
+            }
+        }
         Answer::Label { output, labels } => {
             let best = best_column(outputs, *output, row).and_then(|c| labels.get(c));
             write_optional_label(best, out);
@@ -128,6 +139,21 @@ fn write_element(outputs: &Outputs, output: usize, row: usize, column: usize, ou
             write_at(tensor, row * tensor.row_width() + column, out)
         }
         _ => write_null(out),
+    }
+}
+
+/// The column of the class that the model decided for.
+fn class_column(outputs: &Outputs, output: usize, row: usize, classes: &[Scalar]) -> Option<usize> {
+    let tensor = outputs.tensors.get(output)?;
+    let int = |n: i64| classes.iter().position(|class| matches!(class, Scalar::Int(c) if *c == n));
+    match tensor.data() {
+        TensorData::Int64(v) => int(*v.get(row)?),
+        TensorData::Int32(v) => int(i64::from(*v.get(row)?)),
+        TensorData::String(v) => {
+            let name = v.get(row)?;
+            classes.iter().position(|class| matches!(class, Scalar::String(c) if c == name))
+        }
+        _ => None,
     }
 }
 
@@ -259,6 +285,18 @@ mod tests {
         assert_eq!((json.as_str(), nulls), (r#"{"low":null,"hi\"gh":null}"#, 2));
         assert_eq!(text(&Answer::Number { output: 9, column: 0 }, 0), ("null".to_string(), 1));
         assert_eq!(text(&Answer::Label { output: 1, labels: labels() }, 0), ("null".to_string(), 0));
+    }
+
+    #[test]
+    fn the_models_own_class_counts_more_than_the_highest_score() {
+        let classes = || vec![Scalar::Int(-8), Scalar::Int(7)];
+        let class = Answer::Class { output: 1, classes: classes(), labels: labels() };
+        let score = Answer::ClassScore { output: 1, classes: classes(), scores: 0 };
+        assert_eq!(text(&class, 0), (r#""hi\"gh""#.to_string(), 0));
+        assert_eq!(text(&class, 1), (r#""low""#.to_string(), 0));
+        assert_eq!(text(&score, 0), ("0.03".to_string(), 0));
+        let unknown = Answer::Class { output: 1, classes: vec![Scalar::Int(3)], labels: labels() };
+        assert_eq!(text(&unknown, 0), ("null".to_string(), 0));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What a word such as `prediction` means for one model.
 
+use crate::Scalar;
+
 /// How one row's answer is read out of a model's outputs. Resolved once when a model
 /// loads (`weir-artifact`), followed for every response (`weir-api`).
 #[derive(Debug, Clone, PartialEq)]
@@ -10,6 +12,27 @@ pub enum Answer {
         output: usize,
         /// Element of the row.
         column: usize,
+    },
+    /// The class that the model itself decided for: `labels[i]` where `classes[i]` is what
+    /// `output[row]` holds. Where a model says its class this is its answer: votes, margins
+    /// and tuned thresholds need not agree with the highest score.
+    Class {
+        /// Index into the signature's outputs (classes, `[rows]`: integers or strings).
+        output: usize,
+        /// What the output holds for each label.
+        classes: Vec<Scalar>,
+        /// Label of each class.
+        labels: Vec<String>,
+    },
+    /// The score of the class that the model itself decided for: `scores[row, i]` where
+    /// `classes[i]` is what `output[row]` holds.
+    ClassScore {
+        /// Index into the signature's outputs (classes, `[rows]`: integers or strings).
+        output: usize,
+        /// What the output holds for each column of the scores.
+        classes: Vec<Scalar>,
+        /// Index into the signature's outputs (scores, `[rows, labels]`).
+        scores: usize,
     },
     /// The label whose score is highest: `labels[argmax(output[row, ..])]`.
     Label {

@@ -73,7 +73,10 @@ fn entry(spec: &ModelSpec, key: &str, word: &Word, many: bool, components: &mut 
 fn answer_schema(spec: &ModelSpec, answer: &Answer, components: &mut Components) -> Value {
     match answer {
         Answer::Number { output, .. } | Answer::Score { output } => number(spec, *output),
-        Answer::Label { labels, .. } => json!({"type": "string", "enum": labels}),
+        Answer::ClassScore { scores, .. } => number(spec, *scores),
+        Answer::Class { labels, .. } | Answer::Label { labels, .. } => {
+            json!({"type": "string", "enum": labels})
+        }
         Answer::LabelScores { output, labels } => label_scores(spec, *output, labels, components),
         Answer::ScoreMap { output, labels } => {
             let scores =

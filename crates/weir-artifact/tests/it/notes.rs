@@ -21,6 +21,17 @@ fn each_library_is_recognised_by_its_real_export() {
 }
 
 #[test]
+fn margins_are_not_taken_for_probabilities() {
+    for model in ["svc_margins", "linear_svc"] {
+        let notes = notes(model);
+        assert!(notes.iter().any(|n| n.contains("has no probabilities")), "{model}: {notes:?}");
+    }
+    // Of two classes the columns are the margin and its opposite, not one a class.
+    let spec = Folder::new().with_model("m/model.onnx", "svc_margins").load().unwrap().spec;
+    assert_eq!(spec.task, weir_artifact::Task::Raw);
+}
+
+#[test]
 fn a_network_has_no_notes() {
     assert_eq!(notes("mixed"), [""; 0]);
 }

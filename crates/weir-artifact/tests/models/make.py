@@ -1,5 +1,6 @@
 """Write the models beside this script: small exports of other libraries' converters, and
-hand-made graphs with the shapes that tests need.
+hand-made graphs with the shapes that tests need. The exports of CatBoost and onnxmltools
+hold a date or a random name, so those files differ from run to run.
 
     python -m venv .venv && .venv/bin/pip install -r requirements.txt
     .venv/bin/python make.py
@@ -17,6 +18,8 @@ import xgboost
 from onnx import TensorProto, helper, numpy_helper
 from onnxmltools import convert_lightgbm, convert_xgboost
 from onnxmltools.convert.common.data_types import FloatTensorType
+from skl2onnx import to_onnx
+from sklearn.svm import SVC, LinearSVC
 
 HERE = Path(__file__).parent
 INPUT = [("input", FloatTensorType([None, 4]))]
@@ -42,6 +45,10 @@ def exports():
     # CatBoost writes its whole build log there; the first lines will do.
     exported.producer_version = "\n".join(exported.producer_version.splitlines()[:1])
     save(exported, "catboost")
+    model = SVC(probability=False).fit(x[:40], y[:40])
+    save(to_onnx(model, x[:1], options={"zipmap": False}, target_opset=15), "svc_margins")
+    model = LinearSVC().fit(x, np.digitize(x[:, 0], [-0.5, 0.5]))
+    save(to_onnx(model, x[:1], target_opset=15), "linear_svc")
 
 
 def save(model, name):
