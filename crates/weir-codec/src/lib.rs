@@ -1,9 +1,9 @@
 //! JSON rows in, typed batches out; every error at once, as Pydantic words it.
 //!
 //! A [`RowDecoder`] is built once per route from a model's schema. Its good path reads the
-//! bytes once, straight into the model's own input tensors ([`fast`]). Whatever that path
+//! bytes once, straight into the model's own input tensors (`fast`). Whatever that path
 //! does not know (a number in quotes, a duplicate key, a mistake) sends the same bytes
-//! through the complete path ([`full`]), which reads JSON as Python's `json` module does,
+//! through the complete path (`full`), which reads JSON as Python's `json` module does,
 //! validates as Pydantic v2 does and collects all errors. The two agree wherever the first
 //! one answers; a property test holds them to it.
 //!

@@ -4,7 +4,7 @@
 
 use std::{
     borrow::Cow,
-    collections::{HashMap, HashSet},
+    collections::{HashMap, hash_map::Entry},
 };
 
 /// What a node is. Objects are followed by key, value, key, value …, lists by their items.
@@ -32,6 +32,8 @@ pub(super) enum Kind {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Node {
     pub(super) kind: Kind,
+    /// A key that an earlier one of its object is equal to.
+    pub(super) repeated: bool,
     /// First byte of the text (after the quote, for strings).
     pub(super) start: u32,
     /// Byte after the text's last; number of children for lists and objects.
@@ -50,8 +52,6 @@ pub(super) struct Doc<'t> {
     pub(super) nodes: Vec<Node>,
     /// Of keys given more than once: the first one's key → the last one's value.
     replaced: HashMap<NodeId, NodeId>,
-    /// Of keys given more than once: all keys but the first.
-    hidden: HashSet<NodeId>,
 }
 
 /// A string's characters. A surrogate without its other half is no character of a Rust
@@ -116,7 +116,7 @@ impl<'t> Doc<'t> {
             while at < end {
                 let key = at;
                 at = self.node(key + 1).next;
-                if !self.hidden.contains(&key) {
+                if !self.node(key).repeated {
                     return Some((key, self.replaced.get(&key).copied().unwrap_or(key + 1)));
                 }
             }
@@ -128,16 +128,16 @@ impl<'t> Doc<'t> {
     pub(super) fn note_duplicates(&mut self, object: NodeId) {
         let mut first = HashMap::new();
         let mut again = Vec::new();
-        // Nothing of this object is hidden yet, so these are all its keys.
+        // None is marked as repeated yet, so these are all its keys.
         for (key, value) in self.entries(object) {
             match first.entry(self.string(key).chars) {
-                std::collections::hash_map::Entry::Vacant(slot) => drop(slot.insert(key)),
-                std::collections::hash_map::Entry::Occupied(slot) => again.push((*slot.get(), key, value)),
+                Entry::Vacant(slot) => drop(slot.insert(key)),
+                Entry::Occupied(slot) => again.push((*slot.get(), key, value)),
             }
         }
         for (first, key, value) in again {
             self.replaced.insert(first, value);
-            self.hidden.insert(key);
+            self.nodes[key as usize].repeated = true;
         }
     }
 }

@@ -140,7 +140,13 @@ impl Scanner<'_> {
     fn push(&mut self, kind: Kind, start: usize, end: usize) -> NodeId {
         // Every node takes a byte of text, so their number fits too.
         let id = self.doc.nodes.len() as u32;
-        self.doc.nodes.push(Node { kind, start: start as u32, end: end as u32, next: id + 1 });
+        self.doc.nodes.push(Node {
+            kind,
+            repeated: false,
+            start: start as u32,
+            end: end as u32,
+            next: id + 1,
+        });
         id
     }
 
