@@ -31,13 +31,13 @@ struct House {
 }
 
 #[derive(Deserialize)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Houses {
     houses: Vec<House>,
 }
 
 #[derive(Deserialize)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Texts {
     text: Vec<String>,
 }
