@@ -150,7 +150,6 @@ pub fn tensor(proto: &TensorProto) -> Result<Tensor, String> {
 }
 
 /// Elements from the typed fields. Small integers sit in `int32_data`, halves as their bits.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // the format says which bits count
 fn typed(t: &TensorProto, dtype: DType) -> TensorData {
     let ints = || t.int32_data.iter();
     match dtype {

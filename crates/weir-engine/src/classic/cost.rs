@@ -35,9 +35,9 @@ fn node_nanos(node: &NodeProto) -> usize {
     } else {
         trees.windows(2).filter(|w| w[0] != w[1]).count() + usize::from(!trees.is_empty())
     };
-    if roots > 0 {
-        let splits = node.ints("nodes_featureids").len();
-        let depth = usize::BITS - (splits / roots).leading_zeros();
+    let splits = node.ints("nodes_featureids").len();
+    if let Some(tree) = splits.checked_div(roots) {
+        let depth = usize::BITS - tree.leading_zeros();
         return STEP_NANOS + roots * (depth as usize + 2) * SPLIT_NANOS;
     }
     let numbers: usize = node.attribute.iter().map(|a| a.floats.len()).sum();

@@ -17,7 +17,6 @@ fn stride(shape: &[usize]) -> usize {
 }
 
 /// `Scaler`: `(x - offset) * scale`; in float64 only for float64 rows, as in onnxruntime.
-#[allow(clippy::cast_possible_truncation)] // the operator answers float32
 pub(super) fn scaler(source: &Source<'_>) -> Outcome<Op> {
     let (offset, scale) = (source.node.floats("offset").to_vec(), source.node.floats("scale").to_vec());
     if scale.is_empty() || offset.len() != scale.len() {

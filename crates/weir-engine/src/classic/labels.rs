@@ -242,7 +242,6 @@ pub(super) fn one_hot_encoder(source: &Source<'_>) -> Outcome<Op> {
 }
 
 /// Numbers cut to integers, as the operator prescribes; others as they are.
-#[allow(clippy::cast_possible_truncation)] // saturating, NaN becomes 0
 fn whole_numbers(x: &Tensor) -> Outcome<std::borrow::Cow<'_, Tensor>> {
     let data = match x.data() {
         TensorData::Float32(v) => v.iter().map(|&f| f as i64).collect(),

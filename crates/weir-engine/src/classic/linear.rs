@@ -72,7 +72,7 @@ pub(super) fn regressor(source: &Source<'_>) -> Outcome<Op> {
 }
 
 fn check(source: &Source<'_>, linear: &Linear) -> Outcome<()> {
-    let whole = linear.outputs > 0 && linear.coefficients.len() % linear.outputs == 0;
+    let whole = linear.outputs > 0 && linear.coefficients.len().is_multiple_of(linear.outputs);
     if linear.coefficients.is_empty() || !whole {
         let n = linear.coefficients.len();
         return Err(source.broken(format!("{n} coefficients for {} outputs", linear.outputs)));

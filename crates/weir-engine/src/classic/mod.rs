@@ -26,9 +26,10 @@ mod reduce;
 mod shape;
 mod svm;
 mod table;
+mod unary;
 
 use weir_artifact::onnx::OnnxModel;
-use weir_types::{Batch, DType, Outputs, Tensor, TensorData, TensorSpec};
+use weir_types::{Batch, Outputs, Tensor, TensorData, TensorSpec};
 
 use crate::{CancelFlag, Context, Cost, Engine, EngineError, EngineInfo, Prepared, onnx::Plan};
 use graph::Graph;
@@ -58,7 +59,7 @@ impl ClassicEngine {
         if let missing @ [_, ..] = &model.unsupported_ops_for_native[..] {
             return Err(unsupported(format!("it does not have {}", missing.join(", "))));
         }
-        let graph = Graph::compile(model)?;
+        let graph = crate::onnx::guarded(|| Graph::compile(model))??;
         let info = EngineInfo { name: op::NAME, version: env!("CARGO_PKG_VERSION").to_owned(), reason };
         let engine =
             Self { info, cost: cost::estimate(model), plan: Plan::new(model.signature.clone()), graph };
@@ -73,9 +74,17 @@ impl ClassicEngine {
         let inputs = self.plan.signature.inputs.iter().map(zeros).collect::<Option<Vec<_>>>();
         let outputs: Vec<usize> = (0..self.plan.signature.outputs.len()).collect();
         let Some(inputs) = inputs else { return Ok(()) };
-        match crate::onnx::guarded(|| self.graph.run(&inputs, &outputs, &CancelFlag::default()))? {
-            Err(error @ EngineError::Unsupported { .. }) => Err(error),
-            _ => Ok(()),
+        let made = match crate::onnx::guarded(|| self.graph.run(&inputs, &outputs, &CancelFlag::default()))? {
+            Err(error @ EngineError::Unsupported { .. }) => return Err(error),
+            Err(_) => return Ok(()),
+            Ok(made) => made,
+        };
+        let wrong = self.plan.signature.outputs.iter().zip(&made).find(|(spec, t)| spec.dtype != t.dtype());
+        match wrong {
+            Some((spec, tensor)) => {
+                Err(unsupported(format!("`{spec}` would come out as {}", tensor.dtype())))
+            }
+            None => Ok(()),
         }
     }
 }
@@ -85,15 +94,8 @@ fn zeros(spec: &TensorSpec) -> Option<std::borrow::Cow<'static, Tensor>> {
     const MOST: usize = 1 << 20;
     let shape: Vec<usize> = spec.shape.iter().map(|d| d.fixed().unwrap_or(1)).collect();
     let n = weir_types::element_count(&shape).ok().filter(|&n| n <= MOST)?;
-    let data = match spec.dtype {
-        DType::Float32 => TensorData::Float32(vec![0.0; n]),
-        DType::Float64 => TensorData::Float64(vec![0.0; n]),
-        DType::Int64 => TensorData::Int64(vec![0; n]),
-        DType::Int32 => TensorData::Int32(vec![0; n]),
-        DType::Bool => TensorData::Bool(vec![false; n]),
-        DType::String => TensorData::String(vec![String::new(); n]),
-        _ => return None,
-    };
+    let none = TensorData::with_capacity(spec.dtype, n);
+    let data = op::map_data!(none, _v => vec![Default::default(); n]);
     Tensor::new(shape, data).ok().map(std::borrow::Cow::Owned)
 }
 

@@ -8,9 +8,9 @@ use crate::{CancelFlag, EngineError};
 /// The engine's name in errors and in [`EngineInfo`](crate::EngineInfo).
 pub(super) const NAME: &str = "native";
 
-/// Most elements of one tensor, intermediate ones included (1 GiB of float32): broadcasting
+/// Most elements of one tensor, intermediate ones included (256 MiB of float32): broadcasting
 /// and `Expand` can multiply what a request sent.
-const MOST_ELEMENTS: usize = 1 << 28;
+const MOST_ELEMENTS: usize = 1 << 26;
 
 /// Result of running or compiling an operator.
 pub(super) type Outcome<T> = Result<T, EngineError>;
@@ -135,7 +135,6 @@ pub(super) fn matrix(tensor: &Tensor) -> Outcome<(usize, usize)> {
 }
 
 /// The elements as float32, converted where they are numbers of another type.
-#[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)] // what the operators prescribe
 pub(super) fn floats(tensor: &Tensor) -> Outcome<std::borrow::Cow<'_, [f32]>> {
     Ok(match tensor.data() {
         TensorData::Float32(v) => v.into(),
@@ -172,7 +171,18 @@ pub(super) use map_data;
 
 /// The elements at `indices`, which lie within `data`.
 pub(super) fn take(data: &TensorData, indices: &[usize]) -> TensorData {
-    map_data!(data, v => indices.iter().map(|&i| v[i].clone()).collect())
+    fn of<T: Clone>(v: &[T], indices: &[usize]) -> Vec<T> {
+        indices.iter().map(|&i| v[i].clone()).collect()
+    }
+    map_data!(data, v => of(v, indices))
+}
+
+/// `n` times the only element of `data`, or nothing where it has not one.
+pub(super) fn repeat(data: &TensorData, n: usize) -> TensorData {
+    fn of<T: Clone>(v: &[T], n: usize) -> Vec<T> {
+        v.first().map_or_else(Vec::new, |x| vec![x.clone(); n])
+    }
+    map_data!(data, v => of(v, n))
 }
 
 /// Row-major strides of `shape`, in elements.

@@ -73,7 +73,6 @@ fn reduce(source: &Source<'_>, fold: Fold) -> Outcome<Op> {
                 TensorData::Float64(groups(x, &gone, |at| fold.double(at.map(|i| v[i])))?)
             }
             TensorData::Int64(v) => TensorData::Int64(groups(x, &gone, |at| fold.whole(at.map(|i| v[i])))?),
-            #[allow(clippy::cast_possible_truncation)] // wraps as 32-bit arithmetic does
             TensorData::Int32(v) => {
                 TensorData::Int32(groups(x, &gone, |at| fold.whole(at.map(|i| v[i].into())) as i32)?)
             }
@@ -111,7 +110,6 @@ fn groups<R>(
 macro_rules! float_fold {
     ($name:ident, $ty:ty) => {
         /// Reduces floats in their own precision, as onnxruntime does.
-        #[allow(clippy::cast_precision_loss)] // counts are far below 2^24
         fn $name(self, values: impl ExactSizeIterator<Item = $ty>) -> $ty {
             let n = values.len();
             let nan_or =
@@ -151,7 +149,6 @@ impl Fold {
             Fold::SumSquare => values.fold(0, |a, b| a.wrapping_add(b.wrapping_mul(b))),
             Fold::Mean => values.fold(0, i64::wrapping_add).checked_div(n).unwrap_or(0),
             Fold::Sum => values.fold(0, i64::wrapping_add),
-            #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)] // by definition
             Fold::L2 | Fold::LogSumExp => {
                 let wide: Vec<f64> = values.by_ref().map(|v| v as f64).collect();
                 self.double(wide.into_iter()) as i64
@@ -245,14 +242,8 @@ fn by_lines(source: &Source<'_>, f: fn(&mut [f32])) -> Outcome<Op> {
 }
 
 fn each_line(x: &Tensor, lines: &Lines, f: impl Fn(&mut [f32])) -> Outcome<Tensor> {
-    let single: Vec<f32>;
-    let v = match x.data() {
-        TensorData::Float32(v) => v,
-        // Doubles are rare here; they are computed in float32 by no runtime, so refused.
-        _ => return Err(no_kernel(x)),
-    };
-    single = v.clone();
-    let mut out = single;
+    let TensorData::Float32(v) = x.data() else { return Err(no_kernel(x)) };
+    let mut out = v.clone();
     let mut line = vec![0f32; lines.size];
     for n in 0..lines.count() {
         for (i, v) in line.iter_mut().enumerate() {

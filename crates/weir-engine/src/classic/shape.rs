@@ -5,7 +5,7 @@ use weir_types::{Tensor, TensorData};
 
 use super::op::{
     Inputs, Op, Outcome, Source, axis, broadcast, broadcast_steps, count, gather_offsets, input_error,
-    integers, list, map_data, needed, no_kernel, one, optional, strides, take, tensor, unsupported,
+    integers, list, needed, no_kernel, one, optional, repeat, strides, take, tensor, unsupported,
 };
 
 fn same_data(x: &Tensor, shape: Vec<usize>) -> Outcome<Vec<Tensor>> {
@@ -43,11 +43,8 @@ pub(super) fn reshape(source: &Source<'_>) -> Outcome<Op> {
         }
         if let Some(open) = open {
             let known = count(&shape)?;
-            shape[open] = match x.data().len().checked_div(known) {
-                Some(n) => n,
-                // No elements, and another dimension is 0 as well: nothing is left.
-                None => 0,
-            };
+            // Where another dimension is 0 nothing is left for this one.
+            shape[open] = x.data().len().checked_div(known).unwrap_or_default();
         }
         if count(&shape)? != x.data().len() {
             return Err(bad());
@@ -292,7 +289,7 @@ pub(super) fn constant_of_shape(source: &Source<'_>) -> Outcome<Op> {
     Ok(Box::new(move |inputs, _| {
         let shape = dims(&integers(needed(inputs, 0)?)?)?;
         let n = count(&shape)?;
-        one(shape, map_data!(&value, v => vec![v[0].clone(); n]))
+        one(shape, repeat(&value, n))
     }))
 }
 

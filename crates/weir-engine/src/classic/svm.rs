@@ -40,7 +40,7 @@ impl Kernel {
             [gamma, offset, degree, ..] => (gamma, offset, degree),
             _ => return Err(source.broken("kernel_params needs gamma, coef0 and degree")),
         };
-        if count == 0 || vectors.is_empty() || vectors.len() % count != 0 {
+        if count == 0 || vectors.is_empty() || !vectors.len().is_multiple_of(count) {
             return Err(source.broken(format!("{} numbers for {count} support vectors", vectors.len())));
         }
         let kind = if linear { Kind::Linear } else { source.word("kernel_type", &kinds)? };
@@ -77,7 +77,6 @@ impl Kernel {
 
 /// The scalar product, rounded once: onnxruntime's fused multiply-adds come close to that,
 /// and the cubes of `POLY` magnify what plain float32 sums lose.
-#[allow(clippy::cast_possible_truncation)] // kernels are float32
 fn product(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum::<f64>() as f32
 }
@@ -175,8 +174,8 @@ pub(super) fn classifier(source: &Source<'_>) -> Outcome<Op> {
 }
 
 fn supports(source: &Source<'_>) -> Outcome<Vec<usize>> {
-    // Below the number of floats that the file can hold, so that sums do not wrap.
-    let known = |&n: &i64| usize::try_from(n).ok().filter(|&n| n <= 1 << 40);
+    // More than a file can hold, and still no sum of them wraps.
+    let known = |&n: &i64| usize::try_from(n).ok().filter(|&n| n <= 1 << 31);
     let counts = source.node.ints("vectors_per_class").iter().map(known).collect::<Option<Vec<_>>>();
     counts.ok_or_else(|| source.broken("vectors_per_class cannot be"))
 }
@@ -185,7 +184,7 @@ impl Pairs {
     fn check(&self, classes: usize, groups: usize) -> Result<(), String> {
         let total = self.starts[self.starts.len() - 1];
         let machines = classes * (classes - 1) / 2;
-        if classes < 2 || classes > 1 << 16 || groups != classes {
+        if !(2..=1 << 16).contains(&classes) || groups != classes {
             return Err(format!("{groups} groups of support vectors for {classes} classes"));
         }
         if self.coefficients.len() < (classes - 1) * total || self.rho.len() < machines {

@@ -131,3 +131,34 @@ fn errors_name_the_operator_and_the_limit() {
     let error = load(&fixture).map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("native cannot run this model") && error.contains("ai.onnx:Conv"), "{error}");
 }
+
+/// A changed bit may make another model of it, but never a panic: attributes are checked
+/// when a model loads, shapes when it runs.
+#[test]
+fn damaged_models_never_panic() {
+    let (mut loaded, mut refused) = (0, 0);
+    for fixture in Fixture::all().iter().filter(|f| !f.refused() && !f.must_fail()) {
+        let model = fixture.model();
+        let batch = fixture.batch(&model);
+        for flip in 0..64 {
+            let mut bytes = fixture.bytes.clone();
+            // A fixed walk over the file; the step is prime to most lengths.
+            let bit = flip * 7919 % (bytes.len() * 8);
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let Ok(model) = read(&bytes, &GateLimits::default()) else {
+                refused += 1;
+                continue;
+            };
+            let Ok(engine) = ClassicEngine::load(&model, String::new()) else {
+                refused += 1;
+                continue;
+            };
+            loaded += 1;
+            // `execute` turns a panic into an error, so its text is looked at.
+            if let Err(error) = answer(&engine, batch.clone()) {
+                assert!(!error.to_string().contains("panicked"), "{} bit {bit}: {error}", fixture.name);
+            }
+        }
+    }
+    assert!(loaded > 1000 && refused > 1000, "{loaded} loaded, {refused} refused");
+}

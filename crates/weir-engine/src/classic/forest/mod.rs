@@ -9,6 +9,8 @@
 
 mod parse;
 mod score;
+#[cfg(test)]
+mod tests;
 mod trees;
 mod walk;
 

@@ -16,6 +16,19 @@ pub(super) struct Sum<T> {
 }
 
 impl<T: Number> Sum<T> {
+    /// Lets `weight` join.
+    #[inline(always)]
+    #[allow(clippy::neg_cmp_op_on_partial_ord)] // NaN keeps what is there, as in onnxruntime
+    pub(super) fn add(&mut self, join: Join, weight: T) {
+        match join {
+            Join::Add => self.value += weight,
+            Join::Min if self.hit && !(weight < self.value) => {}
+            Join::Max if self.hit && !(weight > self.value) => {}
+            Join::Min | Join::Max => self.value = weight,
+        }
+        self.hit = true;
+    }
+
     fn shown(self) -> f32 {
         if self.hit { self.value.f32() } else { 0.0 }
     }
@@ -34,17 +47,15 @@ impl<T: Number> Sums<T> {
         self.sums[..rows * self.targets].fill(Sum::default());
     }
 
+    /// The sums of one target in rows from `first` on.
+    pub(super) fn of_target(&mut self, first: usize, target: usize) -> impl Iterator<Item = &mut Sum<T>> {
+        self.sums[first * self.targets..].iter_mut().skip(target).step_by(self.targets)
+    }
+
     /// Lets `weight` join the sum of `target` in row `row`.
     #[inline(always)]
     pub(super) fn add(&mut self, join: Join, row: usize, target: usize, weight: T) {
-        let sum = &mut self.sums[row * self.targets + target];
-        match join {
-            Join::Add => sum.value += weight,
-            Join::Min if sum.hit && !(weight < sum.value) => {}
-            Join::Max if sum.hit && !(weight > sum.value) => {}
-            Join::Min | Join::Max => sum.value = weight,
-        }
-        sum.hit = true;
+        self.sums[row * self.targets + target].add(join, weight);
     }
 }
 
@@ -74,7 +85,7 @@ impl<T: Number> Scorer<T> {
     /// How rows of `ensemble` are finished.
     pub(super) fn new(ensemble: &Ensemble, labels: Option<&Labels>) -> Self {
         let one_class = ensemble.weights.windows(2).all(|w| w[0].0 == w[1].0);
-        let positive = ensemble.weights.iter().all(|w| !(w.1 < 0.0));
+        let positive = ensemble.weights.iter().all(|w| w.1 >= 0.0 || w.1.is_nan());
         Self {
             targets: ensemble.targets,
             classes: labels.is_some(),

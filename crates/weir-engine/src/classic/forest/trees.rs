@@ -19,6 +19,7 @@ pub(super) trait Number:
     Copy + PartialOrd + Default + Send + Sync + AddAssign + Neg<Output = Self> + 'static
 {
     const INFINITY: Self;
+    const LOWEST: Self;
     const NAN: Self;
     fn of(x: f64) -> Self;
     fn f32(self) -> f32;
@@ -30,9 +31,9 @@ pub(super) trait Number:
 
 macro_rules! number {
     ($ty:ty) => {
-        #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, trivial_numeric_casts)]
         impl Number for $ty {
             const INFINITY: Self = <$ty>::INFINITY;
+            const LOWEST: Self = <$ty>::NEG_INFINITY;
             const NAN: Self = <$ty>::NAN;
             fn of(x: f64) -> Self {
                 x as $ty
@@ -65,6 +66,23 @@ pub(super) struct Step<T> {
     pub(super) threshold: T,
     pub(super) feature: u32,
     pub(super) left: u32,
+}
+
+/// Nodes of one tree in the small layout, at most; the window that a walk looks into.
+pub(super) const WINDOW: usize = 256;
+/// The padding column of the small layout; always negative infinity.
+pub(super) const PADDING: u8 = u8::MAX;
+
+/// A node of the small layout, for trees of up to 256 nodes over up to 255 columns: 8 bytes
+/// in float32, and indices that cannot leave a window of 256 nodes, so that no bound is
+/// checked while walking. A leaf keeps its weight as threshold; the padding column is below
+/// every number.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Small<T> {
+    pub(super) threshold: T,
+    pub(super) feature: u8,
+    /// From the root of the tree.
+    pub(super) left: u8,
 }
 
 /// A node of the plain layout.
@@ -106,9 +124,13 @@ pub(super) enum Join {
 /// A forest, in the order of its trees.
 #[derive(Debug)]
 pub(super) struct Trees<T> {
-    /// Fast layout; empty where a node cannot be written in it.
+    /// Small layout, a window longer than its nodes; empty where a node does not fit.
+    pub(super) small: Vec<Small<T>>,
+    /// Fast layout; empty where a node cannot be written in it, or the small one is used.
     pub(super) steps: Vec<Step<T>>,
     pub(super) roots: Vec<Root>,
+    /// Trees by depth: those walked together end together.
+    pub(super) by_depth: Vec<u32>,
     /// What each node of the fast layout adds.
     pub(super) leaves: Leaves<T>,
     /// Plain layout; `None` for leaves.
@@ -137,10 +159,14 @@ impl<T: Number> Trees<T> {
         };
         let all: Vec<usize> = (0..ensemble.nodes.len()).collect();
         let leaves = |order: &[usize]| Leaves::new(ensemble, order.iter().map(node_leaves).collect());
+        let fast_leaves = leaves(&order);
+        let small = shrink(&steps, &roots, ensemble.columns, &fast_leaves).unwrap_or_default();
         Ok(Self {
-            leaves: leaves(&order),
+            steps: if small.is_empty() { steps } else { Vec::new() },
+            small,
+            by_depth: by_depth(&roots),
+            leaves: fast_leaves,
             plain_leaves: leaves(&all),
-            steps,
             roots,
             plain,
             plain_roots: ensemble.roots.clone(),
@@ -199,7 +225,7 @@ impl<T: Number> Plain<T> {
 /// The fast layout, its roots, and which node of the ensemble stands at each place. `None`
 /// if a node does not fit into it.
 #[allow(clippy::type_complexity)] // three parallel results of one pass
-fn lay_out<T: Number>(ensemble: &Ensemble) -> Option<(Vec<Step<T>>, Vec<Root>, Vec<usize>)> {
+pub(super) fn lay_out<T: Number>(ensemble: &Ensemble) -> Option<(Vec<Step<T>>, Vec<Root>, Vec<usize>)> {
     let padding = u32::try_from(ensemble.columns).ok()?;
     let mut steps: Vec<Step<T>> = Vec::with_capacity(ensemble.nodes.len());
     let mut order = Vec::with_capacity(ensemble.nodes.len());
@@ -231,6 +257,45 @@ fn lay_out<T: Number>(ensemble: &Ensemble) -> Option<(Vec<Step<T>>, Vec<Root>, V
         roots.push(Root { at: first as u32, depth });
     }
     Some((steps, roots, order))
+}
+
+fn by_depth(roots: &[Root]) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..roots.len() as u32).collect();
+    order.sort_by_key(|&tree| roots[tree as usize].depth);
+    order
+}
+
+/// The small layout of `steps`; `None` if a tree, a column or a weight does not fit.
+fn shrink<T: Number>(
+    steps: &[Step<T>],
+    roots: &[Root],
+    columns: usize,
+    leaves: &Leaves<T>,
+) -> Option<Vec<Small<T>>> {
+    if columns > usize::from(PADDING) || steps.is_empty() {
+        return None;
+    }
+    let ends = roots.iter().skip(1).map(|root| root.at as usize).chain([steps.len()]);
+    let mut small = Vec::with_capacity(steps.len() + WINDOW);
+    for (root, end) in roots.iter().zip(ends) {
+        for at in root.at as usize..end {
+            let step = &steps[at];
+            let leaf = step.left as usize == at;
+            let threshold = match leaves {
+                Leaves::One(_, weights) if leaf => weights[at],
+                _ => step.threshold,
+            };
+            // A weight that is not a number would lead the walk out of its leaf.
+            if leaf && threshold.is_nan() {
+                return None;
+            }
+            let feature = if leaf { PADDING } else { u8::try_from(step.feature).ok()? };
+            small.push(Small { threshold, feature, left: u8::try_from(step.left - root.at).ok()? });
+        }
+    }
+    let unused = Small { threshold: T::INFINITY, feature: PADDING, left: 0 };
+    small.extend([unused; WINDOW]);
+    Some(small)
 }
 
 /// The threshold of `x <= t` that answers as `mode` does for every x but NaN, and whether

@@ -7,30 +7,170 @@
 
 use super::{
     parse::Mode,
-    score::Sums,
-    trees::{Leaves, Number, Plain, Root, Step, Trees},
+    score::{Sum, Sums},
+    trees::{Leaves, Number, PADDING, Plain, Root, Small, Step, Trees, WINDOW},
 };
 
 /// Walks that are under way at once.
 const LANES: usize = 16;
+/// Columns of the small layout, the padding included.
+const COLUMNS: usize = 256;
+
+/// Rows to walk.
+#[derive(Clone, Copy)]
+struct Rows<'a, T> {
+    x: &'a [T],
+    columns: usize,
+}
+
+impl<'a, T: Number> Rows<'a, T> {
+    /// Row `i`, as far as the trees read it.
+    fn row(&self, i: usize, trees: &Trees<T>) -> &'a [T] {
+        &self.x[i * self.columns..][..trees.columns]
+    }
+}
 
 /// Adds up the leaves of `rows` rows of `columns` values in `x`.
 pub(super) fn sum<T: Number>(trees: &Trees<T>, x: &[T], columns: usize, sums: &mut Sums<T>, rows: usize) {
-    if trees.steps.is_empty() {
-        return (0..rows).for_each(|row| plain(trees, &x[row * columns..], row, sums));
+    let all = Rows { x, columns };
+    if !trees.small.is_empty() {
+        small(trees, all, rows, sums);
+    } else if !trees.steps.is_empty() {
+        large(trees, all, rows, sums);
+    } else {
+        (0..rows).for_each(|row| plain(trees, all.row(row, trees), row, sums));
     }
+}
+
+/// Splits `rows` rows into full blocks of 16 and single ones, rows with NaN apart.
+fn small<T: Number>(trees: &Trees<T>, all: Rows<'_, T>, rows: usize, sums: &mut Sums<T>) {
+    let mut block = [T::default(); COLUMNS * LANES];
+    let mut first = 0;
+    if rows >= LANES {
+        block[usize::from(PADDING) * LANES..].fill(T::LOWEST);
+    }
+    while first + LANES <= rows {
+        let part = Rows { x: &all.x[first * all.columns..], ..all };
+        if fill_block(trees, part, &mut block) {
+            (0..LANES).for_each(|lane| plain(trees, part.row(lane, trees), first + lane, sums));
+        } else {
+            small_rows(trees, &block, first, sums);
+        }
+        first += LANES;
+    }
+    for at in first..rows {
+        let row = all.row(at, trees);
+        if row.iter().any(|v| v.is_nan()) {
+            plain(trees, row, at, sums);
+        } else {
+            small_row(trees, row, at, sums);
+        }
+    }
+}
+
+/// Puts 16 rows into a block, column by column; says whether a NaN is among them.
+fn fill_block<T: Number>(trees: &Trees<T>, part: Rows<'_, T>, block: &mut [T; COLUMNS * LANES]) -> bool {
+    let mut missing = false;
+    for lane in 0..LANES {
+        for (column, &value) in part.row(lane, trees).iter().enumerate() {
+            missing |= value.is_nan();
+            block[column * LANES + lane] = value;
+        }
+    }
+    missing
+}
+
+/// 16 rows, one tree at a time.
+fn small_rows<T: Number>(trees: &Trees<T>, block: &[T; COLUMNS * LANES], first: usize, sums: &mut Sums<T>) {
+    let mut one = [Sum::default(); LANES];
+    for &Root { at: root, depth } in &trees.roots {
+        let Some(window) = trees.small[root as usize..].first_chunk::<WINDOW>() else { return };
+        let mut at = [0u8; LANES];
+        for _ in 0..depth {
+            for (lane, at) in at.iter_mut().enumerate() {
+                let node = &window[usize::from(*at)];
+                *at = node.next(block[usize::from(node.feature) * LANES + lane]);
+            }
+        }
+        match &trees.leaves {
+            Leaves::One(..) => one.iter_mut().zip(at).for_each(|(sum, at)| {
+                sum.add(trees.join, window[usize::from(at)].threshold);
+            }),
+            Leaves::Many(ranges) => at.iter().enumerate().for_each(|(lane, &at)| {
+                many(trees, ranges[root as usize + usize::from(at)], first + lane, sums);
+            }),
+        }
+    }
+    if let Leaves::One(target, _) = trees.leaves {
+        sums.of_target(first, target).zip(one).for_each(|(sum, one)| *sum = one);
+    }
+}
+
+/// One row, 16 trees at a time.
+fn small_row<T: Number>(trees: &Trees<T>, row: &[T], at_row: usize, sums: &mut Sums<T>) {
+    let mut padded = [T::LOWEST; COLUMNS];
+    padded[..row.len()].copy_from_slice(row);
+    let mut found = vec![0u8; trees.roots.len()];
+    let Some(any) = trees.small.first_chunk::<WINDOW>() else { return };
+    for group in trees.by_depth.chunks(LANES) {
+        let mut windows = [any; LANES];
+        let mut depth = 0;
+        for (window, &tree) in windows.iter_mut().zip(group) {
+            let root = trees.roots[tree as usize];
+            let Some(own) = trees.small[root.at as usize..].first_chunk() else { return };
+            *window = own;
+            depth = root.depth;
+        }
+        let mut at = [0u8; LANES];
+        for _ in 0..depth {
+            for (at, window) in at.iter_mut().zip(windows) {
+                let node = &window[usize::from(*at)];
+                *at = node.next(padded[usize::from(node.feature)]);
+            }
+        }
+        for (at, &tree) in at.into_iter().zip(group) {
+            found[tree as usize] = at;
+        }
+    }
+    // Summed in the order of the trees: float32 sums depend on it.
+    let mut one = Sum::default();
+    for (root, at) in trees.roots.iter().zip(found) {
+        let leaf = root.at as usize + usize::from(at);
+        match &trees.leaves {
+            Leaves::One(..) => one.add(trees.join, trees.small[leaf].threshold),
+            Leaves::Many(ranges) => many(trees, ranges[leaf], at_row, sums),
+        }
+    }
+    if let Leaves::One(target, _) = trees.leaves {
+        sums.of_target(at_row, target).take(1).for_each(|sum| *sum = one);
+    }
+}
+
+impl<T: Number> Small<T> {
+    /// The child that a value of this node's column leads to. Written without a branch:
+    /// half of them would be mispredicted.
+    #[inline(always)]
+    #[allow(clippy::neg_cmp_op_on_partial_ord)] // NaN thresholds stand for "never"
+    fn next(&self, value: T) -> u8 {
+        self.left.wrapping_add(u8::from(!(value <= self.threshold)))
+    }
+}
+
+/// Trees too large for the small layout: the same, with indices of 32 bits.
+fn large<T: Number>(trees: &Trees<T>, all: Rows<'_, T>, rows: usize, sums: &mut Sums<T>) {
     let width = trees.columns + 1;
     let mut scratch = vec![T::default(); width * rows.min(LANES)];
     for first in (0..rows).step_by(LANES) {
+        let part = Rows { x: &all.x[first * all.columns..], ..all };
         let lanes = LANES.min(rows - first);
         let mut missing = false;
         for lane in 0..lanes {
-            let row = &x[(first + lane) * columns..][..trees.columns];
+            let row = part.row(lane, trees);
             missing |= row.iter().any(|v| v.is_nan());
             scratch[lane * width..][..trees.columns].copy_from_slice(row);
         }
         if missing {
-            (first..first + lanes).for_each(|row| plain(trees, &x[row * columns..], row, sums));
+            (0..lanes).for_each(|lane| plain(trees, part.row(lane, trees), first + lane, sums));
         } else if lanes == LANES {
             across_rows(trees, &scratch, width, first, sums);
         } else {
@@ -42,20 +182,14 @@ pub(super) fn sum<T: Number>(trees: &Trees<T>, x: &[T], columns: usize, sums: &m
 
 /// One row, 16 trees at a time.
 fn across_trees<T: Number>(trees: &Trees<T>, row: &[T], at: usize, sums: &mut Sums<T>) {
-    let (groups, rest) = trees.roots.as_chunks::<LANES>();
-    for group in groups {
-        let mut leaves = group.map(|root| root.at);
+    for group in trees.roots.chunks(LANES) {
+        let mut leaves = [0; LANES];
+        leaves.iter_mut().zip(group).for_each(|(leaf, root)| *leaf = root.at);
         let depth = group.iter().map(|root| root.depth).max().unwrap_or(0);
         for _ in 0..depth {
-            for leaf in &mut leaves {
-                *leaf = next(&trees.steps, row, *leaf);
-            }
+            leaves[..group.len()].iter_mut().for_each(|leaf| *leaf = next(&trees.steps, row, *leaf));
         }
-        leaves.iter().for_each(|&leaf| add(trees, &trees.leaves, leaf as usize, at, sums));
-    }
-    for root in rest {
-        let leaf = (0..root.depth).fold(root.at, |leaf, _| next(&trees.steps, row, leaf));
-        add(trees, &trees.leaves, leaf as usize, at, sums);
+        leaves[..group.len()].iter().for_each(|&leaf| add(trees, &trees.leaves, leaf as usize, at, sums));
     }
 }
 
@@ -74,8 +208,7 @@ fn across_rows<T: Number>(trees: &Trees<T>, rows: &[T], width: usize, first: usi
     }
 }
 
-/// The child that `row` goes to. Written without a branch: half of them would be
-/// mispredicted.
+/// The child that `row` goes to.
 #[inline(always)]
 #[allow(clippy::neg_cmp_op_on_partial_ord)] // NaN thresholds stand for "never"
 fn next<T: Number>(steps: &[Step<T>], row: &[T], at: u32) -> u32 {
@@ -88,12 +221,14 @@ fn next<T: Number>(steps: &[Step<T>], row: &[T], at: u32) -> u32 {
 fn add<T: Number>(trees: &Trees<T>, leaves: &Leaves<T>, leaf: usize, at: usize, sums: &mut Sums<T>) {
     match leaves {
         Leaves::One(target, weights) => sums.add(trees.join, at, *target, weights[leaf]),
-        Leaves::Many(ranges) => {
-            let (start, end) = ranges[leaf];
-            for &(target, weight) in &trees.weights[start as usize..end as usize] {
-                sums.add(trees.join, at, target, weight);
-            }
-        }
+        Leaves::Many(ranges) => many(trees, ranges[leaf], at, sums),
+    }
+}
+
+/// Adds a range of weights to row `at`.
+fn many<T: Number>(trees: &Trees<T>, (start, end): (u32, u32), at: usize, sums: &mut Sums<T>) {
+    for &(target, weight) in &trees.weights[start as usize..end as usize] {
+        sums.add(trees.join, at, target, weight);
     }
 }
 
