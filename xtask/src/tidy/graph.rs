@@ -1,7 +1,9 @@
 //! The crates of the workspace and what each depends on directly.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result};
-use cargo_metadata::MetadataCommand;
+use cargo_metadata::{DependencyKind, MetadataCommand};
 
 use crate::repo;
 
@@ -14,10 +16,11 @@ pub(crate) struct Crate {
     pub(crate) manifest: String,
     /// Direct dependencies of every kind (normal, build, dev), by package name, sorted.
     pub(crate) dependencies: Vec<String>,
+    /// Those that tests alone have not: what the crate itself is built with.
+    pub(crate) shipped: Vec<String>,
 }
 
-/// Asks cargo. Tests are held to the same edges as the code: a dev-dependency that
-/// points up is a design problem too.
+/// Asks cargo.
 ///
 /// # Errors
 /// `cargo metadata` fails, for example because a manifest is broken.
@@ -31,19 +34,24 @@ pub(crate) fn workspace() -> Result<Vec<Crate>> {
 }
 
 fn from_package(package: &cargo_metadata::Package) -> Crate {
-    let mut dependencies: Vec<String> = package.dependencies.iter().map(|d| d.name.clone()).collect();
-    dependencies.sort();
-    dependencies.dedup();
     let manifest = package.manifest_path.as_std_path();
     let manifest = manifest.strip_prefix(repo::root()).unwrap_or(manifest);
-    Crate { name: package.name.to_string(), manifest: manifest.to_string_lossy().into_owned(), dependencies }
+    Crate {
+        name: package.name.to_string(),
+        manifest: manifest.to_string_lossy().into_owned(),
+        dependencies: names(package, |_| true),
+        shipped: names(package, |kind| kind != DependencyKind::Development),
+    }
+}
+
+fn names(package: &cargo_metadata::Package, wanted: impl Fn(DependencyKind) -> bool) -> Vec<String> {
+    let found = package.dependencies.iter().filter(|d| wanted(d.kind)).map(|d| d.name.clone());
+    found.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 #[cfg(test)]
 pub(crate) fn example(name: &str, dependencies: &[&str]) -> Crate {
-    Crate {
-        name: name.to_owned(),
-        manifest: format!("crates/{name}/Cargo.toml"),
-        dependencies: dependencies.iter().map(|d| (*d).to_owned()).collect(),
-    }
+    let dependencies: Vec<String> = dependencies.iter().map(|d| (*d).to_owned()).collect();
+    let manifest = format!("crates/{name}/Cargo.toml");
+    Crate { name: name.to_owned(), manifest, shipped: dependencies.clone(), dependencies }
 }
