@@ -1,6 +1,7 @@
 //! The native engine on the housing demo: microseconds a call for 1, 32 and 1024 rows.
 //!
-//! `cargo bench -p weir-engine --bench forest`. Rows are rotated, since a row that repeats
+//! `cargo bench -p weir-engine --bench forest`; another classifier or regressor of one
+//! float32 matrix goes behind `--`, and is given random rows. Rows are rotated, since a row that repeats
 //! trains the branch predictor; each figure is the median of rounds, with the fastest and
 //! the slowest beside it.
 
@@ -18,12 +19,15 @@ const ROWS_PER_ROUND: usize = 32_768;
 
 fn main() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/models/housing");
-    let model = read(&fs::read(folder.join("model.onnx")).unwrap(), &GateLimits::default()).unwrap();
+    let other = std::env::args().nth(1).filter(|argument| !argument.starts_with('-'));
+    let path = other.as_ref().map_or_else(|| folder.join("model.onnx"), Into::into);
+    let model = read(&fs::read(&path).unwrap(), &GateLimits::default()).unwrap();
     let engine = ClassicEngine::load(&model, "bench".into()).unwrap();
-    let rows = samples(&folder.join("samples.jsonl"));
-    println!("housing, 100 trees of 31 leaves, one thread; µs a call: median (fastest .. slowest), M rows/s");
+    let width = model.signature.inputs[0].row_width().unwrap();
+    let rows = if other.is_some() { random(width) } else { samples(&folder.join("samples.jsonl")) };
+    println!("{}, one thread; µs a call: median (fastest .. slowest), M rows/s", path.display());
     for batch in [1, 32, 1024] {
-        let work = batches(&engine, &rows, batch);
+        let work = batches(&engine, &rows, width, batch);
         let calls = ROWS_PER_ROUND / batch;
         let mut times: Vec<f64> = (0..=ROUNDS).map(|_| round(&engine, &work, calls)).collect();
         times.remove(0); // warm-up
@@ -44,14 +48,25 @@ fn round(engine: &ClassicEngine, work: &[Prepared], calls: usize) -> f64 {
 }
 
 /// Prepared batches of `size` rows that start at different samples.
-fn batches(engine: &ClassicEngine, rows: &[f32], size: usize) -> Vec<Prepared> {
-    let count = rows.len() / 8;
+fn batches(engine: &ClassicEngine, rows: &[f32], width: usize, size: usize) -> Vec<Prepared> {
+    let count = rows.len() / width;
     let batch = |start: usize| {
-        let values = (0..size).flat_map(|i| rows[(start + i) % count * 8..][..8].iter().copied()).collect();
-        let inputs = vec![Tensor::new(vec![size, 8], TensorData::Float32(values)).unwrap()];
+        let values =
+            (0..size).flat_map(|i| rows[(start + i) % count * width..][..width].iter().copied()).collect();
+        let inputs = vec![Tensor::new(vec![size, width], TensorData::Float32(values)).unwrap()];
         engine.prepare(Batch { rows: size, inputs }).unwrap()
     };
     (0..count).step_by(if size > 64 { 50 } else { 1 }).map(batch).collect()
+}
+
+/// 500 rows of about normal values, from a fixed generator (PCG's multiplier).
+fn random(width: usize) -> Vec<f32> {
+    let mut state = 1u64;
+    let mut uniform = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1 << 24) as f32
+    };
+    (0..500 * width).map(|_| (0..4).map(|_| uniform()).sum::<f32>() * 1.7 - 3.4).collect()
 }
 
 fn samples(path: &Path) -> Vec<f32> {

@@ -132,6 +132,26 @@ fn errors_name_the_operator_and_the_limit() {
     assert!(error.contains("native cannot run this model") && error.contains("ai.onnx:Conv"), "{error}");
 }
 
+/// Where leaves score both of two classes, onnxruntime answers 0 and 1 whatever the labels
+/// are; here the answer is one of the model's labels.
+#[test]
+fn both_classes_scored_answer_with_the_models_own_labels() {
+    let fixture = Fixture::load("tree_classifier_input_int64");
+    let mut model = fixture.model();
+    let labels = |model: &OnnxModel| {
+        let engine = ClassicEngine::load(model, String::new()).unwrap();
+        match answer(&engine, fixture.batch(model)).unwrap().tensors[0].data() {
+            TensorData::Int64(v) => v.clone(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let plain = labels(&model);
+    assert!(plain.contains(&0) && plain.contains(&1));
+    let node = &mut model.model.graph.as_mut().unwrap().node[0];
+    node.attribute.iter_mut().find(|a| a.name == "classlabels_int64s").unwrap().ints = vec![10, 20];
+    assert_eq!(labels(&model), plain.iter().map(|l| 10 + 10 * l).collect::<Vec<_>>());
+}
+
 /// A changed bit may make another model of it, but never a panic: attributes are checked
 /// when a model loads, shapes when it runs.
 #[test]

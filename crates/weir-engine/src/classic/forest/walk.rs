@@ -156,56 +156,65 @@ impl<T: Number> Small<T> {
     }
 }
 
-/// Trees too large for the small layout: the same, with indices of 32 bits.
+/// Trees too large for the small layout: the same, with indices of 32 bits. Such trees are
+/// uneven (grown until every leaf is pure, half their depth is in a few branches), so a walk
+/// ends when all of its lanes have; and all rows walk one tree before the next is fetched,
+/// since the forest is larger than the caches.
 fn large<T: Number>(trees: &Trees<T>, all: Rows<'_, T>, rows: usize, sums: &mut Sums<T>) {
     let width = trees.columns + 1;
-    let mut scratch = vec![T::default(); width * rows.min(LANES)];
-    for first in (0..rows).step_by(LANES) {
-        let part = Rows { x: &all.x[first * all.columns..], ..all };
-        let lanes = LANES.min(rows - first);
-        let mut missing = false;
-        for lane in 0..lanes {
-            let row = part.row(lane, trees);
-            missing |= row.iter().any(|v| v.is_nan());
-            scratch[lane * width..][..trees.columns].copy_from_slice(row);
-        }
-        if missing {
-            (0..lanes).for_each(|lane| plain(trees, part.row(lane, trees), first + lane, sums));
-        } else if lanes == LANES {
-            across_rows(trees, &scratch, width, first, sums);
+    let mut padded = vec![T::default(); width * rows];
+    let mut whole = Vec::with_capacity(rows);
+    for at in 0..rows {
+        let row = all.row(at, trees);
+        if row.iter().any(|v| v.is_nan()) {
+            plain(trees, row, at, sums);
         } else {
-            (0..lanes)
-                .for_each(|lane| across_trees(trees, &scratch[lane * width..][..width], first + lane, sums));
+            padded[whole.len() * width..][..row.len()].copy_from_slice(row);
+            whole.push(at);
         }
     }
+    let (blocks, rest) = whole.as_chunks::<LANES>();
+    for root in &trees.roots {
+        for (block, rows) in blocks.iter().zip(padded.chunks(width * LANES)) {
+            let leaves =
+                walk([root.at; LANES], root.depth, |lane, at| next(&trees.steps, &rows[lane * width..], at));
+            for (&row, leaf) in block.iter().zip(leaves) {
+                add(trees, &trees.leaves, leaf as usize, row, sums);
+            }
+        }
+    }
+    let single = padded[blocks.len() * LANES * width..].chunks(width);
+    rest.iter().zip(single).for_each(|(&at, row)| across_trees(trees, row, at, sums));
 }
 
 /// One row, 16 trees at a time.
 fn across_trees<T: Number>(trees: &Trees<T>, row: &[T], at: usize, sums: &mut Sums<T>) {
     for group in trees.roots.chunks(LANES) {
-        let mut leaves = [0; LANES];
-        leaves.iter_mut().zip(group).for_each(|(leaf, root)| *leaf = root.at);
+        // Lanes without a tree of their own walk the group's first again.
+        let roots = std::array::from_fn(|lane| group.get(lane).unwrap_or(&group[0]).at);
         let depth = group.iter().map(|root| root.depth).max().unwrap_or(0);
-        for _ in 0..depth {
-            leaves[..group.len()].iter_mut().for_each(|leaf| *leaf = next(&trees.steps, row, *leaf));
+        let leaves = walk(roots, depth, |_, at| next(&trees.steps, row, at));
+        for &leaf in &leaves[..group.len()] {
+            add(trees, &trees.leaves, leaf as usize, at, sums);
         }
-        leaves[..group.len()].iter().for_each(|&leaf| add(trees, &trees.leaves, leaf as usize, at, sums));
     }
 }
 
-/// 16 rows, one tree at a time.
-fn across_rows<T: Number>(trees: &Trees<T>, rows: &[T], width: usize, first: usize, sums: &mut Sums<T>) {
-    for &Root { at, depth } in &trees.roots {
-        let mut leaves = [at; LANES];
-        for _ in 0..depth {
-            for (lane, leaf) in leaves.iter_mut().enumerate() {
-                *leaf = next(&trees.steps, &rows[lane * width..], *leaf);
-            }
+/// Steps in all lanes until none moves any more; a leaf leads to itself.
+#[inline(always)]
+fn walk(mut at: [u32; LANES], depth: u32, step: impl Fn(usize, u32) -> u32) -> [u32; LANES] {
+    for _ in 0..depth {
+        let mut moved = 0;
+        for (lane, at) in at.iter_mut().enumerate() {
+            let next = step(lane, *at);
+            moved |= next ^ *at;
+            *at = next;
         }
-        for (lane, &leaf) in leaves.iter().enumerate() {
-            add(trees, &trees.leaves, leaf as usize, first + lane, sums);
+        if moved == 0 {
+            break;
         }
     }
+    at
 }
 
 /// The child that `row` goes to.
