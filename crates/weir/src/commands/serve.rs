@@ -84,7 +84,6 @@ async fn serve(server: Server, loader: Loader, watch: bool) -> anyhow::Result<Ex
     reloader
         .spawn(move || reload::run(&server, &loader, watch, &requests))
         .context("no thread for reloads")?;
-    tracing::info!(%address, "listening on http://{address}, docs page http://{address}/docs");
     let cut_off = run_until_told(bound, reload).await?;
     match cut_off {
         0 => tracing::info!("drained"),
@@ -98,6 +97,9 @@ async fn run_until_told(bound: Bound, reload: mpsc::SyncSender<()>) -> anyhow::R
     let mut term = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let hangup = signal(SignalKind::hangup())?;
+    // Told only now: who starts us may send a signal as soon as it reads this.
+    let address = bound.address()?;
+    tracing::info!(%address, "listening on http://{address}, docs page http://{address}/docs");
     let reloads = tokio::spawn(pass_on(hangup, reload));
     let stop = async {
         tokio::select! {

@@ -2,8 +2,8 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{Shutdown, SocketAddr, TcpStream},
-    time::{Duration, Instant},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
 };
 
 /// Longest wait for a byte: a server that hangs fails the test instead of stopping it.
@@ -23,8 +23,6 @@ pub(crate) struct Response {
     pub(crate) body: Vec<u8>,
     /// Interim (1xx) statuses that came before.
     pub(crate) interim: Vec<u16>,
-    /// From the last byte sent to the end of the response.
-    pub(crate) took: Duration,
 }
 
 impl Response {
@@ -65,17 +63,11 @@ impl Connection {
         self.stream.write_all(bytes)
     }
 
-    /// Says that nothing more will be sent.
-    pub(crate) fn finish_sending(&self) -> io::Result<()> {
-        self.stream.shutdown(Shutdown::Write)
-    }
-
     /// Reads one response; `head` for the answer to a HEAD, which has no body.
     ///
     /// # Errors
     /// `UnexpectedEof` where the server closed instead.
     pub(crate) fn receive(&mut self, head: bool) -> io::Result<Response> {
-        let begun = Instant::now();
         let mut interim = Vec::new();
         loop {
             let (status, headers) = self.receive_head()?;
@@ -85,7 +77,7 @@ impl Connection {
             }
             let bodiless = head || status == 204 || status == 304;
             let body = if bodiless { Vec::new() } else { self.receive_body(&headers)? };
-            return Ok(Response { status, headers, body, interim, took: begun.elapsed() });
+            return Ok(Response { status, headers, body, interim });
         }
     }
 

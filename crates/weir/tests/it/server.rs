@@ -64,6 +64,8 @@ impl Server {
                 let _ = lines.map(|line| sender.send(line)).find(Result::is_err);
             });
         }
+        // The threads hold the only senders: when both pipes close, the channel does.
+        drop(sender);
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
         let mut server = Self { child, lines, log: Vec::new(), address: unknown };
         let line = server.await_line(&Regex::new(r"127\.0\.0\.1:[1-9]\d*").unwrap());

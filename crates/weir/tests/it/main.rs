@@ -1,0 +1,21 @@
+//! The `weir` binary as its users meet it: over real sockets and as a command.
+//!
+//! [`scenario`] replays `tests/scenarios/*.yaml`; what needs several connections at once, or
+//! another protocol, is a module of its own.
+
+// Helpers of tests are tests too; clippy's `allow-…-in-tests` sees `#[test]` functions only.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
+// Tests read the environment that starts them, and wait for threads of their own.
+#![allow(clippy::disallowed_methods)]
+
+mod abandoned;
+mod client;
+mod connections;
+mod drain;
+mod h2c;
+mod matching;
+mod metrics;
+mod openapi;
+mod scenario;
+mod scenarios;
+mod server;
