@@ -77,7 +77,8 @@ pub(crate) struct Face {
 }
 
 impl Face {
-    /// Compiles `routes` over `snapshot`.
+    /// Compiles `routes` over `snapshot`; with `/metrics` unless they have a listener of
+    /// their own.
     ///
     /// # Errors
     /// Every problem of every route.
@@ -85,8 +86,11 @@ impl Face {
         routes: &[RouteConfig],
         snapshot: Arc<ServingSnapshot>,
         metrics: &Metrics,
+        public_metrics: bool,
     ) -> Result<Self, Vec<RouteProblem>> {
-        let declared = declare::declare(routes, &snapshot)?;
+        let mut declared = declare::declare(routes, &snapshot)?;
+        let is_metrics = |d: &Declared| matches!(d.operation.kind, OperationKind::Builtin(Builtin::Metrics));
+        declared.served.retain(|d| public_metrics || !is_metrics(d));
         let operations: Vec<Operation> = declared.served.iter().map(|d| d.operation.clone()).collect();
         let document = openapi::document(&operations, env!("CARGO_PKG_VERSION"));
         let mut builder =

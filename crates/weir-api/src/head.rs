@@ -11,6 +11,8 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header, request::Parts};
 
+use crate::listener::BothFramings;
+
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("request-timeout");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -81,7 +83,9 @@ pub(crate) fn ambiguity(head: &Parts) -> Option<&'static str> {
     if hosts > 1 {
         return Some("the request has more than one Host header");
     }
-    if count(header::TRANSFER_ENCODING) > 0 && count(header::CONTENT_LENGTH) > 0 {
+    let watched = head.version <= Version::HTTP_11
+        && head.extensions.get::<BothFramings>().is_some_and(BothFramings::take);
+    if watched || (count(header::TRANSFER_ENCODING) > 0 && count(header::CONTENT_LENGTH) > 0) {
         return Some("the request has both Content-Length and Transfer-Encoding");
     }
     (count(header::TRANSFER_ENCODING) > 1).then_some("the request has more than one Transfer-Encoding header")

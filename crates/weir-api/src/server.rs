@@ -14,8 +14,11 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use http::{HeaderValue, Request, Response, StatusCode, Version, header, request::Parts};
-use hyper::{body::Incoming, service::Service};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts};
+use hyper::{
+    body::{Body as _, Incoming},
+    service::Service,
+};
 use weir_serving::{Admission, Predictor, ServingSnapshot};
 use weir_types::{Authorizer, Clock, Error};
 
@@ -79,7 +82,7 @@ impl Server {
         let snapshot = Arc::new(snapshot);
         let serving = Arc::new(ArcSwap::new(snapshot.clone()));
         let metrics = Metrics::new(serving.clone());
-        let face = Face::build(&routes, snapshot, &metrics)?;
+        let face = Face::build(&routes, snapshot, &metrics, config.metrics_listen.is_none())?;
         let shared = Shared {
             face: ArcSwap::from_pointee(face),
             serving,
@@ -108,7 +111,12 @@ impl Server {
     /// says what is wrong.
     pub fn swap(&self, snapshot: ServingSnapshot) -> Result<(), Vec<RouteProblem>> {
         let snapshot = Arc::new(snapshot);
-        match Face::build(&self.routes, snapshot.clone(), &self.shared.metrics) {
+        match Face::build(
+            &self.routes,
+            snapshot.clone(),
+            &self.shared.metrics,
+            self.config.metrics_listen.is_none(),
+        ) {
             Ok(face) => {
                 self.shared.face.store(Arc::new(face));
                 self.shared.serving.store(snapshot);
@@ -309,6 +317,13 @@ fn finish(shared: &Shared, head: &Parts, response: &mut Response<Body>, id: Head
     // HTTP/2 has no such header (RFC 9113 section 8.2.2).
     if head.version >= Version::HTTP_2 {
         headers.remove(header::CONNECTION);
+    }
+    // HTTP/1 leaves the body of an answer to HEAD away; over HTTP/2 hyper would send it,
+    // which is a protocol error.
+    if head.method == Method::HEAD {
+        let body = std::mem::take(response.body_mut());
+        let length = body.size_hint().exact().unwrap_or(0);
+        response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
     }
 }
 

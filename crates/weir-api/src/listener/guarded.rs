@@ -14,6 +14,8 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
+use super::framing::Watch;
+
 /// Bytes after which the protocol is known: the length of HTTP/2's preface (RFC 9113
 /// section 3.4), and less than any HTTP/1.1 request has.
 const SNIFF_BYTES: usize = 24;
@@ -31,6 +33,7 @@ pin_project! {
         #[pin]
         inner: S,
         seen: usize,
+        framing: Watch,
         first: Option<Pin<Box<Sleep>>>,
         write_timeout: Duration,
         stalled: Option<Pin<Box<Sleep>>>,
@@ -40,9 +43,10 @@ pin_project! {
 
 impl<S> Guarded<S> {
     /// Guards `inner`: `first` for the first bytes, `write` for each byte written.
-    pub(crate) fn new(inner: S, first: Duration, write: Duration) -> Self {
+    /// `framing` reads along.
+    pub(crate) fn new(inner: S, first: Duration, write: Duration, framing: Watch) -> Self {
         let first = Some(Box::pin(sleep(first)));
-        Self { inner, seen: 0, first, write_timeout: write, stalled: None, linger: None }
+        Self { inner, seen: 0, framing, first, write_timeout: write, stalled: None, linger: None }
     }
 }
 
@@ -56,6 +60,7 @@ impl<S: AsyncRead> AsyncRead for Guarded<S> {
         let before = buf.filled().len();
         match this.inner.poll_read(cx, buf) {
             Poll::Ready(result) => {
+                this.framing.see(&buf.filled()[before..]);
                 *this.seen = this.seen.saturating_add(buf.filled().len() - before);
                 if *this.seen >= SNIFF_BYTES {
                     *this.first = None;
@@ -152,7 +157,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_silent_client_is_given_up() {
         let (_client, server) = duplex(64);
-        let mut guarded = Guarded::new(server, 10 * SECOND, 30 * SECOND);
+        let mut guarded = Guarded::new(server, 10 * SECOND, 30 * SECOND, Watch::default());
         let error = guarded.read_u8().await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
@@ -160,14 +165,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_trickling_preface_is_given_up_but_a_started_request_is_not() {
         let (mut client, server) = duplex(64);
-        let mut guarded = Guarded::new(server, 10 * SECOND, 30 * SECOND);
+        let mut guarded = Guarded::new(server, 10 * SECOND, 30 * SECOND, Watch::default());
         client.write_all(b"PRI * HTTP").await.unwrap();
         let mut buf = [0; 64];
         assert_eq!(guarded.read(&mut buf).await.unwrap(), 10);
         assert!(guarded.read(&mut buf).await.is_err(), "24 bytes never came");
 
         let (mut client, server) = duplex(64);
-        let mut guarded = Guarded::new(server, 10 * SECOND, 30 * SECOND);
+        let mut guarded = Guarded::new(server, 10 * SECOND, 30 * SECOND, Watch::default());
         client.write_all(&[b'x'; SNIFF_BYTES]).await.unwrap();
         guarded.read_exact(&mut [0; SNIFF_BYTES]).await.unwrap();
         let late = tokio::time::timeout(100 * SECOND, guarded.read_u8()).await;
@@ -177,7 +182,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_takes_no_answer_is_given_up() {
         let (_client, server) = duplex(4);
-        let mut guarded = Guarded::new(server, 10 * SECOND, 30 * SECOND);
+        let mut guarded = Guarded::new(server, 10 * SECOND, 30 * SECOND, Watch::default());
         let error = guarded.write_all(b"too much for the buffer").await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
@@ -185,7 +190,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn closing_reads_on_for_a_while() {
         let (mut client, server) = duplex(64);
-        let mut guarded = Guarded::new(server, 10 * SECOND, 30 * SECOND);
+        let mut guarded = Guarded::new(server, 10 * SECOND, 30 * SECOND, Watch::default());
         let sender = tokio::spawn(async move {
             for _ in 0..100 {
                 client.write_all(&[0; 64]).await?;

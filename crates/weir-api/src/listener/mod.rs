@@ -4,6 +4,7 @@
 //! any timer while it sniffs the protocol), and closes idle connections on shutdown while
 //! their next request is on its way.
 
+mod framing;
 mod guarded;
 
 use std::{
@@ -31,6 +32,8 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub(crate) use framing::BothFramings;
+use framing::Watch;
 use guarded::Guarded;
 
 /// The body of every answer.
@@ -135,7 +138,10 @@ impl Listener {
         };
         // Without it the kernel holds small answers back until the last one is acknowledged.
         let _ = stream.set_nodelay(true);
-        let io = TokioIo::new(Guarded::new(stream, self.bounds.header_timeout, self.bounds.write_timeout));
+        let both = BothFramings::default();
+        let Bounds { header_timeout, write_timeout, .. } = self.bounds;
+        let io = Guarded::new(stream, header_timeout, write_timeout, Watch::new(both.clone()));
+        let (io, service) = (TokioIo::new(io), Marking { service, both });
         self.tracker.spawn(connection(self.builder.clone(), io, service, self.closing.clone(), permit));
     }
 
@@ -195,6 +201,23 @@ async fn connection<S>(
     };
     if let Err(error) = result {
         tracing::debug!(error = %error, "a connection ended early");
+    }
+}
+
+/// Hands each request what is known of its connection's framing.
+struct Marking<S> {
+    service: S,
+    both: BothFramings,
+}
+
+impl<S: Service<Request<Incoming>>> Service<Request<Incoming>> for Marking<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn call(&self, mut request: Request<Incoming>) -> S::Future {
+        request.extensions_mut().insert(self.both.clone());
+        self.service.call(request)
     }
 }
 
