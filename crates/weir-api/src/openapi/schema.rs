@@ -222,15 +222,17 @@ impl Limits {
     }
 }
 
-/// The largest finite value of a float type narrower than what JSON numbers are read as.
+/// The largest JSON number that a float type narrower than what JSON numbers are read as
+/// takes: the last that still rounds to a finite value, which is above the type's largest.
 fn largest(dtype: DType, sign: f64) -> Option<Value> {
-    let largest = match dtype {
-        DType::Float32 => f64::from(f32::MAX),
-        DType::Float16 => 65_504.0,
-        DType::Bfloat16 => f64::from(f32::from_bits(0x7f7f_0000)),
+    // The largest finite value and half the step to the next: where rounding ends in infinity.
+    let edge = match dtype {
+        DType::Float32 => f64::from(f32::MAX) + 2f64.powi(103),
+        DType::Float16 => 65_504.0 + 16.0,
+        DType::Bfloat16 => f64::from(f32::from_bits(0x7f7f_0000)) + 2f64.powi(119),
         _ => return None,
     };
-    Some(json!(sign * largest))
+    Some(json!(sign * edge.next_down()))
 }
 
 /// Limits of integers as integers where they are whole, as a person would write them.

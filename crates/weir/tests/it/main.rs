@@ -18,4 +18,5 @@ mod metrics;
 mod openapi;
 mod scenario;
 mod scenarios;
+mod schemathesis;
 mod server;

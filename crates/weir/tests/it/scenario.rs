@@ -229,7 +229,8 @@ fn lay_out(place: &Path, copy: &BTreeMap<String, PathBuf>, files: &BTreeMap<Stri
     }
 }
 
-fn copy_tree(from: &Path, to: &Path) {
+/// Copies a file or folder.
+pub(crate) fn copy_tree(from: &Path, to: &Path) {
     if from.is_dir() {
         fs::create_dir_all(to).unwrap();
         for entry in fs::read_dir(from).unwrap() {
