@@ -8,6 +8,7 @@ mod answers;
 mod digest;
 mod discover;
 mod draft;
+mod example;
 mod fields;
 mod files;
 mod load;
@@ -23,6 +24,7 @@ mod text;
 
 pub use discover::{Candidate, MANIFEST_FILE, discover};
 pub use draft::draft;
+pub use example::scalar_json;
 pub use load::{LoadedModel, load};
 pub use manifest::{
     CoerceWord, DTypeWord, ExtraWord, FieldTable, InputTable, LimitsTable, Manifest, OutputTable,

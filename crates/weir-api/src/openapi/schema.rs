@@ -1,7 +1,7 @@
 //! Rows in: a model's fields as JSON Schema (2020-12, what OpenAPI 3.1 uses).
 
 use serde_json::{Map, Value, json};
-use weir_artifact::ModelSpec;
+use weir_artifact::{ModelSpec, scalar_json};
 use weir_codec::BodyShape;
 use weir_types::{DType, Dim, Extra, Field, Scalar};
 
@@ -41,7 +41,7 @@ fn row(spec: &ModelSpec, components: &mut Components) -> Value {
     let properties = spec.schema.fields.iter().map(|f| (f.name.clone(), field(f))).collect();
     let required = spec.schema.fields.iter().filter(|f| f.default.is_none());
     let mut schema = object(spec, properties, required.map(|f| f.name.as_str()).collect());
-    if let Some(example) = example_rows(spec).into_iter().next() {
+    if let Some(example) = spec.example_rows(EXAMPLE_ROWS).into_iter().next() {
         schema.insert("examples".into(), json!([example]));
     }
     components.schema(&component_names(spec, "Row"), schema.into())
@@ -56,7 +56,7 @@ fn rows(spec: &ModelSpec, key: &str, components: &mut Components) -> Value {
         "title": title(key),
     });
     let mut schema = object(spec, Map::from_iter([(key.to_owned(), list)]), vec![key]);
-    let examples = example_rows(spec);
+    let examples = spec.example_rows(EXAMPLE_ROWS);
     if !examples.is_empty() {
         schema.insert("examples".into(), json!([{key: examples}]));
     }
@@ -78,7 +78,7 @@ fn columns(spec: &ModelSpec, keys: &[(String, usize)], components: &mut Componen
 
 /// The example rows turned on their side.
 fn example_columns(spec: &ModelSpec, keys: &[(String, usize)]) -> Option<Value> {
-    let rows = Some(example_rows(spec)).filter(|rows| !rows.is_empty())?;
+    let rows = Some(spec.example_rows(EXAMPLE_ROWS)).filter(|rows| !rows.is_empty())?;
     let column =
         |field: &Field| rows.iter().map(|row| row.get(&field.name).cloned()).collect::<Option<Vec<_>>>();
     let columns =
@@ -115,14 +115,25 @@ fn object(spec: &ModelSpec, properties: Map<String, Value>, required: Vec<&str>)
 fn field(field: &Field) -> Value {
     let mut schema = value(field);
     schema["title"] = title(&field.name).into();
-    if let Some(default) = &field.default {
-        schema["default"] = scalar(default);
+    if let Some(default) = field.default.as_ref().and_then(|default| filled(field, default)) {
+        schema["default"] = default;
     }
     describe(field, &mut schema);
-    if let Some(example) = &field.example {
-        schema["examples"] = json!([scalar(example)]);
+    if let Some(example) = field.example.as_ref().and_then(|example| filled(field, example)) {
+        schema["examples"] = json!([example]);
     }
     schema
+}
+
+/// Longest list that is written out as a default or an example.
+const MAX_WRITTEN: usize = 16;
+
+/// `one` in each place of the field's value; `None` where that is long, or the request
+/// decides how many there are.
+fn filled(field: &Field, one: &Scalar) -> Option<Value> {
+    field.width().filter(|width| *width <= MAX_WRITTEN)?;
+    let sizes = field.shape.iter().rev().map(Dim::fixed);
+    sizes.into_iter().try_fold(scalar_json(one), |value, size| Some(vec![value; size?].into()))
 }
 
 fn describe(field: &Field, schema: &mut Value) {
@@ -139,17 +150,17 @@ fn describe(field: &Field, schema: &mut Value) {
     }
 }
 
-/// The value itself: type and limits, lists around it for its dimensions, `null` beside it.
+/// The value itself: type and limits, `null` beside them, lists around them for its
+/// dimensions.
 fn value(field: &Field) -> Value {
-    let element = element(field);
-    let nested = field.shape.iter().rev().fold(element, |items, dim| match dim {
+    let element = match field.nullable {
+        true => json!({"anyOf": [element(field), {"type": "null"}]}),
+        false => element(field),
+    };
+    field.shape.iter().rev().fold(element, |items, dim| match dim {
         Dim::Fixed(n) => json!({"items": items, "type": "array", "maxItems": n, "minItems": n}),
         Dim::Any(_) => json!({"items": items, "type": "array"}),
-    });
-    match field.nullable {
-        true => json!({"anyOf": [nested, {"type": "null"}]}),
-        false => nested,
-    }
+    })
 }
 
 fn element(field: &Field) -> Value {
@@ -157,7 +168,7 @@ fn element(field: &Field) -> Value {
     schema.insert("type".into(), json_type(field.dtype).into());
     let rules = &field.rules;
     if let Some(allowed) = &rules.one_of {
-        let allowed: Vec<_> = allowed.iter().map(scalar).collect();
+        let allowed: Vec<_> = allowed.iter().map(scalar_json).collect();
         match allowed.as_slice() {
             [only] => schema.insert("const".into(), only.clone()),
             _ => schema.insert("enum".into(), allowed.into()),
@@ -244,32 +255,4 @@ fn number(dtype: DType, limit: f64) -> Value {
 
 fn integer(value: i128) -> Option<Value> {
     i64::try_from(value).map(Value::from).or_else(|_| u64::try_from(value).map(Value::from)).ok()
-}
-
-/// A default, an allowed value or an example as JSON.
-pub(super) fn scalar(value: &Scalar) -> Value {
-    match value {
-        Scalar::Bool(b) => json!(b),
-        Scalar::Int(n) => json!(n),
-        Scalar::Float(x) => json!(x),
-        Scalar::String(s) => json!(s),
-    }
-}
-
-/// Rows to try: the model's own samples, else one row made of the fields' examples and
-/// defaults; none where a field has neither.
-fn example_rows(spec: &ModelSpec) -> Vec<Value> {
-    let samples: Vec<Value> = spec
-        .samples
-        .iter()
-        .filter_map(|sample| serde_json::from_slice(&sample.input).ok())
-        .filter(Value::is_object)
-        .take(EXAMPLE_ROWS)
-        .collect();
-    if !samples.is_empty() {
-        return samples;
-    }
-    let known = |f: &Field| Some((f.name.clone(), scalar(f.example.as_ref().or(f.default.as_ref())?)));
-    let row: Option<Map<_, _>> = spec.schema.fields.iter().map(known).collect();
-    row.filter(|row| !row.is_empty()).map(Value::from).into_iter().collect()
 }

@@ -122,6 +122,9 @@ fn everything() -> ModelSpec {
     only.rules.one_of = Some(vec![Scalar::Int(1)]);
     let mut vector = field("vector", DType::Float32);
     vector.shape = vec![Dim::Any(None), Dim::Fixed(3)];
+    let mut pair = field("pair", DType::Float64);
+    (pair.shape, pair.nullable) = (vec![Dim::Fixed(2), Dim::Fixed(1)], true);
+    (pair.default, pair.example) = (Some(Scalar::Float(0.5)), Some(Scalar::Float(1.5)));
     let fields = vec![
         nullable,
         small,
@@ -130,6 +133,7 @@ fn everything() -> ModelSpec {
         either,
         only,
         vector,
+        pair,
         field("flag", DType::Bool),
         field("big", DType::Uint64),
         field("half", DType::Float16),

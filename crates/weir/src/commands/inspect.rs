@@ -78,7 +78,7 @@ fn document(spec: &ModelSpec, engine: &Loaded) -> Value {
 }
 
 fn field_document(field: &Field) -> Value {
-    json!({ "name": field.name, "dtype": field.dtype.as_str(), "rules": rules(field) })
+    json!({ "name": field.name, "dtype": dtype(field), "rules": rules(field) })
 }
 
 fn print(spec: &ModelSpec, engine: &Loaded, output: &Output) {
@@ -110,9 +110,7 @@ fn print(spec: &ModelSpec, engine: &Loaded, output: &Output) {
         .schema
         .fields
         .iter()
-        .map(|f| {
-            vec![f.name.clone(), f.dtype.to_string(), rules(f), f.description.clone().unwrap_or_default()]
-        })
+        .map(|f| vec![f.name.clone(), dtype(f), rules(f), f.description.clone().unwrap_or_default()])
         .collect();
     output.table(&["field", "dtype", "rules", "description"], &fields);
     if let Some(request) = sample_request(spec) {
@@ -154,10 +152,18 @@ fn text(scalar: &Scalar) -> String {
     }
 }
 
-/// A request that the model answers: its first golden row.
+/// A request that the model answers.
 fn sample_request(spec: &ModelSpec) -> Option<Value> {
-    let first = spec.samples.first()?;
-    serde_json::from_slice(&first.input).ok()
+    spec.example_rows(1).pop()
+}
+
+/// `float32`, or `float32[8]` for a list.
+fn dtype(field: &Field) -> String {
+    if field.shape.is_empty() {
+        return field.dtype.to_string();
+    }
+    let dims: Vec<_> = field.shape.iter().map(ToString::to_string).collect();
+    format!("{}[{}]", field.dtype, dims.join(", "))
 }
 
 /// Bytes as people read them.
