@@ -69,6 +69,13 @@ impl OrtLibrary {
         &self.library.version
     }
 
+    /// The environment, for a benchmark that calls the bindings directly: a process cannot
+    /// make a second one.
+    #[doc(hidden)]
+    pub fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
     fn same(&'static self, path: &Path) -> Result<&'static OrtLibrary, EngineError> {
         let other = probe(path).map_err(unsupported)?;
         if other.path == self.library.path {

@@ -3,11 +3,14 @@
 use std::ops::Range;
 
 /// Most tokens, padding included, in one call of the encoder. Bounds the memory of a large
-/// request: a call's attention scores take `heads * tokens * longest` floats.
-pub(super) const MAX_TOKENS: usize = 4096;
+/// request (a call's attention scores take `heads * tokens * longest` floats), and is fast:
+/// what a call computes on the way stays in the processor's cache. 32 texts of 256 tokens on
+/// MiniLM, one thread, in milliseconds on ONNX Runtime and rten: 1297 and 1203 with 512;
+/// 1363 and 1292 with 1,024; 1479 and 1357, and 550 MB instead of 230, with 4,096.
+pub(super) const MAX_TOKENS: usize = 512;
 
 /// A call may grow while each of its texts fills at least this share of the longest one...
-const FILLED: f64 = 0.5;
+const FILLED: f64 = 0.8;
 /// ...or while it is so small that a call's fixed costs outweigh the padding.
 const SMALL: usize = 64;
 

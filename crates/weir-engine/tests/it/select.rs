@@ -66,3 +66,34 @@ fn small_models_without_loops_are_light() {
         assert_eq!(engine.cost() == weir_engine::Cost::Light, light, "{name}");
     }
 }
+
+#[test]
+fn a_classic_model_runs_natively_and_elsewhere_where_asked() {
+    let (name, why) = name_and_reason(chosen("rf_regressor", EngineChoice::Auto, location()));
+    assert!(name == "native" && why.contains("classic model"), "{name}: {why}");
+    let (name, _) = name_and_reason(chosen("rf_regressor", EngineChoice::OnnxRuntime, location()));
+    assert_eq!(name, "onnxruntime");
+    let why = refusal(chosen("zipmap_default", EngineChoice::OnnxRuntime, location()));
+    assert!(why.contains("engine = \"native\""), "{why}");
+}
+
+/// ONNX Runtime loads all of these, and reads beyond a row of one of them.
+#[test]
+fn a_forest_that_contradicts_itself_reaches_no_runtime() {
+    let mut reached = 0;
+    for name in
+        ["cycle", "missing_child", "negative_feature", "short_attribute", "wide_feature", "wrong_target"]
+    {
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/refuse_tree_{name}.onnx"));
+        let Ok(mut model) = load(&discover(&path).unwrap()[0]) else { continue };
+        reached += 1;
+        for choice in [EngineChoice::Auto, EngineChoice::Native, EngineChoice::OnnxRuntime] {
+            model.spec.engine = choice;
+            let options = EngineOptions { ort: location(), ..EngineOptions::default() };
+            let error = weir_engine::load(&model, &options).map(|_| ()).unwrap_err();
+            assert!(matches!(error, EngineError::Artifact(_)), "{name}: {error}");
+        }
+    }
+    assert!(reached > 3, "the gate refused all but {reached} itself");
+}
