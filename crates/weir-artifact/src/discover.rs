@@ -35,34 +35,68 @@ pub struct Candidate {
     pub manifest: Option<PathBuf>,
 }
 
+/// What was found, and what keeps other folders from being models: one broken folder does
+/// not hide its neighbours.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Discovery {
+    /// Everything that can be tried, sorted by name and version.
+    pub found: Vec<Candidate>,
+    /// What is wrong elsewhere, in the order it was met.
+    pub problems: Vec<FolderProblem>,
+}
+
+/// Something that keeps a folder from being a model or a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FolderProblem {
+    /// The folder that cannot be served: a version's own, or the model's where no version can
+    /// be told; for a path that is a single file, that file. Nothing in [`Discovery::found`]
+    /// has this folder.
+    pub folder: PathBuf,
+    /// What is wrong with it.
+    pub problem: Problem,
+}
+
+impl Discovery {
+    /// All candidates, where nothing is wrong.
+    ///
+    /// # Errors
+    /// All problems at once.
+    pub fn complete(self) -> Result<Vec<Candidate>, Vec<Problem>> {
+        if self.problems.is_empty() {
+            return Ok(self.found);
+        }
+        // Versions that share a broken `model.toml` have one problem, not one each.
+        let mut all: Vec<Problem> = self.problems.into_iter().map(|p| p.problem).collect();
+        all.dedup();
+        Err(all)
+    }
+}
+
 /// Finds the models at `path`: an artefact file, a model folder (`model.toml` and/or one
 /// artefact), a folder of numeric version folders, or a folder of such folders. Hidden
 /// entries and those that start with `_` are skipped, files that are no artefact too.
-/// Sorted by name and version.
 ///
-/// # Errors
-/// All problems at once: two artefacts where one is meant, a folder without any, a
-/// `model.toml` that cannot be read, names that are none, two models of one name and
-/// version, links that lead outside `path`.
-pub fn discover(path: &Path) -> Result<Vec<Candidate>, Vec<Problem>> {
-    let mut finder = Finder::default();
+/// Problems are: two artefacts where one is meant, a folder without any, a `model.toml` that
+/// cannot be read, names that are none, links that lead outside `path`. Where two folders
+/// claim one name and version, neither is found: there is no telling which is meant.
+pub fn discover(path: &Path) -> Discovery {
+    let mut finder = Finder { folder: path.to_owned(), ..Finder::default() };
     match path.metadata() {
         Ok(meta) if meta.is_dir() => finder.any_folder(path),
         Ok(_) => finder.file(path),
         Err(e) => finder.problem(path, format!("cannot be read: {e}")),
     }
     finder.refuse_doubles();
-    if !finder.problems.is_empty() {
-        return Err(finder.problems);
-    }
     finder.found.sort_by(|a, b| (&a.name, &a.version).cmp(&(&b.name, &b.version)));
-    Ok(finder.found)
+    Discovery { found: finder.found, problems: finder.problems }
 }
 
 #[derive(Default)]
 struct Finder {
     found: Vec<Candidate>,
-    problems: Vec<Problem>,
+    problems: Vec<FolderProblem>,
+    /// The folder that is being looked at, to which problems belong.
+    folder: PathBuf,
 }
 
 /// What lies directly in a folder.
@@ -78,7 +112,11 @@ struct Entries {
 
 impl Finder {
     fn problem(&mut self, at: &Path, message: impl Into<String>) {
-        self.problems.push(Problem::new(at, message));
+        self.refuse(Problem::new(at, message));
+    }
+
+    fn refuse(&mut self, problem: Problem) {
+        self.problems.push(FolderProblem { folder: self.folder.clone(), problem });
     }
 
     /// A model folder, or a folder of them.
@@ -91,6 +129,7 @@ impl Finder {
             return self.problem(path, nothing_here(&entries));
         }
         for folder in &entries.folders {
+            folder.clone_into(&mut self.folder);
             let Some(below) = self.list(folder) else { continue };
             if is_model(&below) {
                 self.model_folder(folder, &below);
@@ -110,6 +149,7 @@ impl Finder {
             return self.version(path, path, Version::default(), entries.manifest.as_deref(), entries);
         }
         for folder in &entries.versions {
+            folder.clone_into(&mut self.folder);
             let Some(below) = self.list(folder) else { continue };
             let Some(version) = self.checked(folder, file_name(folder).parse()) else { continue };
             let manifest = below.manifest.as_deref().or(entries.manifest.as_deref());
@@ -174,7 +214,7 @@ impl Finder {
     fn described(&mut self, manifest: Option<&Path>, stands_in: &Path) -> Option<Described> {
         let Some(path) = manifest else { return Some(Described::none(stands_in)) };
         let read = read_manifest(path).and_then(|text| weir_config::parse_with(path, &text, &[]));
-        let loaded = read.map_err(|problems| self.problems.extend(problems)).ok()?;
+        let loaded = read.map_err(|problems| problems.into_iter().for_each(|p| self.refuse(p))).ok()?;
         Some(Described { value: loaded.value, places: Some(loaded.places), file: path.to_owned() })
     }
 
@@ -192,7 +232,7 @@ impl Finder {
             Some(places) => places.problem(key, message),
             None => Problem::new(&described.file, message),
         };
-        result.map_err(|message| self.problems.push(problem(message))).ok()
+        result.map_err(|message| self.refuse(problem(message))).ok()
     }
 
     fn checked<T, E: std::fmt::Display>(&mut self, at: &Path, result: Result<T, E>) -> Option<T> {
@@ -200,22 +240,13 @@ impl Finder {
     }
 
     fn refuse_doubles(&mut self) {
-        let mut seen: HashMap<_, &Path> = HashMap::new();
-        let mut doubles = Vec::new();
+        let mut claims: HashMap<_, Vec<&Path>> = HashMap::new();
         for one in &self.found {
-            if let Some(first) = seen.insert((&one.name, &one.version), &one.folder) {
-                doubles.push(Problem::new(
-                    &one.folder,
-                    format!(
-                        "model `{}` version {} is in {} too: give one of them another `name`, or put them \
-                         into numeric version folders of one model folder",
-                        one.name,
-                        one.version,
-                        first.display()
-                    ),
-                ));
-            }
+            claims.entry((one.name.clone(), one.version.clone())).or_default().push(&one.folder);
         }
+        claims.retain(|_, folders| folders.len() > 1);
+        let doubles: Vec<FolderProblem> = self.found.iter().filter_map(|one| double(one, &claims)).collect();
+        self.found.retain(|one| !doubles.iter().any(|d| d.folder == one.folder));
         self.problems.extend(doubles);
     }
 
@@ -242,7 +273,9 @@ impl Finder {
         if path.is_dir() {
             let real = folder.canonicalize().and_then(|f| Ok(path.canonicalize()?.starts_with(f)));
             if !real.unwrap_or(false) {
-                self.problem(&path, "leads outside the folder: name its target on the command line instead");
+                let message = "leads outside the folder: name its target on the command line instead";
+                let problem = Problem::new(&path, message);
+                self.problems.push(FolderProblem { folder: path, problem });
             } else if is_number(&file_name(&path)) {
                 entries.versions.push(path);
             } else {
@@ -256,6 +289,20 @@ impl Finder {
             entries.foreign.push(path);
         }
     }
+}
+
+/// The problem of a candidate that shares its name and version with others.
+fn double(one: &Candidate, claims: &HashMap<(ModelName, Version), Vec<&Path>>) -> Option<FolderProblem> {
+    let folders = claims.get(&(one.name.clone(), one.version.clone()))?;
+    let other = folders.iter().find(|f| **f != one.folder)?;
+    let message = format!(
+        "model `{}` version {} is in {} too: give one of them another `name`, or put them into numeric \
+         version folders of one model folder",
+        one.name,
+        one.version,
+        other.display()
+    );
+    Some(FolderProblem { folder: one.folder.clone(), problem: Problem::new(&one.folder, message) })
 }
 
 /// A manifest and where its values stand.

@@ -22,7 +22,7 @@ mod spec;
 mod task;
 mod text;
 
-pub use discover::{Candidate, MANIFEST_FILE, discover};
+pub use discover::{Candidate, Discovery, FolderProblem, MANIFEST_FILE, discover};
 pub use draft::draft;
 pub use example::scalar_json;
 pub use load::{LoadedModel, load};

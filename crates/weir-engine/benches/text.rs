@@ -71,6 +71,7 @@ fn location() -> OrtLocation {
 
 fn model() -> LoadedModel {
     let found = discover(&repository().join(".cache/sentiment"))
+        .complete()
         .unwrap_or_else(|e| panic!("{e:?}: run `make fetch`"));
     load(&found[0]).unwrap()
 }

@@ -189,7 +189,7 @@ mod tests {
 
     fn load_fixture(name: &str, options: &EngineOptions) -> Loaded {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/{name}.onnx"));
-        let found = discover(&path).unwrap();
+        let found = discover(&path).complete().unwrap();
         load(&read(&found[0]).unwrap(), options)
     }
 

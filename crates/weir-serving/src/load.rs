@@ -79,7 +79,7 @@ impl Loader {
         let mut candidates: Vec<Candidate> = Vec::new();
         let mut problems = Vec::new();
         for path in &self.paths {
-            match weir_artifact::discover(path) {
+            match weir_artifact::discover(path).complete() {
                 Ok(found) => candidates.extend(found),
                 Err(found) => problems.extend(found),
             }

@@ -10,7 +10,7 @@ pub(crate) fn examples() -> PathBuf {
 }
 
 fn housing() -> LoadedModel {
-    let found = discover(&examples().join("housing")).unwrap();
+    let found = discover(&examples().join("housing")).complete().unwrap();
     load(&found[0]).unwrap()
 }
 

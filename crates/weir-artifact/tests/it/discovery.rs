@@ -10,7 +10,7 @@ use crate::support::{Folder, assert_golden};
 fn found(folder: &Folder, path: &str) -> String {
     let root = folder.path();
     let short = |p: &Path| p.strip_prefix(root).unwrap().display().to_string();
-    match discover(&root.join(path)) {
+    match discover(&root.join(path)).complete() {
         Ok(all) => {
             let line = |c: &weir_artifact::Candidate| {
                 let manifest = c.manifest.as_deref().map_or("-".to_owned(), short);
@@ -123,8 +123,29 @@ fn a_loaded_version_uses_the_shared_manifest() {
         .with("m/model.toml", "task = 'classification'\nlabels = ['l', 'h']\nsamples = 's.jsonl'")
         .with("m/s.jsonl", "{\"input\": {}}")
         .with_model("m/3/model.onnx", "housing");
-    let all = discover(folder.path()).unwrap();
+    let all = discover(folder.path()).complete().unwrap();
     let spec = load(&all[0]).unwrap().spec;
     assert_eq!((spec.name.as_str(), spec.version.as_str()), ("m", "3"));
     assert_eq!((spec.labels, spec.samples.len()), (vec!["l".to_owned(), "h".to_owned()], 1));
+}
+
+#[test]
+fn a_broken_folder_does_not_hide_its_neighbours() {
+    let folder = Folder::new()
+        .with("all/good/m.onnx", "")
+        .with("all/typo/model.toml", "lable = 1")
+        .with("all/typo/y.onnx", "")
+        .with("all/versions/1/a.onnx", "")
+        .with("all/versions/2/a.onnx", "")
+        .with("all/versions/2/b.onnx", "")
+        .with("all/same1/model.toml", "name = 'same'")
+        .with("all/same1/y.onnx", "")
+        .with("all/same2/model.toml", "name = 'same'")
+        .with("all/same2/y.onnx", "");
+    let all = discover(&folder.path().join("all"));
+    let names: Vec<_> = all.found.iter().map(|c| format!("{} {}", c.name, c.version)).collect();
+    assert_eq!(names, ["good 1", "versions 1"]);
+    let short = |p: &Path| p.strip_prefix(folder.path().join("all")).unwrap().display().to_string();
+    let folders: Vec<_> = all.problems.iter().map(|p| short(&p.folder)).collect();
+    assert_eq!(folders, ["typo", "versions/2", "same1", "same2"]);
 }

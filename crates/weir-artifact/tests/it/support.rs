@@ -57,7 +57,7 @@ impl Folder {
 
     /// Loads the one model that is here.
     pub(crate) fn load(&self) -> Result<LoadedModel, Vec<Problem>> {
-        let found = discover(self.path())?;
+        let found = discover(self.path()).complete()?;
         assert_eq!(found.len(), 1, "{found:?}");
         load(&found[0])
     }

@@ -13,7 +13,7 @@ use crate::{
 
 fn model() -> LoadedModel {
     sentiment("encoder.onnx");
-    let found = discover(&repository().join(".cache/sentiment")).unwrap();
+    let found = discover(&repository().join(".cache/sentiment")).complete().unwrap();
     load(&found[0]).unwrap()
 }
 

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::anyhow;
 use serde_json::{Value, json};
-use weir_artifact::{Candidate, LoadedModel, ModelSpec};
+use weir_artifact::{Candidate, Discovery, LoadedModel, ModelSpec};
 use weir_engine::{Engine, EngineError};
 use weir_types::{Field, Scalar};
 
@@ -17,9 +17,16 @@ use crate::{
 type Loaded = Result<std::sync::Arc<dyn Engine>, EngineError>;
 
 pub(crate) fn run(options: &Inspect, output: &Output) -> anyhow::Result<ExitCode> {
-    let candidates = weir_artifact::discover(&options.path).map_err(|p| anyhow!(lines(&p)))?;
-    let (mut documents, mut failed) = (Vec::new(), false);
-    for candidate in &candidates {
+    let Discovery { found, problems } = weir_artifact::discover(&options.path);
+    let problems: Vec<_> = problems.into_iter().map(|p| p.problem).collect();
+    if found.is_empty() {
+        return Err(anyhow!(lines(&problems)));
+    }
+    let (mut documents, mut failed) = (Vec::new(), !problems.is_empty());
+    if failed {
+        output.error(&lines(&problems));
+    }
+    for candidate in &found {
         match inspect(candidate) {
             Ok((model, engine)) => {
                 failed |= engine.is_err();
