@@ -80,6 +80,10 @@ fn value(parameter: &ParameterConfig) -> Value {
         dtype => {
             let limits = Limits { ge: parameter.ge, gt: parameter.gt, le: parameter.le, lt: parameter.lt };
             schema.extend(limits.within(dtype));
+            // Integers of a query are read as 64 bits with a sign.
+            if dtype == DType::Uint64 && limits.le.is_none() && limits.lt.is_none() {
+                schema.insert("maximum".into(), i64::MAX.into());
+            }
         }
     }
     schema.into()
