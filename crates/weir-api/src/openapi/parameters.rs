@@ -40,6 +40,9 @@ fn describe(parameter: &ParameterConfig, place: &str) -> Value {
     if let Some(description) = &parameter.description {
         described["description"] = description.as_str().into();
     }
+    if let Some(example) = &parameter.example {
+        described["example"] = example.clone();
+    }
     described
 }
 
