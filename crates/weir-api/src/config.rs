@@ -160,6 +160,8 @@ pub struct ParameterConfig {
     pub one_of: Option<Vec<serde_json::Value>>,
     /// One line for the docs page.
     pub description: Option<String>,
+    /// A typical value, for the docs page.
+    pub example: Option<serde_json::Value>,
 }
 
 fn string_dtype() -> String {
@@ -187,6 +189,7 @@ impl ParameterConfig {
             pattern: None,
             one_of: None,
             description: None,
+            example: None,
         }
     }
 }

@@ -118,7 +118,7 @@ impl Face {
     /// Finds what answers `method` on `path` (as sent, still percent-coded).
     pub(crate) fn find(&self, method: &Method, path: &str) -> Found {
         let decoded = percent_decode_str(path).decode_utf8_lossy();
-        let Ok(matched) = self.router.at(&decoded) else { return self.other_slash(&decoded) };
+        let Ok(matched) = self.router.at(&decoded) else { return self.other_slash(path) };
         let entry = matched.value;
         match entry.methods.iter().find(|(m, _)| m == method) {
             Some((_, route)) => {
@@ -129,12 +129,15 @@ impl Face {
         }
     }
 
-    fn other_slash(&self, path: &str) -> Found {
-        let other = match path.strip_suffix('/') {
+    /// Whether the path exists with, or without, a slash at its end. `//host` is left alone:
+    /// as a location it would be another server.
+    fn other_slash(&self, sent: &str) -> Found {
+        let other = match sent.strip_suffix('/') {
             Some(without) => without.to_owned(),
-            None => format!("{path}/"),
+            None => format!("{sent}/"),
         };
-        let exists = !other.is_empty() && self.router.at(&other).is_ok();
+        let decoded = percent_decode_str(&other).decode_utf8_lossy();
+        let exists = !other.is_empty() && !sent.starts_with("//") && self.router.at(&decoded).is_ok();
         if exists { Found::Redirect(other) } else { Found::Nothing }
     }
 

@@ -1,6 +1,6 @@
 //! Routes that ask a model.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header, request::Parts};
@@ -112,12 +112,15 @@ fn last<'a>(query: &'a str, name: &str) -> Option<Cow<'a, str>> {
     form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == name).map(|(_, value)| value).last()
 }
 
-/// `?outputs=label,score`: each row's answer is an object of these words.
+/// `?outputs=label,score`: each row's answer is an object of these words, each once.
 fn outputs(words: &str, handler: &PredictHandler) -> Result<ResponseTemplate, Error> {
+    let mut seen = HashSet::new();
     let record: Result<Vec<_>, String> = words
         .split(',')
-        .map(|word| match resolve_word(word.trim(), &handler.version.spec)? {
-            Word::Answer(answer) => Ok((word.trim().to_owned(), answer)),
+        .map(str::trim)
+        .filter(|word| seen.insert(*word))
+        .map(|word| match resolve_word(word, &handler.version.spec)? {
+            Word::Answer(answer) => Ok((word.to_owned(), answer)),
             Word::Model | Word::Version => {
                 Err(format!("`{word}` is not one a row: leave it out of `outputs`"))
             }

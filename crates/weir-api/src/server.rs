@@ -301,11 +301,11 @@ async fn read_and_drop(shared: &Shared, head: &Parts, body: Incoming) -> Result<
     body::skip(body, shared.body_limits, timeout).await
 }
 
+/// A relative reference (RFC 9110 section 10.2.2): FastAPI's absolute one names the wrong
+/// scheme behind a proxy that ends TLS.
 fn redirect(head: &Parts, path: &str) -> Response<Body> {
-    let authority = head.uri.authority().map(|a| a.as_str());
-    let host = authority.or_else(|| head.headers.get(header::HOST)?.to_str().ok()).unwrap_or_default();
     let query = head.uri.query().map(|q| format!("?{q}")).unwrap_or_default();
-    respond::redirect(&format!("http://{host}{path}{query}"))
+    respond::redirect(&format!("{path}{query}"))
 }
 
 fn finish(shared: &Shared, head: &Parts, response: &mut Response<Body>, id: HeaderValue) {

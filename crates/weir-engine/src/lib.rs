@@ -1,7 +1,7 @@
 //! Running models.
 //!
-//! Engines are synchronous and never see a request: they take a [`Batch`] and give
-//! [`Outputs`]. Which thread calls them, and how many requests one call holds, is decided
+//! Engines are synchronous and never see a request: they take a [`Batch`](weir_types::Batch) and
+//! give [`Outputs`](weir_types::Outputs). Which thread calls them, and how many requests one call holds, is decided
 //! in `weir-serving`.
 
 mod classic;
@@ -10,6 +10,6 @@ pub mod onnx;
 mod select;
 pub mod text;
 
-pub use engine::{CancelFlag, Context, Cost, Engine, EngineError, EngineInfo, Payload, Prepared, TokenBatch};
 pub use classic::ClassicEngine;
+pub use engine::{CancelFlag, Context, Cost, Engine, EngineError, EngineInfo, Payload, Prepared, TokenBatch};
 pub use select::{EngineOptions, load};

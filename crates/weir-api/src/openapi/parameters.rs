@@ -40,6 +40,9 @@ fn describe(parameter: &ParameterConfig, place: &str) -> Value {
     if let Some(description) = &parameter.description {
         described["description"] = description.as_str().into();
     }
+    if let Some(example) = &parameter.example {
+        described["example"] = example.clone();
+    }
     described
 }
 
@@ -80,6 +83,10 @@ fn value(parameter: &ParameterConfig) -> Value {
         dtype => {
             let limits = Limits { ge: parameter.ge, gt: parameter.gt, le: parameter.le, lt: parameter.lt };
             schema.extend(limits.within(dtype));
+            // Integers of a query are read as 64 bits with a sign.
+            if dtype == DType::Uint64 && limits.le.is_none() && limits.lt.is_none() {
+                schema.insert("maximum".into(), i64::MAX.into());
+            }
         }
     }
     schema.into()

@@ -235,7 +235,7 @@ fn every_rule_and_every_parameter() {
     let mut text = parameter("text", "string", false);
     (text.min_length, text.max_length, text.pattern) = (Some(1), Some(5), Some("^[a-z]+$".into()));
     let template = OperationKind::Template {
-        query: vec![choice, ratio, text],
+        query: vec![choice, ratio, text, parameter("count", "uint64", false)],
         path: vec![parameter("id", "int32", true)],
         response: json!({"id": "{id}", "nested": {"list": [1, "{ratio}"], "n": null, "x": 1.5, "i": 1, "b": true}}),
     };

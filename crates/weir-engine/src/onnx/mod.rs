@@ -1,7 +1,7 @@
 //! Engines that run any ONNX graph, each over a runtime of somebody else's.
 //!
 //! Both take bytes that went through the gate of `weir-artifact`. What a runtime may be
-//! given and what it gave back is checked here, in one place ([`plan`]); the engines only
+//! given and what it gave back is checked here, in one place (`plan`); the engines only
 //! translate.
 
 mod location;

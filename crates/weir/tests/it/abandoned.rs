@@ -25,7 +25,7 @@ fn who_hangs_up_in_the_queue_is_not_computed() {
         connection.send(&bytes).unwrap();
         connection
     };
-    let mut busy = post(400);
+    let mut busy = post(200);
     await_metric(server.address, EXECUTIONS, |n| n > before);
     let waiting: Vec<_> = (0..GONE).map(|_| post(1)).collect();
     // The one that runs, the ones that wait, and the scrape.

@@ -3,9 +3,10 @@
 use std::{net::TcpListener, path::Path};
 
 use crate::{
-    client::{Connection, get},
+    client::{Connection, ask, get, request},
     drain::serve,
-    server::{root, weir},
+    metrics::{await_metric, metric},
+    server::{require_sentiment, root, weir},
 };
 
 #[test]
@@ -59,5 +60,60 @@ fn metrics_can_have_an_address_of_their_own() {
     assert!(get(free, "/metrics").text().ends_with("# EOF\n"));
     assert_eq!(get(free, "/readyz").status, 404);
     assert_eq!(get(server.address, "/metrics").status, 404, "not on the public listener then");
+    server.stop();
+}
+
+#[test]
+fn a_full_queue_is_refused_at_once() {
+    require_sentiment();
+    let (_place, server) = serve(&[".cache/sentiment"], "threads = 1\nmax_queue = 3");
+    let refused = r#"weir_refused_total{model="sentiment",version="1"}"#;
+    let row =
+        r#"{"text":"a sentence of some length that keeps the only thread of the model busy for a while"}"#;
+    let many = format!("{{\"instances\":[{}]}}", vec![row; 200].join(","));
+    let send = |body: &str| {
+        let mut connection = Connection::open(server.address).unwrap();
+        connection
+            .send(&request("POST", "/v1/models/sentiment:predict", &[], Some(body.as_bytes())))
+            .unwrap();
+        connection
+    };
+    let mut busy = send(&many);
+    let executions = r#"weir_executions_total{model="sentiment",version="1"}"#;
+    await_metric(server.address, executions, |n| n >= 1.0);
+    let mut others: Vec<_> = (0..10).map(|_| send(row)).collect();
+    await_metric(server.address, refused, |n| n >= 7.0);
+    assert_eq!(metric(server.address, refused), 7.0, "three wait");
+    assert_eq!(busy.receive(false).unwrap().status, 200);
+    let answers: Vec<_> = others.iter_mut().map(|other| other.receive(false).unwrap()).collect();
+    let full: Vec<_> = answers.iter().filter(|answer| answer.status == 503).collect();
+    assert_eq!(full.len(), 7);
+    assert!(full.iter().all(|answer| answer.header("retry-after").count() == 1));
+    assert!(full.iter().all(|answer| answer.json()["code"] == "overloaded"), "{}", full[0].text());
+    assert_eq!(answers.iter().filter(|answer| answer.status == 200).count(), 3);
+    server.stop();
+}
+
+#[test]
+fn bodies_are_held_up_to_a_limit_over_all_connections() {
+    let (_place, server) = serve(&["examples/models/housing"], "max_body_in_flight = \"1KiB\"");
+    let path = "/v1/models/housing:predict";
+    let mut held = Connection::open(server.address).unwrap();
+    let bytes =
+        request("POST", path, &[], Some(format!("{{\"instances\":[]{}}}", " ".repeat(900)).as_bytes()));
+    held.send(&bytes[..bytes.len() - 1]).unwrap();
+    await_metric(server.address, "weir_requests_in_flight", |n| n >= 2.0);
+    let long = format!("{{\"instances\":[]{}}}", " ".repeat(200));
+    let refusal = ask(server.address, "POST", path, Some(long.as_bytes()));
+    assert_eq!(refusal.status, 503, "{}", refusal.text());
+    assert_eq!(refusal.header("retry-after").count(), 1);
+    assert_eq!(
+        ask(server.address, "POST", path, Some(br#"{"instances":[]}"#)).status,
+        200,
+        "a small one fits"
+    );
+    held.send(b"}").unwrap();
+    assert_eq!(held.receive(false).unwrap().status, 200);
+    assert_eq!(ask(server.address, "POST", path, Some(long.as_bytes())).status, 200, "room comes back");
     server.stop();
 }
