@@ -1,6 +1,7 @@
 //! Checks and helpers for developers: `cargo xtask <command>`.
 
 mod ci;
+mod codegen;
 mod demo;
 mod fetch;
 mod repo;
@@ -14,6 +15,7 @@ use anyhow::Result;
 
 const USAGE: &str = "cargo xtask <command>
   tidy                  check what the compiler does not: layers, homes, lengths, texts
+  codegen [--check]     make the Rust of the .proto files again, or say whether it is up to date
   fetch                 get the files of the sentiment model into .cache/sentiment
   demo [--port N]       build, fetch, serve both demo models and ask each a question
   test                  cargo test --workspace, with one closing line of totals
@@ -34,6 +36,8 @@ fn main() -> ExitCode {
 fn run(words: &[&str]) -> Result<ExitCode> {
     match words {
         ["tidy"] => tidy::run(),
+        ["codegen"] => codegen::command(false),
+        ["codegen", "--check"] => codegen::command(true),
         ["fetch"] => Ok(fetch::command()),
         ["demo", rest @ ..] => demo::run(rest),
         ["test"] => suite::command(),
