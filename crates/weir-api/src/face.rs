@@ -21,6 +21,7 @@ use crate::{
     predict::{PredictHandler, decode_limits},
     respond,
     template::Template,
+    v2,
 };
 
 /// What answers one method of one path.
@@ -70,6 +71,8 @@ pub(crate) struct Face {
     pub(crate) openapi: Bytes,
     /// The body of `/v1/models`.
     pub(crate) models: Bytes,
+    /// The versions as tensor clients see them.
+    pub(crate) v2: v2::core::Models,
     /// Counts requests that match nothing.
     pub(crate) unmatched: RouteMetrics,
     router: matchit::Router<Entry>,
@@ -108,6 +111,7 @@ impl Face {
         Ok(Self {
             openapi: document.to_string().into(),
             models: models(&snapshot).into(),
+            v2: v2::core::Models::new(snapshot.clone(), metrics),
             unmatched: metrics.route("", "unmatched", None),
             snapshot,
             router,

@@ -21,6 +21,7 @@ mod predict;
 mod respond;
 mod server;
 mod template;
+mod v2;
 
 pub use declare::RouteProblem;
 pub use server::{Bound, Server};

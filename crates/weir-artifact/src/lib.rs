@@ -28,7 +28,7 @@ pub use example::scalar_json;
 pub use load::{LoadedModel, load};
 pub use manifest::{
     CoerceWord, DTypeWord, ExtraWord, FieldTable, InputTable, LimitsTable, Manifest, OutputTable,
-    ScalarValue, TextTable,
+    ScalarValue, TextTable, V2Table,
 };
 pub use spec::{EngineChoice, ModelLimits, ModelSpec, Pooling, Sample, Task, TextSpec};
 pub use text::encoder_output;

@@ -123,6 +123,7 @@ pub(crate) fn resolve(
         limits,
         deterministic: manifest.deterministic,
         stateful: manifest.stateful,
+        columns: manifest.v2.columns,
         samples,
         notes,
     }

@@ -38,6 +38,8 @@ pub struct Manifest {
     pub limits: LimitsTable,
     /// For models that read text: tokenizer, pooling and head.
     pub text: Option<TextTable>,
+    /// How clients of the Open Inference Protocol V2 see the model.
+    pub v2: V2Table,
 }
 
 impl Default for Manifest {
@@ -56,8 +58,18 @@ impl Default for Manifest {
             output: OutputTable::default(),
             limits: LimitsTable::default(),
             text: None,
+            v2: V2Table::default(),
         }
     }
+}
+
+/// How clients of the Open Inference Protocol V2 see the model.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct V2Table {
+    /// Whether each `[[input.field]]` is an input of its own, `[rows, 1]` for a single value,
+    /// instead of the model's own input tensors.
+    pub columns: bool,
 }
 
 /// What a row looks like.

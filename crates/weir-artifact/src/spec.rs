@@ -145,6 +145,8 @@ pub struct ModelSpec {
     pub deterministic: bool,
     /// Whether the model keeps state between calls.
     pub stateful: bool,
+    /// Whether tensor clients see one input a field instead of the model's own inputs.
+    pub columns: bool,
     /// Golden rows.
     pub samples: Vec<Sample>,
     /// What a reader should know about the artefact, for example an export that is known to

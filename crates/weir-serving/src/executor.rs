@@ -2,13 +2,14 @@
 
 mod inline;
 mod pool;
+mod timing;
 
 use std::{
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use weir_engine::{CancelFlag, Context, Engine, EngineError};
@@ -16,6 +17,7 @@ use weir_types::{Batch, Deadline, Error, Outputs};
 
 pub use inline::{BySize, Inline};
 pub use pool::Pool;
+pub use timing::Timing;
 
 /// One request's work.
 #[derive(Debug)]
@@ -66,11 +68,45 @@ pub struct Stats {
     pub abandoned: AtomicU64,
     /// Jobs refused because the queue was full.
     pub refused: AtomicU64,
+    /// Jobs answered: queue and engine, and what a face adds for its own work.
+    pub answered: Timing,
+    /// Jobs that the engine failed to answer.
+    pub failed: Timing,
+    /// Waiting for a thread.
+    pub queued: Timing,
+    /// In the engine.
+    pub ran: Timing,
+    /// Decoding requests; told by the faces.
+    pub decoded: Timing,
+    /// Encoding answers; told by the faces.
+    pub encoded: Timing,
+    /// When the last job was answered, milliseconds since 1970; 0 before the first.
+    pub last_answer_ms: AtomicU64,
 }
 
 impl Stats {
     fn count(counter: &AtomicU64) {
         counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a job that the engine ran, as `result` came of it at `now`.
+    fn finished<T>(&self, result: &Result<T, Error>, (queued, ran): (Duration, Duration), now: SystemTime) {
+        if result.is_err() {
+            return self.failed.record(queued + ran);
+        }
+        self.answered.record(queued + ran);
+        self.queued.record(queued);
+        self.ran.record(ran);
+        let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        // Milliseconds since 1970 fit for half a billion years.
+        self.last_answer_ms.fetch_max(since.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// Adds what a face spent on an answered job besides the model.
+    pub fn face(&self, decoding: Duration, encoding: Duration) {
+        self.decoded.record(decoding);
+        self.encoded.record(encoding);
+        self.answered.extend(decoding + encoding);
     }
 }
 
@@ -175,6 +211,9 @@ pub(crate) mod tests {
         assert_eq!(stats.executed.load(Ordering::Relaxed), 3, "the late job never ran");
         assert_eq!(stats.abandoned.load(Ordering::Relaxed), 1);
         assert_eq!(stats.rows.load(Ordering::Relaxed), 3);
+        assert_eq!((stats.answered.count(), stats.failed.count()), (2, 1));
+        assert_eq!(stats.answered.ns(), stats.queued.ns() + stats.ran.ns());
+        assert!(stats.last_answer_ms.load(Ordering::Relaxed) > 1_600_000_000_000);
     }
 
     #[tokio::test]

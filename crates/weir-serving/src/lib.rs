@@ -16,7 +16,7 @@ mod samples;
 mod snapshot;
 
 pub use admission::{Admission, Admitted};
-pub use executor::{BySize, Done, ExecuteFuture, Executor, Inline, Job, Pool, Stats};
+pub use executor::{BySize, Done, ExecuteFuture, Executor, Inline, Job, Pool, Stats, Timing};
 pub use load::{LoadOptions, Loader};
 pub use predict::{Executed, Predictor, Ready, Routed};
 pub use snapshot::{Failure, ServedModel, ServedVersion, ServingSnapshot};

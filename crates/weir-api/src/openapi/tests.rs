@@ -50,6 +50,7 @@ fn spec(name: &str, task: Task, fields: Vec<Field>, outputs: &[(&str, DType, Vec
         limits: ModelLimits::default(),
         deterministic: true,
         stateful: false,
+        columns: false,
         samples: Vec::new(),
         notes: Vec::new(),
     }

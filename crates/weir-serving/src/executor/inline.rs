@@ -1,6 +1,6 @@
 //! Small work runs where its request was decoded.
 
-use std::{future::ready, io, sync::Arc};
+use std::{future::ready, io, sync::Arc, time::Duration};
 
 use weir_engine::{CancelFlag, Engine};
 use weir_types::{Clock, Error, ErrorCode};
@@ -27,8 +27,10 @@ impl Inline {
             Stats::count(&self.stats.abandoned);
             return Err(past_deadline());
         }
-        let outputs = run(&*self.engine, job.batch, CancelFlag::default(), &self.stats)?;
-        Ok(Done { outputs, queued: Default::default(), ran: self.clock.now() - start })
+        let result = run(&*self.engine, job.batch, CancelFlag::default(), &self.stats);
+        let ran = self.clock.now() - start;
+        self.stats.finished(&result, (Duration::ZERO, ran), self.clock.wall());
+        Ok(Done { outputs: result?, queued: Duration::ZERO, ran })
     }
 }
 

@@ -108,11 +108,10 @@ impl Shared {
                 let _ = reply.send(Err(past_deadline()));
                 continue;
             }
-            let done = run(&*self.engine, job.batch, cancel, &self.stats).map(|outputs| Done {
-                outputs,
-                queued: start - since,
-                ran: self.clock.now() - start,
-            });
+            let result = run(&*self.engine, job.batch, cancel, &self.stats);
+            let (queued, ran) = (start - since, self.clock.now() - start);
+            self.stats.finished(&result, (queued, ran), self.clock.wall());
+            let done = result.map(|outputs| Done { outputs, queued, ran });
             // Nobody left to tell is no error: the caller went away while it ran.
             let _ = reply.send(done);
         }

@@ -1,0 +1,61 @@
+//! What the server and its models say about themselves.
+
+use weir_types::{DType, Dim, TensorSpec};
+
+/// What is supported beyond the protocol's core, by Triton's names. What is not here does
+/// not work, and the other way round.
+pub(crate) const EXTENSIONS: [&str; 5] =
+    ["binary_tensor_data", "classification", "parameters", "statistics", "model_configuration"];
+
+/// `GET /v2`, `ServerMetadata`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ServerMetadata {
+    /// The server's name.
+    pub(crate) name: &'static str,
+    /// Its version.
+    pub(crate) version: &'static str,
+    /// What it supports beyond the core.
+    pub(crate) extensions: &'static [&'static str],
+}
+
+/// The server as it describes itself.
+pub(crate) fn server_metadata() -> ServerMetadata {
+    ServerMetadata { name: "weir", version: env!("CARGO_PKG_VERSION"), extensions: &EXTENSIONS }
+}
+
+/// One input or output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TensorMetadata {
+    /// Its name.
+    pub(crate) name: String,
+    /// Element type.
+    pub(crate) dtype: DType,
+    /// All dimensions, rows first; -1 where the request decides.
+    pub(crate) shape: Vec<i64>,
+}
+
+impl From<&TensorSpec> for TensorMetadata {
+    fn from(spec: &TensorSpec) -> Self {
+        Self { name: spec.name.clone(), dtype: spec.dtype, shape: spec.shape.iter().map(dim).collect() }
+    }
+}
+
+/// A dimension as the protocol has it.
+pub(super) fn dim(dim: &Dim) -> i64 {
+    dim.fixed().and_then(|n| i64::try_from(n).ok()).unwrap_or(-1)
+}
+
+/// `GET /v2/models/{m}`, `ModelMetadata`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ModelMetadata {
+    /// The model's name.
+    pub(crate) name: String,
+    /// Versions that can answer, oldest first.
+    pub(crate) versions: Vec<String>,
+    /// Format and engine, for example `onnx_native`.
+    pub(crate) platform: String,
+    /// Inputs in signature order.
+    pub(crate) inputs: Vec<TensorMetadata>,
+    /// Outputs in signature order.
+    pub(crate) outputs: Vec<TensorMetadata>,
+}

@@ -1,0 +1,45 @@
+//! The Open Inference Protocol V2 without a transport: what REST and gRPC share, so that
+//! the two cannot answer the same request differently.
+//!
+//! A transport decodes bytes into an [`InferRequest`], finds the [`ModelView`] it names in
+//! [`Models`], and hands both to [`infer`]; everything that is checked about tensors is
+//! checked here. Metadata, configuration, statistics and the repository index are plain
+//! structs that each transport writes in its own form.
+
+mod classify;
+mod columns;
+mod config;
+mod datatype;
+mod infer;
+mod metadata;
+mod models;
+mod parameters;
+mod raw;
+mod repository;
+mod rules;
+mod statistics;
+#[cfg(test)]
+pub(crate) mod tests;
+mod view;
+
+pub(crate) use config::ModelConfig;
+pub(crate) use datatype::{datatype, dtype};
+pub(crate) use infer::{InferRequest, InferResponse, NamedTensor, OutputTensor, RequestedOutput, infer};
+pub(crate) use metadata::{EXTENSIONS, ModelMetadata, ServerMetadata, TensorMetadata, server_metadata};
+pub(crate) use models::Models;
+pub(crate) use parameters::{Parameter, Parameters};
+pub(crate) use raw::{read_raw, write_raw};
+pub(crate) use repository::{RepositoryEntry, repository_index};
+pub(crate) use statistics::{ModelStatistics, statistics};
+pub(crate) use view::ModelView;
+
+/// Longest part of a caller's word that an error repeats, in characters.
+const MAX_ECHO_CHARS: usize = 64;
+
+/// A caller's word as an error may repeat it: 16 MB names have been echoed whole.
+pub(crate) fn cut(text: &str) -> String {
+    match text.char_indices().nth(MAX_ECHO_CHARS) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
+    }
+}

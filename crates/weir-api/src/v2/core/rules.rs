@@ -1,0 +1,189 @@
+//! The rules of `model.toml` on tensors: a bound that holds for a typed row holds for the
+//! same row as a tensor.
+//!
+//! One thing differs: NaN is a value here, the only one that tensors have for "missing",
+//! unless the field has bounds and is not nullable.
+
+use regex::Regex;
+use weir_types::{Batch, Error, Field, Rules, Scalar, Schema, Tensor, TensorData};
+
+/// The rules of one field, and where its values lie.
+#[derive(Debug)]
+struct Rule {
+    name: String,
+    rules: Rules,
+    nullable: bool,
+    pattern: Option<Regex>,
+    input: usize,
+    offset: usize,
+    /// Elements a row; `None` for all of them.
+    width: Option<usize>,
+}
+
+/// The rules of all fields that have any.
+#[derive(Debug)]
+pub(super) struct FieldRules(Vec<Rule>);
+
+impl FieldRules {
+    pub(super) fn new(schema: &Schema) -> Self {
+        let bare = Rules::default();
+        let has_rules = |f: &&Field| Rules { allow_inf_nan: false, ..f.rules.clone() } != bare;
+        let rule = |f: &Field| Rule {
+            name: f.name.clone(),
+            rules: f.rules.clone(),
+            nullable: f.nullable,
+            // One that does not compile was refused when the typed route was compiled.
+            pattern: f.rules.pattern.as_deref().and_then(|p| Regex::new(p).ok()),
+            input: f.input,
+            offset: f.offset,
+            width: f.width(),
+        };
+        Self(schema.fields.iter().filter(has_rules).map(rule).collect())
+    }
+
+    /// Checks every value of `batch`.
+    ///
+    /// # Errors
+    /// `InvalidArgument` with the first value that breaks a rule.
+    pub(super) fn check(&self, batch: &Batch) -> Result<(), Error> {
+        self.0.iter().try_for_each(|rule| rule.check(&batch.inputs[rule.input], batch.rows))
+    }
+}
+
+impl Rule {
+    fn check(&self, tensor: &Tensor, rows: usize) -> Result<(), Error> {
+        let row_width = tensor.row_width();
+        let width = self.width.unwrap_or(row_width);
+        for row in 0..rows {
+            let start = row * row_width + self.offset;
+            for at in start..start + width {
+                if let Some(problem) = self.broken(tensor.data(), at) {
+                    return Err(Error::invalid(format!("field `{}` of row {row}: {problem}", self.name)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn broken(&self, data: &TensorData, at: usize) -> Option<String> {
+        match data {
+            TensorData::String(v) => self.text(&v[at]),
+            TensorData::Bool(v) => self.one_of(&Scalar::Bool(v[at])),
+            TensorData::Int8(v) => self.int(v[at].into()),
+            TensorData::Int16(v) => self.int(v[at].into()),
+            TensorData::Int32(v) => self.int(v[at].into()),
+            TensorData::Int64(v) => self.int(v[at].into()),
+            TensorData::Uint8(v) => self.int(v[at].into()),
+            TensorData::Uint16(v) => self.int(v[at].into()),
+            TensorData::Uint32(v) => self.int(v[at].into()),
+            TensorData::Uint64(v) => self.int(v[at].into()),
+            TensorData::Float16(v) => self.float(half::f16::from_bits(v[at]).to_f64()),
+            TensorData::Bfloat16(v) => self.float(half::bf16::from_bits(v[at]).to_f64()),
+            TensorData::Float32(v) => self.float(v[at].into()),
+            TensorData::Float64(v) => self.float(v[at]),
+        }
+    }
+
+    fn int(&self, n: i128) -> Option<String> {
+        // Beyond 2^53 the comparison rounds, and so does the bound that was written.
+        self.bounds(n as f64).or_else(|| match i64::try_from(n) {
+            Ok(n) => self.one_of(&Scalar::Int(n)),
+            Err(_) => self.rules.one_of.as_ref().map(|_| "is none of the allowed values".into()),
+        })
+    }
+
+    fn float(&self, x: f64) -> Option<String> {
+        if x.is_nan() && self.nullable {
+            return None;
+        }
+        self.bounds(x).or_else(|| self.one_of(&Scalar::Float(x)))
+    }
+
+    fn bounds(&self, x: f64) -> Option<String> {
+        let Rules { ge, gt, le, lt, .. } = self.rules;
+        // Written so that NaN breaks each of them.
+        let holds = |bound: Option<f64>, ok: fn(&f64, &f64) -> bool| bound.is_none_or(|b| ok(&x, &b));
+        let broken = [
+            (holds(le, f64::le), "at most", le),
+            (holds(lt, f64::lt), "less than", lt),
+            (holds(ge, f64::ge), "at least", ge),
+            (holds(gt, f64::gt), "greater than", gt),
+        ];
+        let (_, word, bound) = broken.into_iter().find(|(holds, ..)| !holds)?;
+        bound.map(|bound| format!("{x} must be {word} {bound}"))
+    }
+
+    fn one_of(&self, value: &Scalar) -> Option<String> {
+        let allowed = self.rules.one_of.as_ref()?;
+        let same = |a: &Scalar| match (a, value) {
+            (Scalar::Int(a), Scalar::Float(b)) => *a as f64 == *b,
+            // Written as a double, kept as a float32.
+            (Scalar::Float(a), Scalar::Float(b)) => a == b || f64::from(*a as f32) == *b,
+            _ => a == value,
+        };
+        (!allowed.iter().any(same)).then(|| "is none of the allowed values".into())
+    }
+
+    fn text(&self, text: &str) -> Option<String> {
+        if text.is_empty() && self.nullable {
+            return None;
+        }
+        let Rules { min_length, max_length, .. } = self.rules;
+        if min_length.is_some() || max_length.is_some() {
+            let length = text.chars().count();
+            if let Some(min) = min_length.filter(|min| length < *min) {
+                return Some(format!("a text has at least {min} characters, got {length}"));
+            }
+            if let Some(max) = max_length.filter(|max| length > *max) {
+                return Some(format!("a text has at most {max} characters, got {length}"));
+            }
+        }
+        if self.pattern.as_ref().is_some_and(|p| !p.is_match(text)) {
+            return Some("the text does not match the field's pattern".into());
+        }
+        self.one_of(&Scalar::String(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_types::{Dim, InputSlot};
+
+    use super::*;
+
+    fn message(rules: Rules, nullable: bool, data: TensorData) -> Option<String> {
+        let slot = InputSlot { name: "x".into(), dtype: data.dtype(), row_shape: vec![Dim::Fixed(1)] };
+        let field = Field { rules, nullable, ..Field::new("f", data.dtype(), 0, 0) };
+        let schema = Schema { fields: vec![field], inputs: vec![slot], ..Schema::default() };
+        let rows = data.len();
+        let batch = Batch { rows, inputs: vec![Tensor::new(vec![rows, 1], data).unwrap()] };
+        FieldRules::new(&schema).check(&batch).err().map(|e| e.message.into_owned())
+    }
+
+    #[test]
+    fn bounds_hold_for_tensors() {
+        let rules = || Rules { ge: Some(-90.0), le: Some(90.0), ..Rules::default() };
+        assert_eq!(message(rules(), false, TensorData::Float32(vec![-90.0, 90.0])), None);
+        let text = message(rules(), false, TensorData::Float32(vec![0.0, 91.0])).unwrap();
+        assert_eq!(text, "field `f` of row 1: 91 must be at most 90");
+        assert!(message(rules(), false, TensorData::Float64(vec![f64::NAN])).is_some());
+        assert_eq!(message(rules(), true, TensorData::Float64(vec![f64::NAN])), None);
+        assert_eq!(message(Rules::default(), false, TensorData::Float64(vec![f64::NAN])), None);
+        assert!(message(rules(), false, TensorData::Int8(vec![-91])).is_some());
+    }
+
+    #[test]
+    fn words_and_lengths_hold_for_tensors() {
+        let text = |s: &str| TensorData::String(vec![s.into()]);
+        let one_of = Rules { one_of: Some(vec![Scalar::String("a".into())]), ..Rules::default() };
+        assert_eq!(message(one_of.clone(), false, text("a")), None);
+        assert!(message(one_of, false, text("b")).is_some());
+        let short = Rules { max_length: Some(2), pattern: Some("^ä".into()), ..Rules::default() };
+        assert_eq!(message(short.clone(), false, text("äö")), None);
+        assert!(message(short.clone(), false, text("äöü")).is_some());
+        assert!(message(short, false, text("oä")).is_some());
+        assert_eq!(message(Rules { min_length: Some(1), ..Rules::default() }, true, text("")), None);
+        let tenth = Rules { one_of: Some(vec![Scalar::Float(0.1)]), ..Rules::default() };
+        assert_eq!(message(tenth, false, TensorData::Float32(vec![0.1])), None);
+    }
+}

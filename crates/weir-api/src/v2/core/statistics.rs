@@ -1,0 +1,68 @@
+//! What was counted for each version, in the terms of Triton's statistics extension.
+
+use std::sync::atomic::Ordering;
+
+use weir_serving::{ServedVersion, Timing};
+
+/// How often something happened and how long it took in all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct DurationStatistic {
+    /// How often.
+    pub(crate) count: u64,
+    /// Nanoseconds in all.
+    pub(crate) ns: u64,
+}
+
+impl From<&Timing> for DurationStatistic {
+    fn from(timing: &Timing) -> Self {
+        Self { count: timing.count(), ns: timing.ns() }
+    }
+}
+
+/// The statistics of one version, since it was loaded and through whatever face.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ModelStatistics {
+    /// The model.
+    pub(crate) name: String,
+    /// The version.
+    pub(crate) version: String,
+    /// When the last request was answered, milliseconds since 1970; 0 before the first.
+    pub(crate) last_inference_ms: u64,
+    /// Rows answered.
+    pub(crate) inference_count: u64,
+    /// Calls of the engine.
+    pub(crate) execution_count: u64,
+    /// Requests answered: decoding, queue, engine and encoding.
+    pub(crate) success: DurationStatistic,
+    /// Requests that the model did not answer: it failed, its queue was full, or the
+    /// deadline passed before their turn.
+    pub(crate) fail: DurationStatistic,
+    /// Waiting for a thread.
+    pub(crate) queue: DurationStatistic,
+    /// Decoding requests.
+    pub(crate) compute_input: DurationStatistic,
+    /// In the engine.
+    pub(crate) compute_infer: DurationStatistic,
+    /// Encoding answers.
+    pub(crate) compute_output: DurationStatistic,
+}
+
+/// The statistics of `version`.
+pub(crate) fn statistics(version: &ServedVersion) -> ModelStatistics {
+    let stats = version.executor.stats();
+    let mut fail = DurationStatistic::from(&stats.failed);
+    fail.count += stats.refused.load(Ordering::Relaxed) + stats.abandoned.load(Ordering::Relaxed);
+    ModelStatistics {
+        name: version.spec.name.to_string(),
+        version: version.spec.version.to_string(),
+        last_inference_ms: stats.last_answer_ms.load(Ordering::Relaxed),
+        inference_count: stats.rows.load(Ordering::Relaxed),
+        execution_count: stats.executed.load(Ordering::Relaxed),
+        success: (&stats.answered).into(),
+        fail,
+        queue: (&stats.queued).into(),
+        compute_input: (&stats.decoded).into(),
+        compute_infer: (&stats.ran).into(),
+        compute_output: (&stats.encoded).into(),
+    }
+}

@@ -1,0 +1,177 @@
+//! One version of a model as tensors, and the checks of a request against it.
+
+use std::sync::Arc;
+
+use http::HeaderValue;
+use weir_serving::ServedVersion;
+use weir_types::{Batch, Dim, Error, Tensor, TensorSpec};
+
+use super::{
+    ModelConfig, ModelMetadata, NamedTensor, RequestedOutput, TensorMetadata, columns, cut, datatype,
+    rules::FieldRules,
+};
+use crate::metrics::{Metrics, RouteMetrics, StageMetrics};
+
+/// Most outputs that a classification asks for, per row.
+const MAX_CLASSES: u64 = 10_000;
+
+/// A version as the protocol's clients see it.
+pub(crate) struct ModelView {
+    version: Arc<ServedVersion>,
+    inputs: Vec<TensorMetadata>,
+    outputs: Vec<TensorMetadata>,
+    rules: FieldRules,
+    /// Handles of the version's stages.
+    pub(crate) stages: StageMetrics,
+    /// Counts inference requests to this version.
+    pub(crate) metrics: RouteMetrics,
+    /// `<model>/<version>`, for the header that names what answered.
+    pub(crate) named: HeaderValue,
+}
+
+/// One output of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Wanted {
+    /// Index into the signature's outputs.
+    pub(super) output: usize,
+    /// How many classes a row, where classification is asked for.
+    pub(super) top: Option<usize>,
+}
+
+impl ModelView {
+    pub(super) fn new(version: Arc<ServedVersion>, metrics: &Metrics) -> Self {
+        let spec = &version.spec;
+        let named = format!("{}/{}", spec.name, spec.version);
+        let inputs = match spec.columns {
+            true => columns::metadata(&spec.schema),
+            false => spec.signature.inputs.iter().map(TensorMetadata::from).collect(),
+        };
+        Self {
+            inputs,
+            outputs: spec.signature.outputs.iter().map(TensorMetadata::from).collect(),
+            rules: FieldRules::new(&spec.schema),
+            stages: metrics.stages(&version),
+            metrics: metrics.route("POST", "/v2/models/{model}/infer", Some(&version)),
+            // Names are ASCII.
+            named: HeaderValue::from_str(&named).unwrap_or(HeaderValue::from_static("")),
+            version,
+        }
+    }
+
+    /// The version.
+    pub(crate) fn version(&self) -> &Arc<ServedVersion> {
+        &self.version
+    }
+
+    /// The inputs, as clients see them.
+    pub(crate) fn inputs(&self) -> &[TensorMetadata] {
+        &self.inputs
+    }
+
+    /// The metadata, with the versions handed in.
+    pub(super) fn metadata(&self, versions: Vec<String>) -> ModelMetadata {
+        ModelMetadata {
+            name: self.version.spec.name.to_string(),
+            versions,
+            platform: format!("onnx_{}", self.version.engine.name.replace('-', "")),
+            inputs: self.inputs.clone(),
+            outputs: self.outputs.clone(),
+        }
+    }
+
+    /// The configuration.
+    pub(crate) fn config(&self) -> ModelConfig {
+        ModelConfig::new(self)
+    }
+
+    /// Turns `inputs` into the model's own input tensors.
+    ///
+    /// # Errors
+    /// `InvalidArgument` where they are not what the model takes, with the first reason.
+    pub(super) fn batch(&self, inputs: Vec<NamedTensor>) -> Result<Batch, Error> {
+        let spec = &self.version.spec;
+        let batch = match spec.columns {
+            true => columns::batch(&spec.schema, inputs, spec.limits.max_rows)?,
+            false => self.tensors(inputs)?,
+        };
+        self.rules.check(&batch)?;
+        Ok(batch)
+    }
+
+    fn tensors(&self, inputs: Vec<NamedTensor>) -> Result<Batch, Error> {
+        let specs = &self.version.spec.signature.inputs;
+        let mut places: Vec<Option<Tensor>> = specs.iter().map(|_| None).collect();
+        for NamedTensor { name, tensor } in inputs {
+            let Some(index) = specs.iter().position(|s| s.name == name) else {
+                return Err(unknown("input", &name, specs));
+            };
+            check_tensor(&specs[index], &tensor)?;
+            if places[index].replace(tensor).is_some() {
+                return Err(Error::invalid(format!("the input `{}` is there twice", cut(&name))));
+            }
+        }
+        let missing = |(place, spec): (Option<Tensor>, &TensorSpec)| {
+            place.ok_or_else(|| Error::invalid(format!("the input `{}` is missing", spec.name)))
+        };
+        let inputs: Vec<Tensor> = places.into_iter().zip(specs).map(missing).collect::<Result<_, _>>()?;
+        let rows = inputs.first().map_or(0, Tensor::rows);
+        match inputs.iter().zip(specs).find(|(t, _)| t.rows() != rows) {
+            Some((tensor, spec)) => Err(Error::invalid(format!(
+                "the input `{}` has {} rows and `{}` has {rows}",
+                spec.name,
+                tensor.rows(),
+                specs[0].name
+            ))),
+            None => Ok(Batch { rows, inputs }),
+        }
+    }
+
+    /// What the answer holds: the outputs asked for in the request's order, all without.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for an output that the model does not have, or twice.
+    pub(super) fn wanted(&self, outputs: &[RequestedOutput]) -> Result<Vec<Wanted>, Error> {
+        let signature = &self.version.spec.signature;
+        if outputs.is_empty() {
+            return Ok((0..signature.outputs.len()).map(|output| Wanted { output, top: None }).collect());
+        }
+        let mut wanted: Vec<Wanted> = Vec::with_capacity(outputs.len().min(signature.outputs.len()));
+        for RequestedOutput { name, parameters } in outputs {
+            let Some(output) = signature.output(name) else {
+                return Err(unknown("output", name, &signature.outputs));
+            };
+            if wanted.iter().any(|w| w.output == output) {
+                return Err(Error::invalid(format!("the output `{}` is asked for twice", cut(name))));
+            }
+            let top = parameters.count("classification")?.filter(|&n| n > 0);
+            // Bounded by the output's width anyway; this keeps the conversion exact.
+            wanted.push(Wanted { output, top: top.map(|n| n.min(MAX_CLASSES) as usize) });
+        }
+        Ok(wanted)
+    }
+}
+
+fn unknown(what: &str, name: &str, specs: &[TensorSpec]) -> Error {
+    let names: Vec<_> = specs.iter().take(32).map(|s| s.name.as_str()).collect();
+    Error::invalid(format!("the model has no {what} {:?}, it has: {}", cut(name), names.join(", ")))
+}
+
+fn check_tensor(spec: &TensorSpec, tensor: &Tensor) -> Result<(), Error> {
+    if tensor.dtype() != spec.dtype {
+        return Err(Error::invalid(format!(
+            "the input `{}` is {}, got {}",
+            spec.name,
+            datatype(spec.dtype),
+            datatype(tensor.dtype())
+        )));
+    }
+    let fits = |(dim, n): (&Dim, &usize)| dim.fixed().is_none_or(|d| d == *n);
+    let same = spec.shape.len() == tensor.shape().len() && spec.shape.iter().zip(tensor.shape()).all(fits);
+    if same {
+        return Ok(());
+    }
+    let takes: Vec<i64> = spec.shape.iter().map(super::metadata::dim).collect();
+    // A shape is as long as the caller likes.
+    let got = cut(&format!("{:?}", tensor.shape()));
+    Err(Error::invalid(format!("the input `{}` has the shape {takes:?}, -1 for any, got {got}", spec.name)))
+}
