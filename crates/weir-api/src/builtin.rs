@@ -2,6 +2,7 @@
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use serde_json::json;
+use weir_types::Version;
 
 use crate::{docs, face::Face, listener::Body, operation::Builtin, respond, server::Shared};
 
@@ -45,7 +46,10 @@ fn ready(shared: &Shared, face: &Face) -> Response<Body> {
         .snapshot
         .failures()
         .iter()
-        .map(|f| json!({"model": f.name.as_str(), "version": f.version.as_str(), "reason": f.reason}))
+        .map(|f| {
+            let version = f.version.as_ref().map(Version::as_str);
+            json!({"model": f.model, "version": version, "reason": f.reason})
+        })
         .collect();
     let draining = shared.is_draining();
     let ready = !draining && face.snapshot.unavailable().next().is_none();

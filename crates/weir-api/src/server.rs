@@ -132,7 +132,7 @@ impl Server {
     }
 
     /// Lets `/readyz` say why the last reload changed nothing.
-    pub fn note_reload_problem(&self, problem: String) {
+    fn note_reload_problem(&self, problem: String) {
         self.shared.reload_problem.store(Some(Arc::new(problem)));
     }
 

@@ -31,22 +31,26 @@ impl Admission {
     /// # Errors
     /// [`ErrorCode::Overloaded`] where there is no room.
     pub fn admit(&self, grant: Grant, bytes: u64, deadline: Deadline) -> Result<Admitted, Error> {
-        let mut admitted = Admitted { admission: self.clone(), held: 0, grant, deadline };
-        admitted.hold(bytes)?;
-        Ok(admitted)
+        let mut room = self.room();
+        room.hold(bytes)?;
+        Ok(room.admit(grant, deadline))
+    }
+
+    /// Room of no size yet, for a face that learns from the body itself whom it asks for
+    /// (gRPC names the model in the message).
+    pub fn room(&self) -> Room {
+        Room { admission: self.clone(), held: 0 }
     }
 }
 
-/// A request that there is room for. Gives the room back when dropped.
+/// Bytes that a request may hold. Gives them back when dropped.
 #[derive(Debug)]
-pub struct Admitted {
+pub struct Room {
     admission: Admission,
     held: u64,
-    grant: Grant,
-    deadline: Deadline,
 }
 
-impl Admitted {
+impl Room {
     /// Takes room for `bytes` more.
     ///
     /// # Errors
@@ -64,20 +68,49 @@ impl Admitted {
         Ok(())
     }
 
+    /// Admits the request that was read into this room.
+    pub fn admit(self, grant: Grant, deadline: Deadline) -> Admitted {
+        Admitted { room: self, grant, deadline }
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.admission.held.fetch_sub(self.held, Ordering::Relaxed);
+    }
+}
+
+/// A request that there is room for. Gives the room back when dropped.
+#[derive(Debug)]
+pub struct Admitted {
+    room: Room,
+    grant: Grant,
+    deadline: Deadline,
+}
+
+impl Admitted {
+    /// Takes room for `bytes` more.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Overloaded`] where there is none.
+    pub fn hold(&mut self, bytes: u64) -> Result<(), Error> {
+        self.room.hold(bytes)
+    }
+
     /// When the answer stops being of use.
     pub fn deadline(&self) -> Deadline {
         self.deadline
     }
 
+    /// Moves the deadline forward to `deadline`; a later one changes nothing. For what a
+    /// caller says about its patience in the body only.
+    pub fn shorten(&mut self, deadline: Deadline) {
+        self.deadline = self.deadline.min(deadline);
+    }
+
     /// Who asked.
     pub fn grant(&self) -> &Grant {
         &self.grant
-    }
-}
-
-impl Drop for Admitted {
-    fn drop(&mut self) {
-        self.admission.held.fetch_sub(self.held, Ordering::Relaxed);
     }
 }
 

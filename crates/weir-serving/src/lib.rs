@@ -9,14 +9,17 @@
 //! [`ServingSnapshot`], built by the [`Loader`] off the request path.
 
 mod admission;
+mod control;
 mod executor;
 mod load;
 mod predict;
 mod samples;
 mod snapshot;
+mod watch;
 
-pub use admission::{Admission, Admitted};
+pub use admission::{Admission, Admitted, Room};
+pub use control::{Keeper, ModelControl};
 pub use executor::{BySize, Done, ExecuteFuture, Executor, Inline, Job, Pool, Stats, Timing};
-pub use load::{LoadOptions, Loader};
+pub use load::{LoadOptions, Loader, Progress};
 pub use predict::{Executed, Predictor, Ready, Routed};
 pub use snapshot::{Failure, ServedModel, ServedVersion, ServingSnapshot};

@@ -1,12 +1,20 @@
 //! Builds snapshots off the request path.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
 
-use weir_artifact::{Candidate, LoadedModel, Problem};
+use weir_artifact::{Candidate, Discovery, FolderProblem, LoadedModel, Problem};
 use weir_engine::{Cost, Engine, EngineOptions};
-use weir_types::Clock;
+use weir_types::{Clock, Error, ModelName, Version};
 
-use crate::{BySize, Executor, Failure, Pool, ServedVersion, ServingSnapshot, samples};
+use crate::{BySize, Executor, Pool, ServedVersion, ServingSnapshot, samples};
 
 /// Rows up to which a small model answers on the thread that decoded the request. At the
 /// 50 µs a row that still count as small, more would hold up the thread's other requests
@@ -33,6 +41,20 @@ pub struct Loader {
     options: LoadOptions,
 }
 
+/// One version is about to be loaded.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress<'a> {
+    /// How many are done or under way, this one included.
+    pub number: usize,
+    /// How many there are.
+    pub total: usize,
+    /// Which one.
+    pub candidate: &'a Candidate,
+}
+
+/// What came of one version.
+type Attempt = Result<Arc<ServedVersion>, String>;
+
 impl Loader {
     /// Loads the models under `paths`.
     pub fn new(paths: Vec<PathBuf>, options: LoadOptions) -> Self {
@@ -44,48 +66,107 @@ impl Loader {
         &self.paths
     }
 
-    /// Builds the snapshot that follows `previous`. Versions whose digest is unchanged are
-    /// taken over as they are; a version that fails to load leaves the one that serves in
-    /// its place and its reason in [`ServingSnapshot::failures`]. `progress` hears of each
-    /// version before it is loaded: index from 0, total, the candidate.
-    ///
-    /// # Errors
-    /// What keeps the folders from being read as models at all: nothing is served then
-    /// that was not served before.
+    /// Builds the snapshot that follows `previous`, several versions at a time. Versions whose
+    /// digest is unchanged are taken over as they are; what cannot be loaded or read leaves
+    /// what serves in its place and its reason in [`ServingSnapshot::failures`]. Models in
+    /// `unloaded` are left out.
     pub fn load(
         &self,
         previous: &ServingSnapshot,
-        mut progress: impl FnMut(usize, usize, &Candidate),
-    ) -> Result<ServingSnapshot, Vec<Problem>> {
-        let candidates = self.discover()?;
-        let mut next = ServingSnapshot::default();
-        for (index, candidate) in candidates.iter().enumerate() {
-            progress(index, candidates.len(), candidate);
-            let serving = previous.find(&candidate.name, &candidate.version);
-            match self.load_one(candidate, serving) {
-                Ok(served) => next.insert(served),
-                Err(reason) => {
-                    tracing::error!(model = %candidate.name, version = %candidate.version, "not loaded: {reason}");
-                    serving.into_iter().for_each(|old| next.insert(old.clone()));
-                    let (name, version) = (candidate.name.clone(), candidate.version.clone());
-                    next.fail(Failure { name, version, reason });
-                }
-            }
+        unloaded: &BTreeSet<ModelName>,
+        progress: &(dyn Fn(Progress<'_>) + Sync),
+    ) -> ServingSnapshot {
+        let Discovery { mut found, problems } = self.discover();
+        found.retain(|candidate| !unloaded.contains(&candidate.name));
+        let mut next = ServingSnapshot::without_models(unloaded.clone());
+        self.load_into(&mut next, &found, previous, progress);
+        problems.into_iter().for_each(|problem| next.keep_folder(problem, previous));
+        next
+    }
+
+    /// The snapshot that follows `previous` when `model` alone is read again.
+    ///
+    /// # Errors
+    /// `NotFound` where no folder holds the model, `InvalidArgument` where its folder cannot
+    /// be read as one.
+    pub fn load_model(
+        &self,
+        previous: &ServingSnapshot,
+        model: &ModelName,
+    ) -> Result<ServingSnapshot, Error> {
+        let Discovery { mut found, problems } = self.discover();
+        found.retain(|candidate| candidate.name == *model);
+        let mut broken =
+            problems.iter().filter(|p| p.folder.file_name().is_some_and(|n| n == model.as_str()));
+        match (found.is_empty(), broken.next()) {
+            (true, Some(broken)) => return Err(Error::invalid(broken.problem.message.clone())),
+            (true, None) => return Err(Error::not_found(format!("no model folder holds a model `{model}`"))),
+            (false, _) => {}
         }
+        let mut next = previous.clone();
+        next.forget(model);
+        self.load_into(&mut next, &found, previous, &|_| {});
         Ok(next)
     }
 
-    fn discover(&self) -> Result<Vec<Candidate>, Vec<Problem>> {
-        let mut candidates: Vec<Candidate> = Vec::new();
-        let mut problems = Vec::new();
-        for path in &self.paths {
-            match weir_artifact::discover(path).complete() {
-                Ok(found) => candidates.extend(found),
-                Err(found) => problems.extend(found),
+    fn load_into(
+        &self,
+        next: &mut ServingSnapshot,
+        found: &[Candidate],
+        previous: &ServingSnapshot,
+        progress: &(dyn Fn(Progress<'_>) + Sync),
+    ) {
+        let attempts = self.attempt_all(found, previous, progress);
+        for (candidate, attempt) in found.iter().zip(attempts) {
+            match attempt {
+                Ok(served) => next.insert(served),
+                Err(reason) => {
+                    tracing::error!(model = %candidate.name, version = %candidate.version, "not loaded: {reason}");
+                    next.keep_version(candidate, reason, previous);
+                }
             }
         }
-        problems.extend(duplicates(&candidates));
-        if problems.is_empty() { Ok(candidates) } else { Err(problems) }
+    }
+
+    /// One attempt a candidate, in their order, on as many threads as models have.
+    fn attempt_all(
+        &self,
+        found: &[Candidate],
+        previous: &ServingSnapshot,
+        progress: &(dyn Fn(Progress<'_>) + Sync),
+    ) -> Vec<Attempt> {
+        let taken = AtomicUsize::new(0);
+        let attempts: Vec<OnceLock<Attempt>> = found.iter().map(|_| OnceLock::new()).collect();
+        let work = || {
+            loop {
+                let index = taken.fetch_add(1, Ordering::Relaxed);
+                let Some((candidate, slot)) = found.get(index).zip(attempts.get(index)) else { return };
+                progress(Progress { number: index + 1, total: found.len(), candidate });
+                let serving = previous.find(&candidate.name, &candidate.version);
+                slot.get_or_init(|| self.load_one(candidate, serving));
+            }
+        };
+        thread::scope(|scope| {
+            // This thread works too, so that there is one where the system gives no other.
+            let others = self.options.threads.min(found.len()).saturating_sub(1);
+            for _ in 0..others {
+                let _ = thread::Builder::new().name("weir-load".into()).spawn_scoped(scope, work);
+            }
+            work();
+        });
+        let missing = || Err("its load was cut off".to_owned());
+        attempts.into_iter().map(|slot| slot.into_inner().unwrap_or_else(missing)).collect()
+    }
+
+    fn discover(&self) -> Discovery {
+        let mut all = Discovery::default();
+        for path in &self.paths {
+            let Discovery { found, problems } = weir_artifact::discover(path);
+            all.found.extend(found);
+            all.problems.extend(problems);
+        }
+        refuse_doubles(&mut all);
+        all
     }
 
     fn load_one(
@@ -114,21 +195,27 @@ impl Loader {
     }
 }
 
-fn duplicates(candidates: &[Candidate]) -> impl Iterator<Item = Problem> + '_ {
-    candidates.iter().enumerate().filter_map(|(i, candidate)| {
-        let same = |c: &&Candidate| c.name == candidate.name && c.version == candidate.version;
-        let first = candidates[..i].iter().find(same)?;
-        Some(Problem {
-            file: candidate.folder.clone(),
-            at: None,
-            message: format!(
-                "model `{}` version `{}` is also in {}; give one of them another name or version",
-                candidate.name,
-                candidate.version,
-                first.folder.display()
-            ),
-        })
-    })
+/// Where two paths hold one model and version, the first one counts and the other is a
+/// problem.
+fn refuse_doubles(all: &mut Discovery) {
+    let mut first: BTreeMap<(ModelName, Version), PathBuf> = BTreeMap::new();
+    let problems = &mut all.problems;
+    all.found.retain(|candidate| {
+        let key = (candidate.name.clone(), candidate.version.clone());
+        let Some(earlier) = first.get(&key) else {
+            first.insert(key, candidate.folder.clone());
+            return true;
+        };
+        let message = format!(
+            "model `{}` version `{}` is also in {}; give one of them another name or version",
+            candidate.name,
+            candidate.version,
+            earlier.display()
+        );
+        let problem = Problem::new(&candidate.folder, message);
+        problems.push(FolderProblem { folder: candidate.folder.clone(), problem });
+        false
+    });
 }
 
 fn lines(problems: &[Problem]) -> String {

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use weir_types::{Batch, Clock, Deadline, Error, ErrorCode, Grant, Outputs};
 
-use crate::{Admission, Admitted, Job, ServedVersion};
+use crate::{Admission, Admitted, Job, Room, ServedVersion};
 
 /// The use case's entrance.
 #[derive(Clone)]
@@ -27,6 +27,11 @@ impl Predictor {
     /// Bytes of bodies held now.
     pub fn held_bytes(&self) -> u64 {
         self.admission.held_bytes()
+    }
+
+    /// Room to read a request into before it is known what it asks for.
+    pub fn room(&self) -> Room {
+        self.admission.room()
     }
 
     /// Makes room for a request whose head declares `bytes` of body.

@@ -1,10 +1,14 @@
 //! What is served: one immutable value, swapped as a whole.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
 
-use weir_artifact::ModelSpec;
+use weir_artifact::{Candidate, FolderProblem, ModelSpec};
 use weir_engine::EngineInfo;
-use weir_types::{Error, ModelName, Version};
+use weir_types::{Error, ErrorCode, ModelName, Version};
 
 use crate::Executor;
 
@@ -45,15 +49,17 @@ impl ServedModel {
     }
 }
 
-/// A version that could not be loaded.
+/// Something that could not be loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// The model.
-    pub name: ModelName,
-    /// The version.
-    pub version: Version,
+    /// The model; the folder's name where it is not known.
+    pub model: String,
+    /// The version, where it is known.
+    pub version: Option<Version>,
     /// Why, one problem a line.
     pub reason: String,
+    /// Whether something that loaded earlier serves in its place.
+    pub covered: bool,
 }
 
 /// Everything that is served at one moment.
@@ -61,6 +67,7 @@ pub struct Failure {
 pub struct ServingSnapshot {
     models: BTreeMap<ModelName, ServedModel>,
     failures: Vec<Failure>,
+    unloaded: BTreeSet<ModelName>,
 }
 
 impl ServingSnapshot {
@@ -74,16 +81,24 @@ impl ServingSnapshot {
         &self.failures
     }
 
-    /// Models that have no version which can answer: while there is one, the server is not
+    /// Models that were told to unload.
+    pub fn unloaded(&self) -> impl Iterator<Item = &ModelName> {
+        self.unloaded.iter()
+    }
+
+    /// Failures that leave a model without any version: while there is one, the server is not
     /// ready. A newer version that failed beside an older one that serves does not count.
     pub fn unavailable(&self) -> impl Iterator<Item = &Failure> {
-        self.failures.iter().filter(|f| !self.models.contains_key(&f.name))
+        self.failures
+            .iter()
+            .filter(|f| !f.covered && !self.models.keys().any(|name| name.as_str() == f.model))
     }
 
     /// The version asked for, or the latest.
     ///
     /// # Errors
-    /// `NotFound`, naming what there is; `Unavailable` for a model that failed to load.
+    /// `NotFound`, naming what there is; `Unavailable` for a model that failed to load or was
+    /// unloaded.
     pub fn version(&self, name: &str, version: Option<&str>) -> Result<&Arc<ServedVersion>, Error> {
         let Some((_, model)) = self.models.iter().find(|(n, _)| n.as_str() == name) else {
             return Err(self.missing(name));
@@ -99,13 +114,39 @@ impl ServingSnapshot {
     }
 
     fn missing(&self, name: &str) -> Error {
-        if self.failures.iter().any(|f| f.name.as_str() == name) {
-            return Error::new(
-                weir_types::ErrorCode::Unavailable,
-                format!("model `{name}` could not be loaded; /readyz says why"),
-            );
+        let unavailable = |why: &str| Error::new(ErrorCode::Unavailable, format!("model `{name}` {why}"));
+        if self.unloaded.iter().any(|unloaded| unloaded.as_str() == name) {
+            return unavailable("is unloaded");
+        }
+        if self.failures.iter().any(|f| f.model == name) {
+            return unavailable("could not be loaded; /readyz says why");
         }
         Error::not_found(format!("there is no model `{}`", name.chars().take(128).collect::<String>()))
+    }
+
+    /// The same without `model`, which counts as unloaded.
+    ///
+    /// # Errors
+    /// `NotFound` where it is not served.
+    pub(crate) fn without(&self, model: &ModelName) -> Result<Self, Error> {
+        if !self.models.contains_key(model) {
+            return Err(self.missing(model.as_str()));
+        }
+        let mut next = self.clone();
+        next.forget(model);
+        next.unloaded.insert(model.clone());
+        Ok(next)
+    }
+
+    pub(crate) fn without_models(unloaded: BTreeSet<ModelName>) -> Self {
+        Self { unloaded, ..Self::default() }
+    }
+
+    /// Drops all that is known of `model`.
+    pub(crate) fn forget(&mut self, model: &ModelName) {
+        self.models.remove(model);
+        self.unloaded.remove(model);
+        self.failures.retain(|f| f.model != model.as_str());
     }
 
     pub(crate) fn insert(&mut self, served: Arc<ServedVersion>) {
@@ -113,8 +154,23 @@ impl ServingSnapshot {
         model.versions.insert(served.spec.version.clone(), served);
     }
 
-    pub(crate) fn fail(&mut self, failure: Failure) {
-        self.failures.push(failure);
+    /// A candidate failed: the same version as it was loaded earlier serves on.
+    pub(crate) fn keep_version(&mut self, candidate: &Candidate, reason: String, previous: &Self) {
+        let earlier = previous.find(&candidate.name, &candidate.version).cloned();
+        let (model, version) = (candidate.name.to_string(), Some(candidate.version.clone()));
+        self.failures.push(Failure { model, version, reason, covered: earlier.is_some() });
+        earlier.into_iter().for_each(|version| self.insert(version));
+    }
+
+    /// A folder cannot be read: what was loaded from it earlier serves on.
+    pub(crate) fn keep_folder(&mut self, broken: FolderProblem, previous: &Self) {
+        tracing::error!("not loaded: {}", broken.problem);
+        let all = previous.models.values().flat_map(ServedModel::versions);
+        let earlier: Vec<_> = all.filter(|v| v.spec.artifact.starts_with(&broken.folder)).cloned().collect();
+        let model = broken.folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let reason = broken.problem.to_string();
+        self.failures.push(Failure { model, version: None, reason, covered: !earlier.is_empty() });
+        earlier.into_iter().for_each(|version| self.insert(version));
     }
 
     pub(crate) fn find(&self, name: &ModelName, version: &Version) -> Option<&Arc<ServedVersion>> {

@@ -6,5 +6,4 @@ pub(crate) mod health;
 pub(crate) mod init;
 pub(crate) mod inspect;
 pub(crate) mod predict;
-pub(crate) mod reload;
 pub(crate) mod serve;

@@ -15,7 +15,7 @@ use weir_api::{
 };
 use weir_config::{Loaded, Override, Places, Problem};
 use weir_engine::EngineOptions;
-use weir_serving::LoadOptions;
+use weir_serving::{Failure, LoadOptions};
 use weir_types::Clock;
 
 use crate::{args::Sources, environment, telemetry::LogConfig};
@@ -59,6 +59,15 @@ pub(crate) fn load(sources: &Sources, flags: Vec<Override>) -> anyhow::Result<Lo
 /// Problems, one a line.
 pub(crate) fn lines(problems: &[Problem]) -> String {
     problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// What could not be loaded, one a line.
+pub(crate) fn failure_lines(failures: &[Failure]) -> String {
+    let line = |f: &Failure| match &f.version {
+        Some(version) => format!("model {}/{version}: {}", f.model, f.reason),
+        None => format!("model {}: {}", f.model, f.reason),
+    };
+    failures.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// Problems of routes, placed in the file.

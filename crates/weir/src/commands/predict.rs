@@ -1,6 +1,7 @@
 //! `weir predict`: JSON rows in, JSON answers out, one a line.
 
 use std::{
+    collections::BTreeSet,
     io::{self, BufRead, BufReader, Read},
     path::Path,
     process::ExitCode,
@@ -19,7 +20,7 @@ use weir_types::{Answer, Clock, Deadline, SystemClock};
 use crate::{
     args::Predict,
     output::Output,
-    settings::{self, lines},
+    settings::{self, failure_lines},
 };
 
 /// Longest row, bytes.
@@ -94,8 +95,7 @@ impl Local {
         }
         let load = settings::load_options(&ServerConfig::default(), Arc::new(SystemClock));
         let loader = Loader::new(vec![path.to_owned()], load);
-        let snapshot =
-            loader.load(&ServingSnapshot::default(), |_, _, _| {}).map_err(|p| anyhow!(lines(&p)))?;
+        let snapshot = loader.load(&ServingSnapshot::default(), &BTreeSet::new(), &|_| {});
         let version = only_model(&snapshot)?;
         let answer = local_answer(&version, &options.outputs)?;
         let decoder =
@@ -106,8 +106,8 @@ impl Local {
 }
 
 fn only_model(snapshot: &ServingSnapshot) -> anyhow::Result<Arc<ServedVersion>> {
-    if let Some(failure) = snapshot.failures().first() {
-        bail!("{}/{} cannot be loaded: {}", failure.name, failure.version, failure.reason);
+    if !snapshot.failures().is_empty() {
+        bail!("{}", failure_lines(snapshot.failures()));
     }
     let mut models = snapshot.models();
     match (models.next(), models.next()) {

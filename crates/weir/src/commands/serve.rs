@@ -1,11 +1,6 @@
 //! `weir serve`.
 
-use std::{
-    io,
-    process::ExitCode,
-    sync::{Arc, mpsc},
-    thread,
-};
+use std::{collections::BTreeSet, io, process::ExitCode, sync::Arc, thread};
 
 use anyhow::{Context, anyhow, bail};
 use tokio::{
@@ -14,14 +9,13 @@ use tokio::{
 };
 use weir_api::{Bound, Server};
 use weir_config::{Override, Places};
-use weir_serving::{Loader, ServingSnapshot};
+use weir_serving::{Keeper, Loader, ModelControl, Progress, ServingSnapshot};
 use weir_types::{AllowLocal, SystemClock};
 
-use super::reload;
 use crate::{
     args::Serve,
     output::Output,
-    settings::{self, Settings, lines, route_lines},
+    settings::{self, Settings, failure_lines, route_lines},
     telemetry,
 };
 
@@ -48,16 +42,13 @@ fn prepare(settings: Settings, places: &Places, output: &Output) -> anyhow::Resu
     }
     let clock = Arc::new(SystemClock);
     let loader = Loader::new(server.models.clone(), settings::load_options(&server, clock.clone()));
-    let progress = |index: usize, total: usize, candidate: &weir_artifact::Candidate| {
-        output.progress(&format!("loading {}/{total} {}", index + 1, candidate.name));
+    let progress = |p: Progress<'_>| {
+        output.progress(&format!("loading {}/{} {}", p.number, p.total, p.candidate.name));
     };
-    let snapshot = loader.load(&ServingSnapshot::default(), progress);
+    let snapshot = loader.load(&ServingSnapshot::default(), &BTreeSet::new(), &progress);
     output.progress("");
-    let snapshot = snapshot.map_err(|problems| anyhow!(lines(&problems)))?;
     if snapshot.models().next().is_none() {
-        let reasons: Vec<_> =
-            snapshot.failures().iter().map(|f| format!("{}/{}: {}", f.name, f.version, f.reason)).collect();
-        bail!("no model could be loaded\n{}", reasons.join("\n"));
+        bail!("no model could be loaded\n{}", failure_lines(snapshot.failures()));
     }
     for version in snapshot.models().flat_map(|(_, model)| model.versions()) {
         let (spec, engine) = (&version.spec, &version.engine);
@@ -79,12 +70,8 @@ async fn serve(server: Server, loader: Loader, watch: bool) -> anyhow::Result<Ex
     if !address.ip().is_loopback() {
         tracing::warn!("anybody who reaches {address} may use it: there is no authentication");
     }
-    let (reload, requests) = mpsc::sync_channel(1);
-    let reloader = thread::Builder::new().name("weir-reload".into());
-    reloader
-        .spawn(move || reload::run(&server, &loader, watch, &requests))
-        .context("no thread for reloads")?;
-    let cut_off = run_until_told(bound, reload).await?;
+    let control = keep_models(&server, loader, watch)?;
+    let cut_off = run_until_told(bound, control).await?;
     match cut_off {
         0 => tracing::info!("drained"),
         connections => tracing::warn!(connections, "the drain timeout passed; connections were cut off"),
@@ -92,15 +79,27 @@ async fn serve(server: Server, loader: Loader, watch: bool) -> anyhow::Result<Ex
     Ok(ExitCode::SUCCESS)
 }
 
+/// Starts the thread that loads models while the server serves.
+fn keep_models(server: &Server, loader: Loader, watch: bool) -> anyhow::Result<ModelControl> {
+    let swapped = server.clone();
+    let publish = Box::new(move |snapshot| {
+        swapped.swap(snapshot).map_err(|problems| route_lines(&problems, &Places::default()))
+    });
+    let (keeper, control) = Keeper::new(loader, server.snapshot(), publish);
+    let thread = thread::Builder::new().name("weir-models".into());
+    thread.spawn(move || keeper.run(watch)).context("no thread for loading models")?;
+    Ok(control)
+}
+
 /// Serves until SIGTERM or SIGINT; each SIGHUP asks for a reload.
-async fn run_until_told(bound: Bound, reload: mpsc::SyncSender<()>) -> anyhow::Result<usize> {
+async fn run_until_told(bound: Bound, control: ModelControl) -> anyhow::Result<usize> {
     let mut term = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let hangup = signal(SignalKind::hangup())?;
     // Told only now: who starts us may send a signal as soon as it reads this.
     let address = bound.address()?;
     tracing::info!(%address, "listening on http://{address}, docs page http://{address}/docs");
-    let reloads = tokio::spawn(pass_on(hangup, reload));
+    let reloads = tokio::spawn(reload_on(hangup, control));
     let stop = async {
         tokio::select! {
             _ = term.recv() => {}
@@ -113,9 +112,11 @@ async fn run_until_told(bound: Bound, reload: mpsc::SyncSender<()>) -> anyhow::R
     Ok(cut_off)
 }
 
-/// Turns each SIGHUP into a request to reload. One that finds another waiting is that one.
-async fn pass_on(mut hangup: Signal, reload: mpsc::SyncSender<()>) {
+/// Reloads on each SIGHUP. Those that come while one is obeyed are obeyed by the next.
+async fn reload_on(mut hangup: Signal, control: ModelControl) {
     while hangup.recv().await.is_some() {
-        let _ = reload.try_send(());
+        if let Err(error) = control.reload().await {
+            tracing::error!("reload failed: {error}");
+        }
     }
 }

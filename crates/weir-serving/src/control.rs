@@ -1,0 +1,166 @@
+//! The life of models while the server serves: reload, load and unload, one order at a time.
+//!
+//! Orders come from signals, from watched files and from the repository endpoints. They are
+//! obeyed by one [`Keeper`] on a thread of its own, because loading blocks; two of them at
+//! once could undo each other.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
+    },
+    time::Duration,
+};
+
+use tokio::sync::oneshot;
+use weir_types::{Error, ErrorCode, ModelName};
+
+use crate::{Loader, ServingSnapshot, watch::Watch};
+
+/// Orders that may wait; one more is refused.
+const MAX_WAITING: usize = 16;
+/// How often watched files are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Order {
+    Reload,
+    Load(ModelName),
+    Unload(ModelName),
+}
+
+type Reply = oneshot::Sender<Result<(), Error>>;
+
+/// Gives orders to the [`Keeper`]. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct ModelControl {
+    orders: SyncSender<(Order, Reply)>,
+}
+
+impl ModelControl {
+    /// Reads every model again.
+    ///
+    /// # Errors
+    /// Why nothing changed.
+    pub async fn reload(&self) -> Result<(), Error> {
+        self.give(Order::Reload).await
+    }
+
+    /// Reads one model again, also one that was unloaded.
+    ///
+    /// # Errors
+    /// `NotFound` where no folder holds it, `InvalidArgument` with the reason where no
+    /// version of it could be loaded anew; what served before serves on.
+    pub async fn load(&self, model: ModelName) -> Result<(), Error> {
+        self.give(Order::Load(model)).await
+    }
+
+    /// Stops serving one model until it is loaded again. Requests in flight finish; its
+    /// memory is given back behind the last of them.
+    ///
+    /// # Errors
+    /// `NotFound` where it is not served.
+    pub async fn unload(&self, model: ModelName) -> Result<(), Error> {
+        self.give(Order::Unload(model)).await
+    }
+
+    async fn give(&self, order: Order) -> Result<(), Error> {
+        let (reply, answer) = oneshot::channel();
+        self.orders.try_send((order, reply)).map_err(|error| match error {
+            TrySendError::Full(_) => {
+                Error::new(ErrorCode::Overloaded, "models are being loaded; try again shortly")
+            }
+            TrySendError::Disconnected(_) => ended(),
+        })?;
+        answer.await.unwrap_or_else(|_| Err(ended()))
+    }
+}
+
+fn ended() -> Error {
+    Error::new(ErrorCode::Unavailable, "the server is shutting down")
+}
+
+/// Makes a new snapshot serve; the text says why it cannot.
+type Publish = Box<dyn FnMut(ServingSnapshot) -> Result<(), String> + Send>;
+
+/// Obeys orders.
+pub struct Keeper {
+    loader: Loader,
+    serving: Arc<ServingSnapshot>,
+    unloaded: BTreeSet<ModelName>,
+    publish: Publish,
+    orders: Receiver<(Order, Reply)>,
+}
+
+impl Keeper {
+    /// Keeps what `loader` loads, beginning with `serving`; `publish` puts each new snapshot
+    /// in force.
+    pub fn new(loader: Loader, serving: Arc<ServingSnapshot>, publish: Publish) -> (Self, ModelControl) {
+        let (sender, orders) = sync_channel(MAX_WAITING);
+        (
+            Self { loader, serving, unloaded: BTreeSet::new(), publish, orders },
+            ModelControl { orders: sender },
+        )
+    }
+
+    /// Obeys until every [`ModelControl`] is gone. With `watch`, files that changed and then
+    /// kept still are a reload too. Blocks: give it a thread.
+    pub fn run(mut self, watch: bool) {
+        let mut files = watch.then(|| Watch::new(self.loader.paths()));
+        loop {
+            match self.orders.recv_timeout(LOOK) {
+                Ok((order, reply)) => {
+                    files.as_mut().into_iter().for_each(Watch::seen);
+                    // Whoever asked may be gone; the order is obeyed all the same.
+                    let _ = reply.send(self.obey(&order));
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {
+                    if files.as_mut().is_some_and(Watch::settled) {
+                        let _ = self.obey(&Order::Reload);
+                    }
+                }
+            }
+        }
+    }
+
+    fn obey(&mut self, order: &Order) -> Result<(), Error> {
+        let next = match order {
+            Order::Reload => self.loader.load(&self.serving, &self.unloaded, &|_| {}),
+            Order::Load(model) => self.load(model)?,
+            Order::Unload(model) => self.unload(model)?,
+        };
+        let (models, failures) = (next.models().count(), next.failures().len());
+        match (self.publish)(next.clone()) {
+            Ok(()) => {
+                tracing::info!(models, failures, "models changed");
+                self.serving = Arc::new(next);
+                self.verdict(order)
+            }
+            Err(problem) => {
+                tracing::error!("what served before serves on: {problem}");
+                Err(Error::new(ErrorCode::Conflict, problem))
+            }
+        }
+    }
+
+    /// What the one who gave `order` is told once it is in force.
+    fn verdict(&self, order: &Order) -> Result<(), Error> {
+        let Order::Load(model) = order else { return Ok(()) };
+        let failed = self.serving.failures().iter().find(|f| f.model == model.as_str());
+        failed.map_or(Ok(()), |f| Err(Error::invalid(f.reason.clone())))
+    }
+
+    fn load(&mut self, model: &ModelName) -> Result<ServingSnapshot, Error> {
+        let next = self.loader.load_model(&self.serving, model)?;
+        self.unloaded.remove(model);
+        Ok(next)
+    }
+
+    fn unload(&mut self, model: &ModelName) -> Result<ServingSnapshot, Error> {
+        let next = self.serving.without(model)?;
+        self.unloaded.insert(model.clone());
+        Ok(next)
+    }
+}

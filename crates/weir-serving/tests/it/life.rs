@@ -1,0 +1,115 @@
+//! Models come, change, break and go while others serve.
+
+use std::sync::Arc;
+
+use weir_types::ErrorCode;
+
+use crate::support::{Kept, Models, served};
+
+#[test]
+fn a_broken_version_or_folder_hides_nobody() {
+    let models = Models::new();
+    models.add("good", "1");
+    models.add("mixed", "1");
+    models.write("mixed/2/model.onnx", "this is no model");
+    models.write("broken/model.toml", "nmae = 'x'");
+    models.write("empty/README.md", "nothing");
+    let snapshot = models.load();
+    assert_eq!(served(&snapshot), ["good/1", "mixed/1"]);
+    let mut failed: Vec<_> = snapshot.failures().iter().map(|f| f.model.as_str()).collect();
+    failed.sort_unstable();
+    assert_eq!(failed, ["broken", "empty", "mixed"]);
+    let unavailable: Vec<_> = snapshot.unavailable().map(|f| f.model.as_str()).collect();
+    assert!(!unavailable.contains(&"mixed"), "an older version serves: {unavailable:?}");
+    assert_eq!(snapshot.version("broken", None).unwrap_err().code, ErrorCode::Unavailable);
+    assert_eq!(snapshot.version("nobody", None).unwrap_err().code, ErrorCode::NotFound);
+    assert_eq!(snapshot.version("mixed", None).unwrap().spec.version.as_str(), "1");
+}
+
+#[tokio::test]
+async fn what_breaks_later_serves_on_as_it_was() {
+    let models = Models::new();
+    models.add("housing", "1");
+    let kept = Kept::start(&models);
+    let before = kept.snapshot().version("housing", None).unwrap().clone();
+    models.write("housing/1/model.onnx", "half a mod");
+    kept.control.reload().await.unwrap();
+    models.write("housing/model.toml", "labls = []");
+    kept.control.reload().await.unwrap();
+    let snapshot = kept.snapshot();
+    assert!(Arc::ptr_eq(snapshot.version("housing", None).unwrap(), &before));
+    assert!(snapshot.failures().iter().all(|f| f.covered), "{:?}", snapshot.failures());
+    assert_eq!(snapshot.unavailable().count(), 0);
+    kept.stop();
+}
+
+#[tokio::test]
+async fn an_unchanged_version_is_taken_over_and_a_changed_one_is_not() {
+    let models = Models::new();
+    models.add("housing", "1");
+    let kept = Kept::start(&models);
+    let first = kept.snapshot().version("housing", None).unwrap().clone();
+    kept.control.reload().await.unwrap();
+    assert!(Arc::ptr_eq(kept.snapshot().version("housing", None).unwrap(), &first));
+    models.write("housing/model.toml", "labels = ['no', 'yes']");
+    models.add("housing", "10");
+    kept.control.reload().await.unwrap();
+    let snapshot = kept.snapshot();
+    assert_eq!(served(&snapshot), ["housing/1", "housing/10"]);
+    assert_eq!(snapshot.version("housing", None).unwrap().spec.labels, ["no", "yes"]);
+    assert!(!Arc::ptr_eq(snapshot.version("housing", Some("1")).unwrap(), &first));
+    models.remove("housing/10");
+    kept.control.reload().await.unwrap();
+    assert_eq!(served(&kept.snapshot()), ["housing/1"]);
+    kept.stop();
+}
+
+#[tokio::test]
+async fn a_model_can_be_unloaded_and_loaded_again() {
+    let models = Models::new();
+    models.add("a", "1");
+    models.add("b", "1");
+    let kept = Kept::start(&models);
+    let a = "a".parse::<weir_types::ModelName>().unwrap();
+    kept.control.unload(a.clone()).await.unwrap();
+    assert_eq!(served(&kept.snapshot()), ["b/1"]);
+    assert_eq!(kept.control.unload(a.clone()).await.unwrap_err().code, ErrorCode::Unavailable);
+    kept.control.reload().await.unwrap();
+    assert_eq!(served(&kept.snapshot()), ["b/1"], "a reload does not undo it");
+    assert_eq!(kept.snapshot().unavailable().count(), 0, "and it is no failure");
+    kept.control.load(a).await.unwrap();
+    assert_eq!(served(&kept.snapshot()), ["a/1", "b/1"]);
+    kept.stop();
+}
+
+#[tokio::test]
+async fn loading_tells_what_is_wrong_and_changes_nothing_else() {
+    let models = Models::new();
+    models.add("a", "1");
+    models.add("b", "1");
+    let kept = Kept::start(&models);
+    let nobody = kept.control.load("nobody".parse().unwrap()).await.unwrap_err();
+    assert_eq!(nobody.code, ErrorCode::NotFound);
+    models.write("a/2/model.onnx", "no model");
+    models.write("b/2/model.onnx", "no model either");
+    let broken = kept.control.load("a".parse().unwrap()).await.unwrap_err();
+    assert_eq!(broken.code, ErrorCode::InvalidArgument);
+    let snapshot = kept.snapshot();
+    assert_eq!(served(&snapshot), ["a/1", "b/1"]);
+    let failed: Vec<_> = snapshot.failures().iter().map(|f| f.model.as_str()).collect();
+    assert_eq!(failed, ["a"], "b was not looked at");
+    kept.stop();
+}
+
+#[test]
+fn the_memory_of_an_unloaded_model_comes_back_behind_its_last_request() {
+    let models = Models::new();
+    models.add("housing", "1");
+    let snapshot = models.load();
+    let version = snapshot.version("housing", None).unwrap().clone();
+    let weak = Arc::downgrade(&version);
+    drop(snapshot);
+    assert!(weak.upgrade().is_some(), "a request in flight keeps its version");
+    drop(version);
+    assert!(weak.upgrade().is_none());
+}
