@@ -46,6 +46,19 @@ pub struct ServerConfig {
     pub drain_timeout: HumanDuration,
     /// Whether each request is logged.
     pub access_log: bool,
+    /// Whether clients may load and unload models through the V2 repository endpoints.
+    pub model_control: ModelControlMode,
+}
+
+/// Who may change what is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ModelControlMode {
+    /// The operator alone, by files and signals.
+    #[default]
+    None,
+    /// Clients too, as Triton's mode of this name.
+    Explicit,
 }
 
 impl Default for ServerConfig {
@@ -68,6 +81,7 @@ impl Default for ServerConfig {
             drain_delay: seconds(0),
             drain_timeout: seconds(30),
             access_log: false,
+            model_control: ModelControlMode::None,
         }
     }
 }

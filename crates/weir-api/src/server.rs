@@ -7,7 +7,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -19,13 +19,13 @@ use hyper::{
     body::{Body as _, Incoming},
     service::Service,
 };
-use weir_serving::{Admission, Predictor, ServingSnapshot};
+use weir_serving::{Admission, ModelControl, Predictor, ServingSnapshot};
 use weir_types::{Authorizer, Clock, Error};
 
 use crate::{
     body::{self, BodyLimits},
     builtin,
-    config::{RouteConfig, ServerConfig},
+    config::{ModelControlMode, RouteConfig, ServerConfig},
     declare::RouteProblem,
     face::{Face, Found, Handler, Route},
     head,
@@ -46,11 +46,17 @@ pub(crate) struct Shared {
     access_log: bool,
     draining: AtomicBool,
     reload_problem: ArcSwapOption<String>,
+    control: OnceLock<ModelControl>,
 }
 
 impl Shared {
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Loads and unloads models, where clients may.
+    pub(crate) fn control(&self) -> Option<&ModelControl> {
+        self.control.get()
     }
 
     pub(crate) fn reload_problem(&self) -> Option<Arc<String>> {
@@ -94,8 +100,18 @@ impl Server {
             access_log: config.access_log,
             draining: AtomicBool::new(false),
             reload_problem: ArcSwapOption::empty(),
+            control: OnceLock::new(),
         };
         Ok(Self { shared: Arc::new(shared), routes: routes.into(), config: Arc::new(config) })
+    }
+
+    /// Gives clients the control of models, if the configuration says that they have it. The
+    /// control publishes through [`swap`](Self::swap), so it can only be made afterwards.
+    pub fn offer_control(&self, control: &ModelControl) {
+        if self.config.model_control == ModelControlMode::Explicit {
+            // Offered twice, the first one counts: both give orders to one keeper.
+            let _ = self.shared.control.set(control.clone());
+        }
     }
 
     /// What is served now.

@@ -88,6 +88,7 @@ fn keep_models(server: &Server, loader: Loader, watch: bool) -> anyhow::Result<M
     let (keeper, control) = Keeper::new(loader, server.snapshot(), publish);
     let thread = thread::Builder::new().name("weir-models".into());
     thread.spawn(move || keeper.run(watch)).context("no thread for loading models")?;
+    server.offer_control(&control);
     Ok(control)
 }
 
