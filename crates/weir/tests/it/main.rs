@@ -16,6 +16,7 @@ mod h2c;
 mod matching;
 mod metrics;
 mod openapi;
+mod reload;
 mod scenario;
 mod scenarios;
 mod schemathesis;
