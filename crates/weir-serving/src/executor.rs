@@ -228,7 +228,7 @@ pub(crate) mod tests {
 
     #[tokio::test]
     async fn the_mix_of_both_keeps_the_contract() {
-        let executor = BySize::new(AddOne::new(None), Arc::new(SystemClock), 1, 8, 1).unwrap();
+        let executor = BySize::new(AddOne::new(None), Arc::new(SystemClock), 1, 8, 1);
         contract(&executor).await;
     }
 }

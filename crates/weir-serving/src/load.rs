@@ -186,11 +186,13 @@ impl Loader {
     fn serve(&self, model: LoadedModel, engine: Arc<dyn Engine>) -> Result<ServedVersion, String> {
         let LoadOptions { threads, queue, clock, .. } = self.options.clone();
         let info = engine.info().clone();
-        let executor: Result<Arc<dyn Executor>, _> = match engine.cost() {
-            Cost::Light => BySize::new(engine, clock, 1, queue, INLINE_ROWS).map(|e| Arc::new(e) as _),
-            Cost::Heavy => Pool::new(engine, clock, threads, queue).map(|e| Arc::new(e) as _),
+        let executor: Arc<dyn Executor> = match engine.cost() {
+            Cost::Light => Arc::new(BySize::new(engine, clock, 1, queue, INLINE_ROWS)),
+            Cost::Heavy => Arc::new(
+                Pool::new(engine, clock, threads, queue)
+                    .map_err(|e| format!("the system gives no thread for the model: {e}"))?,
+            ),
         };
-        let executor = executor.map_err(|e| format!("the system gives no thread for the model: {e}"))?;
         Ok(ServedVersion { spec: Arc::new(model.spec), engine: info, executor })
     }
 }

@@ -1,6 +1,10 @@
 //! Small work runs where its request was decoded.
 
-use std::{future::ready, io, sync::Arc, time::Duration};
+use std::{
+    future::ready,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use weir_engine::{CancelFlag, Engine};
 use weir_types::{Clock, Error, ErrorCode};
@@ -49,34 +53,52 @@ impl Executor for Inline {
 }
 
 /// Runs jobs of few rows inline and the others on a thread of their own, so that a bulk
-/// request to a small model does not hold up the requests that share its worker.
+/// request to a small model does not hold up the requests that share its worker. The thread
+/// starts with the first such job: hundreds of small models need no hundreds of threads.
 pub struct BySize {
     inline: Inline,
-    pool: Pool,
+    pool: OnceLock<Pool>,
+    threads: usize,
+    queue: usize,
     inline_rows: usize,
 }
 
 impl BySize {
     /// Runs jobs of up to `inline_rows` rows inline; `threads` and `queue` are the pool's.
-    ///
-    /// # Errors
-    /// Where the system gives no thread.
     pub fn new(
         engine: Arc<dyn Engine>,
         clock: Arc<dyn Clock>,
         threads: usize,
         queue: usize,
         inline_rows: usize,
-    ) -> io::Result<Self> {
-        let inline = Inline::new(engine.clone(), clock.clone());
-        let pool = Pool::with_stats(engine, clock, threads, queue, inline.stats.clone())?;
-        Ok(Self { inline, pool, inline_rows })
+    ) -> Self {
+        Self { inline: Inline::new(engine, clock), pool: OnceLock::new(), threads, queue, inline_rows }
+    }
+
+    fn pool(&self) -> Result<&Pool, Error> {
+        if let Some(pool) = self.pool.get() {
+            return Ok(pool);
+        }
+        let Inline { engine, clock, stats } = &self.inline;
+        let pool = Pool::with_stats(engine.clone(), clock.clone(), self.threads, self.queue, stats.clone());
+        let pool = pool.map_err(|error| {
+            tracing::error!(%error, "the system gives no thread for a model");
+            Error::new(ErrorCode::Overloaded, "the server has no thread for this request; try again shortly")
+        })?;
+        // Of two that come first at once, one pool stays and the other's threads end idle.
+        Ok(self.pool.get_or_init(|| pool))
     }
 }
 
 impl Executor for BySize {
     fn execute(&self, job: Job) -> ExecuteFuture<'_> {
-        if job.batch.rows <= self.inline_rows { self.inline.execute(job) } else { self.pool.execute(job) }
+        if job.batch.rows <= self.inline_rows {
+            return self.inline.execute(job);
+        }
+        match self.pool() {
+            Ok(pool) => pool.execute(job),
+            Err(error) => Box::pin(ready(Err(error))),
+        }
     }
 
     fn stats(&self) -> &Stats {
