@@ -32,6 +32,14 @@ pub(crate) fn check_head(headers: &HeaderMap, limits: BodyLimits) -> Result<u64,
         let text = format!("Content-Encoding {name:?} is not supported: send the body as it is");
         return Err(Error::new(ErrorCode::UnsupportedMediaType, text));
     }
+    check_length(headers, limits)
+}
+
+/// [`check_head`] for a face that undoes codings itself.
+///
+/// # Errors
+/// `TooLarge`.
+pub(crate) fn check_length(headers: &HeaderMap, limits: BodyLimits) -> Result<u64, Error> {
     let declared = head::content_length(headers).unwrap_or(0);
     if declared > limits.max_bytes { Err(too_large(limits)) } else { Ok(declared) }
 }

@@ -13,6 +13,7 @@ use crate::{
     config::{RequestShape, RouteConfig, RouteMethod},
     operation::{Builtin, Operation, OperationKind, ResponseTemplate, Word},
     template,
+    v2::rest::ENDPOINTS,
 };
 
 /// Where the models' own paths begin.
@@ -78,6 +79,7 @@ pub(crate) fn declare(
     problems.extend(doubles(routes));
     all.served.extend(model_operations(snapshot));
     all.served.extend(builtins());
+    all.served.extend(v2());
     problems.extend(clashes(&all, routes));
     if problems.is_empty() { Ok(all) } else { Err(problems) }
 }
@@ -271,6 +273,19 @@ fn predict_operation(path: String, version: &Arc<ServedVersion>, latest: bool) -
         kind,
     };
     Declared { operation, version: Some(version.clone()) }
+}
+
+fn v2() -> impl Iterator<Item = Declared> {
+    ENDPOINTS.into_iter().map(|(endpoint, method, path)| Declared {
+        operation: Operation {
+            path: path.into(),
+            method,
+            tag: "v2".into(),
+            summary: String::new(),
+            kind: OperationKind::V2(endpoint),
+        },
+        version: None,
+    })
 }
 
 fn builtins() -> impl Iterator<Item = Declared> {

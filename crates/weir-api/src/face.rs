@@ -17,7 +17,7 @@ use crate::{
     declare::{self, Declared, RouteProblem, Unavailable},
     metrics::{Metrics, RouteMetrics},
     openapi,
-    operation::{Builtin, Operation, OperationKind},
+    operation::{Builtin, Endpoint, Operation, OperationKind},
     predict::{PredictHandler, decode_limits},
     respond,
     template::Template,
@@ -29,6 +29,8 @@ pub(crate) enum Handler {
     Predict(Box<PredictHandler>),
     Template(Box<Template>),
     Builtin(Builtin),
+    /// The Open Inference Protocol.
+    V2(Endpoint),
     /// A file of the docs page.
     Asset,
     /// The model behind it could not be loaded.
@@ -193,6 +195,9 @@ impl Builder<'_> {
             (OperationKind::Builtin(builtin), _) => {
                 self.add(method, &path, Handler::Builtin(builtin), None);
             }
+            (OperationKind::V2(endpoint), _) => {
+                self.add(method, &path, Handler::V2(endpoint), None);
+            }
             (OperationKind::Template { query, path: parameters, response }, _) => {
                 let template = Template::new(&query, &parameters, response)?;
                 self.add(method, &path, Handler::Template(Box::new(template)), None);
@@ -246,7 +251,7 @@ impl Builder<'_> {
 /// FastAPI answers HEAD for its own pages but not for declared routes; probes and
 /// scrapers use it too.
 fn answers_head(handler: &Handler) -> bool {
-    matches!(handler, Handler::Asset)
+    matches!(handler, Handler::Asset | Handler::V2(_))
         || matches!(handler, Handler::Builtin(builtin) if !matches!(builtin, Builtin::Health | Builtin::Models))
 }
 

@@ -7,6 +7,8 @@ use weir_artifact::ModelSpec;
 use weir_codec::BodyShape;
 use weir_types::Answer;
 
+pub use crate::v2::rest::Endpoint;
+
 use crate::config::{ParameterConfig, RouteMethod};
 
 /// One path and method that the server answers.
@@ -49,6 +51,8 @@ pub enum OperationKind {
     },
     /// The server's own: health, metrics, docs.
     Builtin(Builtin),
+    /// The Open Inference Protocol V2, which describes itself.
+    V2(Endpoint),
 }
 
 /// The server's own operations.

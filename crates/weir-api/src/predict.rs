@@ -1,6 +1,6 @@
 //! Routes that ask a model.
 
-use std::{borrow::Cow, collections::HashSet, sync::Arc};
+use std::{borrow::Cow, collections::HashSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header, request::Parts};
@@ -82,8 +82,11 @@ pub(crate) async fn answer(
     let mut admitted = admit(shared, handler, head)?;
     let declared = head::content_length(&head.headers).unwrap_or(0);
     let bytes = body::read(incoming, declared, &mut admitted, shared.body_limits).await?;
-    let executed = execute(shared, handler, admitted, head, bytes).await?;
-    Ok(encode(shared, handler, chosen.response.as_ref().unwrap_or(&handler.response), &executed))
+    let (executed, decoding) = execute(shared, handler, admitted, head, bytes).await?;
+    let template = chosen.response.as_ref().unwrap_or(&handler.response);
+    let (response, encoding) = encode(shared, handler, template, &executed);
+    executed.version.executor.stats().face(decoding, encoding);
+    Ok(response)
 }
 
 /// The version and the outputs that the query asks for.
@@ -148,7 +151,7 @@ async fn execute(
     admitted: Admitted,
     head: &Parts,
     bytes: Bytes,
-) -> Result<Executed, Refusal> {
+) -> Result<(Executed, Duration), Refusal> {
     let clock = shared.predictor.clock();
     let start = clock.now();
     let decoded = if head::is_json(&head.headers) {
@@ -157,11 +160,12 @@ async fn execute(
         Err(handler.decoder.reject_media_type(&bytes))
     };
     let batch = decoded.map_err(Refusal::Rejected)?;
-    handler.stages.decode.observe((clock.now() - start).as_secs_f64());
+    let decoding = clock.now() - start;
+    handler.stages.decode.observe(decoding.as_secs_f64());
     let executed = admitted.route(handler.version.clone()).batch(batch)?.execute().await?;
     handler.stages.queue.observe(executed.queued.as_secs_f64());
     handler.stages.engine.observe(executed.ran.as_secs_f64());
-    Ok(executed)
+    Ok((executed, decoding))
 }
 
 fn encode(
@@ -169,7 +173,7 @@ fn encode(
     handler: &PredictHandler,
     template: &ResponseTemplate,
     executed: &Executed,
-) -> Response<Body> {
+) -> (Response<Body>, Duration) {
     let clock = shared.predictor.clock();
     let start = clock.now();
     let mut body = Vec::with_capacity(64 + 32 * executed.outputs.rows);
@@ -179,8 +183,9 @@ fn encode(
     if nulls > 0 {
         response.headers_mut().insert(respond::NON_FINITE, nulls.into());
     }
-    handler.stages.encode.observe((clock.now() - start).as_secs_f64());
-    response
+    let encoding = clock.now() - start;
+    handler.stages.encode.observe(encoding.as_secs_f64());
+    (response, encoding)
 }
 
 /// Writes the response's object; returns how many numbers were not finite.

@@ -2,7 +2,7 @@
 //! responses, so the headers that leave the server are the ones named here.
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use weir_codec::write_string;
 use weir_types::{Error, ErrorCode};
 
@@ -82,15 +82,20 @@ pub(crate) fn error(error: &Error, request_id: &HeaderValue) -> Response<Body> {
         "request_id": request_id.to_str().unwrap_or_default(),
     });
     let mut response = response(status, PROBLEM, problem.to_string());
-    let headers = response.headers_mut();
-    if matches!(error.code, ErrorCode::QuotaExceeded | ErrorCode::Overloaded | ErrorCode::Unavailable) {
+    advise(error.code, response.headers_mut());
+    response
+}
+
+/// What an error of `code` says in headers, whatever its body's form: when to try again, and
+/// whether the connection goes on.
+pub(crate) fn advise(code: ErrorCode, headers: &mut HeaderMap) {
+    if matches!(code, ErrorCode::QuotaExceeded | ErrorCode::Overloaded | ErrorCode::Unavailable) {
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
     // Part of the body is still on its way: this connection cannot carry another request.
-    if matches!(error.code, ErrorCode::TooLarge | ErrorCode::RequestTimeout) {
+    if matches!(code, ErrorCode::TooLarge | ErrorCode::RequestTimeout) {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    response
 }
 
 /// The `Allow` header for `methods`.

@@ -32,6 +32,7 @@ use crate::{
     listener::{Body, Bounds, Listener},
     metrics::{Metrics, RouteMetrics},
     predict, respond,
+    v2::{core::ModelView, rest},
 };
 
 /// What every request reads.
@@ -263,6 +264,7 @@ async fn handle(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
     let (head, body) = request.into_parts();
     let id = head::request_id(&head.headers);
     let face = shared.face.load_full();
+    let v2 = rest::is_ours(head.uri.path());
     let found = match head::ambiguity(&head) {
         Some(problem) => Err(respond::detail(StatusCode::BAD_REQUEST, problem)),
         None => Ok(face.find(&head.method, head.uri.path())),
@@ -271,6 +273,8 @@ async fn handle(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
         Ok(Found::Route(route, parameters)) => {
             (dispatch(shared, &face, &route, &parameters, &head, body, &id).await, Some(route))
         }
+        Ok(Found::MethodNotAllowed(allow)) if v2 => (rest::method_not_allowed(allow), None),
+        Ok(Found::Nothing) if v2 => (rest::not_found(), None),
         Ok(Found::MethodNotAllowed(allow)) => (respond::method_not_allowed(allow), None),
         Ok(Found::Redirect(path)) => (redirect(&head, &path), None),
         Ok(Found::Nothing) => (respond::not_found(), None),
@@ -280,7 +284,10 @@ async fn handle(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
         }
     };
     finish(shared, &head, &mut response, id);
+    // One route serves all models of the protocol; each model counts for itself.
+    let view = response.extensions_mut().remove::<Arc<ModelView>>();
     let metrics = route.as_ref().map_or(&face.unmatched, |r| &r.metrics);
+    let metrics = view.as_ref().map_or(metrics, |v| &v.metrics);
     observe(shared, &head, &response, route.as_deref(), metrics, start);
     response
 }
@@ -304,6 +311,7 @@ async fn dispatch(
             read.map_or_else(|e| respond::error(&e, id), |()| template.answer(head, parameters))
         }
         Handler::Builtin(builtin) => builtin::answer(shared, face, *builtin, &head.headers),
+        Handler::V2(endpoint) => rest::answer(shared, face, *endpoint, parameters, head, body).await,
         Handler::Asset => builtin::asset(head.uri.path(), &head.headers),
         Handler::Unavailable(error) => respond::error(error, id),
     }

@@ -67,6 +67,8 @@ impl Writer {
                 let parameters = parameters::declared(&operation.path, path, query);
                 self.template(head, operation, parameters, response)
             }
+            // Its own specification is what its clients are made from.
+            OperationKind::V2(_) => return None,
             OperationKind::Builtin(builtin) => {
                 merge(head, builtin::describe(*builtin, &mut self.components)?)
             }

@@ -3,9 +3,15 @@
 use weir_types::{DType, Dim, TensorSpec};
 
 /// What is supported beyond the protocol's core, by Triton's names. What is not here does
-/// not work, and the other way round.
-pub(crate) const EXTENSIONS: [&str; 5] =
-    ["binary_tensor_data", "classification", "parameters", "statistics", "model_configuration"];
+/// not work, and the other way round; the last one where the operator allows it only.
+const EXTENSIONS: [&str; 6] = [
+    "binary_tensor_data",
+    "classification",
+    "parameters",
+    "statistics",
+    "model_configuration",
+    "model_repository",
+];
 
 /// `GET /v2`, `ServerMetadata`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,9 +24,10 @@ pub(crate) struct ServerMetadata {
     pub(crate) extensions: &'static [&'static str],
 }
 
-/// The server as it describes itself.
-pub(crate) fn server_metadata() -> ServerMetadata {
-    ServerMetadata { name: "weir", version: env!("CARGO_PKG_VERSION"), extensions: &EXTENSIONS }
+/// The server as it describes itself; `control` is whether clients may load and unload.
+pub(crate) fn server_metadata(control: bool) -> ServerMetadata {
+    let known = EXTENSIONS.len() - usize::from(!control);
+    ServerMetadata { name: "weir", version: env!("CARGO_PKG_VERSION"), extensions: &EXTENSIONS[..known] }
 }
 
 /// One input or output.

@@ -25,12 +25,12 @@ mod view;
 pub(crate) use config::ModelConfig;
 pub(crate) use datatype::{datatype, dtype};
 pub(crate) use infer::{InferRequest, InferResponse, NamedTensor, OutputTensor, RequestedOutput, infer};
-pub(crate) use metadata::{EXTENSIONS, ModelMetadata, ServerMetadata, TensorMetadata, server_metadata};
+pub(crate) use metadata::{ModelMetadata, ServerMetadata, TensorMetadata, server_metadata};
 pub(crate) use models::Models;
 pub(crate) use parameters::{Parameter, Parameters};
 pub(crate) use raw::{read_raw, write_raw};
 pub(crate) use repository::{RepositoryEntry, repository_index};
-pub(crate) use statistics::{ModelStatistics, statistics};
+pub(crate) use statistics::{DurationStatistic, ModelStatistics, statistics};
 pub(crate) use view::ModelView;
 
 /// Longest part of a caller's word that an error repeats, in characters.

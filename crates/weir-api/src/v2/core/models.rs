@@ -25,11 +25,6 @@ impl Models {
         Self { snapshot, views }
     }
 
-    /// What is served.
-    pub(crate) fn snapshot(&self) -> &ServingSnapshot {
-        &self.snapshot
-    }
-
     /// The version asked for; the latest without one, or with an empty one as gRPC has it.
     ///
     /// # Errors

@@ -1,0 +1,13 @@
+//! The protocol's JSON: requests in, answers out.
+//!
+//! A reader of its own, for two things that serde_json cannot do: clients send the bare
+//! tokens `NaN`, `Infinity` and `-Infinity` (Python's `json` writes them), and `data` must
+//! go straight into a tensor although `datatype` and `shape` may come behind it.
+
+mod data;
+mod lexer;
+mod request;
+pub(crate) mod write;
+
+pub(crate) use request::{Most, read, read_index, refuse_overrides};
+pub(crate) use write::{Encoded, write_error, write_response};

@@ -1,0 +1,194 @@
+//! Inference over REST: JSON, JSON with blobs behind it, or one raw tensor.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use hyper::body::Incoming;
+use weir_serving::Admitted;
+use weir_types::{Access, Deadline, Error};
+
+use super::{Call, error, raw::read_raw_body};
+use crate::{
+    body, head,
+    listener::Body,
+    respond,
+    v2::{
+        compression::Coding,
+        core::{InferRequest, ModelView, Parameter, infer},
+        json::{Encoded, Most, read, write_response},
+    },
+};
+
+/// Bytes of JSON before the blobs; 0 for a body that is one raw tensor.
+pub(super) const HEADER_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
+
+const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// Answers an inference request from head to body.
+///
+/// The response carries the [`ModelView`], so that it is counted for its model.
+///
+/// # Errors
+/// `NotFound` for a model that is not there; whatever else stands in the way is a response.
+pub(super) async fn answer(call: &Call<'_>, incoming: Incoming) -> Result<Response<Body>, Error> {
+    let (name, version) = call.target();
+    let view = call.face.v2.view(name, version)?;
+    let mut response = run(call, view, incoming).await.unwrap_or_else(|e| error(&e));
+    response.extensions_mut().insert(view.clone());
+    Ok(response)
+}
+
+async fn run(call: &Call<'_>, view: &ModelView, incoming: Incoming) -> Result<Response<Body>, Error> {
+    let headers = &call.head.headers;
+    let coding = Coding::of_body(headers)?;
+    let json_bytes = header_length(headers)?;
+    let clock = call.shared.predictor.clock();
+    let received = clock.now();
+    let (mut admitted, declared) = admit(call, view, received)?;
+    let bytes = body::read(incoming, declared, &mut admitted, call.shared.body_limits).await?;
+    let start = clock.now();
+    let bytes = unpack(call, coding, bytes, &mut admitted)?;
+    let (request, binary) = decode(view, &bytes, json_bytes)?;
+    // The tensors are built: what they were read from need not be held while the model runs.
+    drop(bytes);
+    let decoding = clock.now() - start;
+    let response = infer(admitted, view, request, received).await?;
+    let start = clock.now();
+    let response = encode(headers, view, write_response(&response, &binary.of(response.outputs.len()))?);
+    let encoding = clock.now() - start;
+    view.stages.decode.observe(decoding.as_secs_f64());
+    view.stages.encode.observe(encoding.as_secs_f64());
+    view.version().executor.stats().face(decoding, encoding);
+    Ok(response)
+}
+
+fn admit(call: &Call<'_>, view: &ModelView, received: Instant) -> Result<(Admitted, u64), Error> {
+    let shared = call.shared;
+    let grant = call.authorize(Access::Invoke(&view.version().spec.name))?;
+    let timeout = head::timeout(&call.head.headers, shared.request_timeout).map_err(Error::invalid)?;
+    let declared = body::check_length(&call.head.headers, shared.body_limits)?;
+    let deadline = Deadline::after(received, timeout);
+    Ok((shared.predictor.admit(grant, declared, deadline)?, declared))
+}
+
+/// The header's value. Decimal digits only: `+5` and ` 5` are read as 5 by some and not by
+/// others, and then two readers disagree on where the blobs begin.
+///
+/// # Errors
+/// `InvalidArgument` where it is something else, or there twice.
+fn header_length(headers: &HeaderMap) -> Result<Option<usize>, Error> {
+    let mut values = headers.get_all(HEADER_LENGTH).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let digits = value.to_str().ok().filter(|s| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit()));
+    match digits.and_then(|s| s.parse().ok()).filter(|_| values.next().is_none()) {
+        Some(length) => Ok(Some(length)),
+        None => {
+            Err(Error::invalid("the header Inference-Header-Content-Length is one number of decimal digits"))
+        }
+    }
+}
+
+fn unpack(
+    call: &Call<'_>,
+    coding: Option<Coding>,
+    bytes: Bytes,
+    admitted: &mut Admitted,
+) -> Result<Bytes, Error> {
+    let Some(coding) = coding else { return Ok(bytes) };
+    coding.undo(&bytes, call.shared.body_limits.max_bytes, |n| admitted.hold(n)).map(Bytes::from)
+}
+
+/// Which outputs go behind the JSON.
+#[derive(Debug, PartialEq)]
+struct Binary {
+    /// Of outputs that say nothing themselves.
+    default: bool,
+    /// Of the outputs asked for, in their order.
+    each: Vec<bool>,
+}
+
+impl Binary {
+    fn new(request: &InferRequest) -> Result<Self, Error> {
+        let default = request.parameters.flag("binary_data_output")?.unwrap_or(false);
+        let own = request.outputs.iter().map(|o| Ok(o.parameters.flag("binary_data")?.unwrap_or(default)));
+        Ok(Self { default, each: own.collect::<Result<_, Error>>()? })
+    }
+
+    fn of(mut self, outputs: usize) -> Vec<bool> {
+        self.each.resize(outputs, self.default);
+        self.each
+    }
+}
+
+fn decode(view: &ModelView, body: &[u8], json_bytes: Option<usize>) -> Result<(InferRequest, Binary), Error> {
+    let most = Most { inputs: view.inputs().len(), outputs: view.version().spec.signature.outputs.len() };
+    let mut request = match json_bytes {
+        None => read(body, &[], most)?,
+        Some(0) => read_raw_body(view.inputs(), body)?,
+        Some(length) => {
+            let (json, blobs) = body.split_at_checked(length).ok_or_else(|| {
+                Error::invalid(format!(
+                    "Inference-Header-Content-Length is {length}, the body has {} bytes",
+                    body.len()
+                ))
+            })?;
+            read(json, blobs, most)?
+        }
+    };
+    if json_bytes == Some(0) {
+        // As Triton has it: who sends no JSON wants none in the answer's tensors.
+        request.parameters.0.push(("binary_data_output".into(), Parameter::Bool(true)));
+    }
+    let binary = Binary::new(&request)?;
+    Ok((request, binary))
+}
+
+fn encode(headers: &HeaderMap, view: &ModelView, encoded: Encoded) -> Response<Body> {
+    let Encoded { mut body, json } = encoded;
+    // The header counts plain bytes, also where the body is compressed.
+    let coding = Coding::of_answer(headers).and_then(|c| Some((c, c.compress(&body)?)));
+    let coding = coding.map(|(coding, small)| {
+        body = small;
+        coding
+    });
+    let kind = if json.is_some() { OCTETS } else { JSON };
+    let mut response = respond::response(StatusCode::OK, kind, body);
+    let out = response.headers_mut();
+    out.insert(respond::MODEL, view.named.clone());
+    json.into_iter().for_each(|n| drop(out.insert(HEADER_LENGTH, n.into())));
+    coding.into_iter().for_each(|c| drop(out.insert(header::CONTENT_ENCODING, c.value())));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_headers_length_is_digits_only() {
+        let read = |values: &[&'static str]| {
+            let values = values.iter().map(|v| (HEADER_LENGTH, HeaderValue::from_static(v)));
+            header_length(&values.collect())
+        };
+        assert_eq!(read(&[]), Ok(None));
+        assert_eq!(read(&["0"]), Ok(Some(0)));
+        assert_eq!(read(&["0123"]), Ok(Some(123)));
+        for bad in ["", "+5", "-1", " 5", "5 ", "0x5", "5.0", "1e3", "99999999999999999999999"] {
+            // The HTTP reader trims blanks; this test hands them in as they are.
+            assert!(read(&[bad]).is_err(), "{bad:?}");
+        }
+        assert!(read(&["5", "5"]).is_err());
+    }
+
+    #[test]
+    fn an_outputs_own_word_counts_more_than_the_requests() {
+        let json = br#"{"inputs":[],"parameters":{"binary_data_output":true},
+            "outputs":[{"name":"a"},{"name":"b","parameters":{"binary_data":false}}]}"#;
+        let request = read(json, &[], Most { inputs: 1, outputs: 2 }).unwrap();
+        assert_eq!(Binary::new(&request).unwrap().of(2), [true, false]);
+        let all = read(br#"{"inputs":[]}"#, &[], Most { inputs: 1, outputs: 2 }).unwrap();
+        assert_eq!(Binary::new(&all).unwrap().of(3), [false; 3]);
+    }
+}
