@@ -18,10 +18,16 @@ pub struct ServerConfig {
     /// Address for `/metrics` alone; without it they are on the public listener.
     #[schemars(with = "Option<String>")]
     pub metrics_listen: Option<SocketAddr>,
+    /// Address for gRPC alone; without it, it is on the public listener.
+    #[schemars(with = "Option<String>")]
+    pub grpc_listen: Option<SocketAddr>,
     /// Threads that serve requests; 0 means one a core (cgroup limits honoured).
     pub threads: usize,
     /// Path of the ONNX Runtime library (1.24 or later) to use for neural networks.
     pub onnxruntime: Option<PathBuf>,
+    /// Memory that all models share. What was not asked for longest is dropped when others need
+    /// the room, and loaded again when it is asked. Without it, all stay loaded.
+    pub memory_budget: Option<ByteSize>,
     /// Most connections at once; one more is answered 503 and closed.
     pub max_connections: usize,
     /// Largest request body.
@@ -68,8 +74,10 @@ impl Default for ServerConfig {
             models: Vec::new(),
             listen: SocketAddr::from(([127, 0, 0, 1], 8000)),
             metrics_listen: None,
+            grpc_listen: None,
             threads: 0,
             onnxruntime: None,
+            memory_budget: None,
             max_connections: 10_000,
             max_body: ByteSize(16 << 20),
             max_body_in_flight: ByteSize(256 << 20),

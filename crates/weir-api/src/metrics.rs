@@ -201,6 +201,17 @@ impl Collector for ModelCollector {
                 counter.encode(family.encode_family(&labels(version))?)?;
             }
         }
+        let known = versions.iter().filter_map(|v| Some((v, v.executor.resident_bytes()?)));
+        let held: Vec<_> = known.collect();
+        if !held.is_empty() {
+            let text = "Memory that a model under the budget holds; 0 while it sleeps";
+            let gauge = ConstGauge::new(0i64).metric_type();
+            let mut family = encoder.encode_descriptor("weir_model_resident_bytes", text, None, gauge)?;
+            for (version, bytes) in held {
+                let gauge = ConstGauge::new(i64::try_from(bytes).unwrap_or(i64::MAX));
+                gauge.encode(family.encode_family(&labels(version))?)?;
+            }
+        }
         let failed = ConstGauge::new(snapshot.failures().len() as i64);
         let text = "Versions that could not be loaded the last time it was tried";
         failed.encode(encoder.encode_descriptor("weir_load_failures", text, None, failed.metric_type())?)

@@ -2,6 +2,7 @@
 
 mod inline;
 mod pool;
+mod resident;
 mod timing;
 
 use std::{
@@ -17,6 +18,8 @@ use weir_types::{Batch, Deadline, Error, Outputs};
 
 pub use inline::{BySize, Inline};
 pub use pool::Pool;
+pub use resident::MemoryBudget;
+pub(crate) use resident::Resident;
 pub use timing::Timing;
 
 /// One request's work.
@@ -55,6 +58,11 @@ pub trait Executor: Send + Sync {
 
     /// What was counted so far.
     fn stats(&self) -> &Stats;
+
+    /// Memory that the model holds now, where that is known: models under a budget.
+    fn resident_bytes(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// Counters of one executor; read by `/metrics`.

@@ -11,10 +11,12 @@ use std::{
 };
 
 use weir_artifact::{Candidate, Discovery, FolderProblem, LoadedModel, Problem};
-use weir_engine::{Cost, Engine, EngineOptions};
+use weir_engine::{Cost, EngineInfo, EngineOptions};
 use weir_types::{Clock, Error, ModelName, Version};
 
-use crate::{BySize, Executor, Pool, ServedVersion, ServingSnapshot, samples};
+use crate::{
+    BySize, Executor, MemoryBudget, Pool, ServedVersion, ServingSnapshot, Stats, executor::Resident, samples,
+};
 
 /// Rows up to which a small model answers on the thread that decoded the request. At the
 /// 50 µs a row that still count as small, more would hold up the thread's other requests
@@ -32,6 +34,8 @@ pub struct LoadOptions {
     pub queue: usize,
     /// Time for deadlines.
     pub clock: Arc<dyn Clock>,
+    /// Memory that all models share; without one, all stay loaded.
+    pub budget: Option<Arc<MemoryBudget>>,
 }
 
 /// Loads what is on disk into a [`ServingSnapshot`].
@@ -148,7 +152,9 @@ impl Loader {
         };
         thread::scope(|scope| {
             // This thread works too, so that there is one where the system gives no other.
-            let others = self.options.threads.min(found.len()).saturating_sub(1);
+            // Under a budget models load one by one, which is how they are measured.
+            let most = if self.options.budget.is_some() { 1 } else { self.options.threads };
+            let others = most.min(found.len()).saturating_sub(1);
             for _ in 0..others {
                 let _ = thread::Builder::new().name("weir-load".into()).spawn_scoped(scope, work);
             }
@@ -169,31 +175,61 @@ impl Loader {
         all
     }
 
-    fn load_one(
-        &self,
-        candidate: &Candidate,
-        serving: Option<&Arc<ServedVersion>>,
-    ) -> Result<Arc<ServedVersion>, String> {
+    fn load_one(&self, candidate: &Candidate, serving: Option<&Arc<ServedVersion>>) -> Attempt {
         let model = weir_artifact::load(candidate).map_err(|problems| lines(&problems))?;
         if let Some(serving) = serving.filter(|s| s.spec.digest == model.spec.digest) {
             return Ok(serving.clone());
         }
-        let engine = weir_engine::load(&model, &self.options.engine).map_err(|e| e.to_string())?;
-        samples::check(&model.spec, &*engine).map_err(|failures| failures.join("\n"))?;
-        self.serve(model, engine).map(Arc::new)
+        let attempt = match self.options.budget.clone() {
+            None => self.options.start(&model, Arc::default()),
+            Some(budget) => self.start_within(&budget, candidate, &model),
+        };
+        let (engine, executor) = attempt?;
+        Ok(Arc::new(ServedVersion { spec: Arc::new(model.spec), engine, executor }))
     }
 
-    fn serve(&self, model: LoadedModel, engine: Arc<dyn Engine>) -> Result<ServedVersion, String> {
-        let LoadOptions { threads, queue, clock, .. } = self.options.clone();
-        let info = engine.info().clone();
+    /// Starts a model that sleeps when its memory is needed.
+    fn start_within(
+        &self,
+        budget: &Arc<MemoryBudget>,
+        candidate: &Candidate,
+        model: &LoadedModel,
+    ) -> Started {
+        let stats: Arc<Stats> = Arc::default();
+        let least = model.spec.artifact_bytes;
+        let (started, bytes) = budget.measure(least, || self.options.start(model, stats.clone()));
+        let (engine, executor) = started?;
+        let (options, candidate, digest) =
+            (self.options.clone(), candidate.clone(), model.spec.digest.clone());
+        let wake = Box::new(move |stats| {
+            let model = weir_artifact::load(&candidate).map_err(|problems| lines(&problems))?;
+            if model.spec.digest != digest {
+                return Err(format!("{} changed since it was loaded: reload", candidate.folder.display()));
+            }
+            options.start(&model, stats).map(|(_, executor)| executor)
+        });
+        let resident = Resident::new(budget, executor, (bytes, least), stats, wake);
+        Ok((engine, Arc::new(resident)))
+    }
+}
+
+/// A model that runs.
+type Started = Result<(EngineInfo, Arc<dyn Executor>), String>;
+
+impl LoadOptions {
+    /// Builds the engine, runs the golden rows and starts the executor.
+    fn start(&self, model: &LoadedModel, stats: Arc<Stats>) -> Started {
+        let engine = weir_engine::load(model, &self.engine).map_err(|e| e.to_string())?;
+        samples::check(&model.spec, &*engine).map_err(|failures| failures.join("\n"))?;
+        let (info, clock) = (engine.info().clone(), self.clock.clone());
         let executor: Arc<dyn Executor> = match engine.cost() {
-            Cost::Light => Arc::new(BySize::new(engine, clock, 1, queue, INLINE_ROWS)),
+            Cost::Light => Arc::new(BySize::with_stats(engine, clock, (1, self.queue, INLINE_ROWS), stats)),
             Cost::Heavy => Arc::new(
-                Pool::new(engine, clock, threads, queue)
+                Pool::with_stats(engine, clock, self.threads, self.queue, stats)
                     .map_err(|e| format!("the system gives no thread for the model: {e}"))?,
             ),
         };
-        Ok(ServedVersion { spec: Arc::new(model.spec), engine: info, executor })
+        Ok((info, executor))
     }
 }
 

@@ -15,7 +15,7 @@ use weir_api::{
 };
 use weir_config::{Loaded, Override, Places, Problem};
 use weir_engine::EngineOptions;
-use weir_serving::{Failure, LoadOptions};
+use weir_serving::{Failure, LoadOptions, MemoryBudget};
 use weir_types::Clock;
 
 use crate::{args::Sources, environment, telemetry::LogConfig};
@@ -88,6 +88,7 @@ pub(crate) fn load_options(server: &ServerConfig, clock: std::sync::Arc<dyn Cloc
         threads,
         queue: server.max_queue,
         clock,
+        budget: server.memory_budget.map(|budget| std::sync::Arc::new(MemoryBudget::new(budget.0))),
     }
 }
 

@@ -22,7 +22,12 @@ pub struct Inline {
 impl Inline {
     /// Runs jobs on `engine`.
     pub fn new(engine: Arc<dyn Engine>, clock: Arc<dyn Clock>) -> Self {
-        Self { engine, clock, stats: Arc::default() }
+        Self::with_stats(engine, clock, Arc::default())
+    }
+
+    /// The same, counting into `stats`.
+    pub(super) fn with_stats(engine: Arc<dyn Engine>, clock: Arc<dyn Clock>, stats: Arc<Stats>) -> Self {
+        Self { engine, clock, stats }
     }
 
     fn run(&self, job: Job) -> Result<Done, Error> {
@@ -72,7 +77,23 @@ impl BySize {
         queue: usize,
         inline_rows: usize,
     ) -> Self {
-        Self { inline: Inline::new(engine, clock), pool: OnceLock::new(), threads, queue, inline_rows }
+        Self::with_stats(engine, clock, (threads, queue, inline_rows), Arc::default())
+    }
+
+    /// The same, counting into `stats`.
+    pub(crate) fn with_stats(
+        engine: Arc<dyn Engine>,
+        clock: Arc<dyn Clock>,
+        (threads, queue, inline_rows): (usize, usize, usize),
+        stats: Arc<Stats>,
+    ) -> Self {
+        Self {
+            inline: Inline::with_stats(engine, clock, stats),
+            pool: OnceLock::new(),
+            threads,
+            queue,
+            inline_rows,
+        }
     }
 
     fn pool(&self) -> Result<&Pool, Error> {

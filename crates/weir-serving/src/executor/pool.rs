@@ -63,7 +63,7 @@ impl Pool {
     ///
     /// # Errors
     /// Where the system gives no thread.
-    pub(super) fn with_stats(
+    pub(crate) fn with_stats(
         engine: Arc<dyn Engine>,
         clock: Arc<dyn Clock>,
         threads: usize,

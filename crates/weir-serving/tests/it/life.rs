@@ -1,8 +1,13 @@
 //! Models come, change, break and go while others serve.
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use weir_types::ErrorCode;
+use weir_serving::{Job, ServedVersion, ServingSnapshot};
+use weir_types::{Batch, Deadline, ErrorCode, Tensor, TensorData};
 
 use crate::support::{Kept, Models, served};
 
@@ -112,4 +117,37 @@ fn the_memory_of_an_unloaded_model_comes_back_behind_its_last_request() {
     assert!(weak.upgrade().is_some(), "a request in flight keeps its version");
     drop(version);
     assert!(weak.upgrade().is_none());
+}
+
+/// Asks for one row; any row gets two probabilities.
+async fn ask(version: &ServedVersion) {
+    let row = Tensor::new(vec![1, 8], TensorData::Float32(vec![1.0; 8])).unwrap();
+    let deadline = Deadline::after(Instant::now(), Duration::from_secs(60));
+    let job = Job { batch: Batch { rows: 1, inputs: vec![row] }, deadline };
+    let done = version.executor.execute(job).await.unwrap();
+    assert_eq!(done.outputs.tensors[1].shape(), [1, 2]);
+}
+
+#[tokio::test]
+async fn models_beyond_the_memory_budget_sleep_and_all_of_them_answer() {
+    let models = Models::new();
+    (0..6).for_each(|i| models.add(&format!("m{i}"), "1"));
+    let budget = 3 * models.load().version("m0", None).unwrap().spec.artifact_bytes;
+    let loader = models.loader_within(Some(budget));
+    let snapshot = loader.load(&ServingSnapshot::default(), &BTreeSet::new(), &|_| {});
+    let held = || -> Vec<u64> {
+        let versions = snapshot.models().flat_map(|(_, model)| model.versions());
+        versions.map(|v| v.executor.resident_bytes().unwrap()).collect()
+    };
+    for _ in 0..2 {
+        for (_, model) in snapshot.models() {
+            for version in model.versions() {
+                ask(version).await;
+                let awake: Vec<u64> = held().into_iter().filter(|bytes| *bytes > 0).collect();
+                // One that was measured above the budget is awake alone.
+                assert!(awake.len() == 1 || awake.iter().sum::<u64>() <= budget, "{awake:?} of {budget}");
+            }
+        }
+    }
+    assert!(held().contains(&0), "not all fit: {:?}", held());
 }
