@@ -1,13 +1,17 @@
 //! From configuration and snapshot to the list of [`Operation`]s: every mistake is found
 //! here, before anything is served.
 
-use std::{collections::HashSet, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt,
+    sync::Arc,
+};
 
 use serde_json::Value;
 use weir_artifact::ModelSpec;
 use weir_codec::BodyShape;
-use weir_serving::{ServedVersion, ServingSnapshot};
-use weir_types::{Answer, ErrorCode};
+use weir_serving::{Failure, ServedVersion, ServingSnapshot};
+use weir_types::{Answer, ErrorCode, ModelName, Version};
 
 use crate::{
     config::{RequestShape, RouteConfig, RouteMethod},
@@ -77,6 +81,7 @@ pub(crate) fn declare(
     }
     problems.extend(doubles(routes));
     all.served.extend(model_operations(snapshot));
+    all.unavailable.extend(failed_operations(snapshot));
     all.served.extend(builtins());
     problems.extend(clashes(&all, routes));
     if problems.is_empty() { Ok(all) } else { Err(problems) }
@@ -241,13 +246,33 @@ fn template_route(route: &RouteConfig, all: &mut Declarations, told: &mut dyn Fn
 /// The paths that every model has: `:predict` on the latest version and on each.
 fn model_operations(snapshot: &ServingSnapshot) -> impl Iterator<Item = Declared> + '_ {
     snapshot.models().flat_map(|(name, model)| {
-        let latest =
-            model.versions().last().map(|v| predict_operation(format!("/v1/models/{name}:predict"), v, true));
-        let each = model.versions().map(move |v| {
-            predict_operation(format!("/v1/models/{name}/versions/{}:predict", v.spec.version), v, false)
-        });
+        let latest = model.versions().last().map(|v| predict_operation(latest_path(name), v, true));
+        let each =
+            model.versions().map(move |v| predict_operation(version_path(name, &v.spec.version), v, false));
         latest.into_iter().chain(each)
     })
+}
+
+/// The same paths of what could not be loaded and has no older state that serves.
+fn failed_operations(snapshot: &ServingSnapshot) -> impl Iterator<Item = Unavailable> {
+    let mut paths = BTreeMap::new();
+    for Failure { name, version, .. } in snapshot.failures() {
+        if snapshot.version(name.as_str(), Some(version.as_str())).is_err() {
+            paths.insert(version_path(name, version), name.to_string());
+        }
+        if snapshot.version(name.as_str(), None).is_err() {
+            paths.insert(latest_path(name), name.to_string());
+        }
+    }
+    paths.into_iter().map(|(path, model)| Unavailable { path, method: RouteMethod::Post, model })
+}
+
+fn latest_path(name: &ModelName) -> String {
+    format!("{MODELS_PREFIX}{name}:predict")
+}
+
+fn version_path(name: &ModelName, version: &Version) -> String {
+    format!("{MODELS_PREFIX}{name}/versions/{version}:predict")
 }
 
 fn predict_operation(path: String, version: &Arc<ServedVersion>, latest: bool) -> Declared {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use weir_artifact::ModelSpec;
 use weir_engine::EngineInfo;
-use weir_types::{Error, ModelName, Version};
+use weir_types::{Error, ErrorCode, ModelName, Version};
 
 use crate::Executor;
 
@@ -83,7 +83,7 @@ impl ServingSnapshot {
     /// The version asked for, or the latest.
     ///
     /// # Errors
-    /// `NotFound`, naming what there is; `Unavailable` for a model that failed to load.
+    /// `NotFound`, naming what there is; `Unavailable` for what failed to load.
     pub fn version(&self, name: &str, version: Option<&str>) -> Result<&Arc<ServedVersion>, Error> {
         let Some((_, model)) = self.models.iter().find(|(n, _)| n.as_str() == name) else {
             return Err(self.missing(name));
@@ -93,6 +93,10 @@ impl ServingSnapshot {
             Some(wanted) => model.versions.iter().find(|(v, _)| v.as_str() == wanted).map(|(_, v)| v),
         }
         .ok_or_else(|| {
+            let failed = |f: &Failure| f.name.as_str() == name && Some(f.version.as_str()) == version;
+            if self.failures.iter().any(failed) {
+                return not_loaded(&format!("{name}/{}", version.unwrap_or_default()));
+            }
             let have: Vec<_> = model.versions.keys().map(Version::as_str).collect();
             Error::not_found(format!("model `{name}` has no such version; it has: {}", have.join(", ")))
         })
@@ -100,10 +104,7 @@ impl ServingSnapshot {
 
     fn missing(&self, name: &str) -> Error {
         if self.failures.iter().any(|f| f.name.as_str() == name) {
-            return Error::new(
-                weir_types::ErrorCode::Unavailable,
-                format!("model `{name}` could not be loaded; /readyz says why"),
-            );
+            return not_loaded(name);
         }
         Error::not_found(format!("there is no model `{}`", name.chars().take(128).collect::<String>()))
     }
@@ -120,4 +121,9 @@ impl ServingSnapshot {
     pub(crate) fn find(&self, name: &ModelName, version: &Version) -> Option<&Arc<ServedVersion>> {
         self.models.get(name)?.versions.get(version)
     }
+}
+
+fn not_loaded(model: &str) -> Error {
+    let text = format!("model `{model}` could not be loaded; /readyz says why");
+    Error::new(ErrorCode::Unavailable, text)
 }
