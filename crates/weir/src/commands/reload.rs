@@ -1,6 +1,7 @@
 //! Reloading models while the server serves.
 
 use std::{
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::mpsc::{Receiver, RecvTimeoutError},
     time::{Duration, SystemTime},
@@ -20,21 +21,26 @@ const MAX_DEPTH: usize = 4;
 const MAX_FILES: usize = 20_000;
 
 /// What is seen of a file from outside: enough to notice a change.
-type Fingerprint = Vec<(PathBuf, u64, Option<SystemTime>)>;
+pub(crate) type Fingerprint = Vec<(PathBuf, Seen)>;
 
-/// Reloads on each message of `requests` and, with `watch`, when a file changed and then
-/// kept still for one look: a file that is being copied is not read half. Ends when the
-/// sender is gone. Runs on a thread of its own, because loading blocks.
-pub(crate) fn run(server: &Server, loader: &Loader, watch: bool, requests: &Receiver<()>) {
-    let mut loaded = fingerprint(loader.paths());
+/// Length, time of the content, inode and its time. The last two tell apart what a
+/// reproducible build or `cp -p` gave the same time and the same length.
+type Seen = (u64, Option<SystemTime>, u64, i64, i64);
+
+/// Reloads on each message of `requests` and, where `watched` says what was seen before the
+/// first load, when a file changed and then kept still for one look: a file that is being
+/// copied is not read half. Ends when the sender is gone. Runs on a thread of its own,
+/// because loading blocks.
+pub(crate) fn run(server: &Server, loader: &Loader, watched: Option<Fingerprint>, requests: &Receiver<()>) {
+    let mut loaded = watched;
     let mut previous = loaded.clone();
     loop {
         match requests.recv_timeout(POLL) {
             Ok(()) => {}
             Err(RecvTimeoutError::Disconnected) => return,
-            Err(RecvTimeoutError::Timeout) if !watch => continue,
+            Err(RecvTimeoutError::Timeout) if loaded.is_none() => continue,
             Err(RecvTimeoutError::Timeout) => {
-                let now = fingerprint(loader.paths());
+                let now = Some(fingerprint(loader.paths()));
                 let (changed, still) = (now != loaded, now == previous);
                 previous = now;
                 if !(changed && still) {
@@ -42,7 +48,7 @@ pub(crate) fn run(server: &Server, loader: &Loader, watch: bool, requests: &Rece
                 }
             }
         }
-        loaded = fingerprint(loader.paths());
+        loaded = loaded.map(|_| fingerprint(loader.paths()));
         reload(server, loader);
     }
 }
@@ -67,9 +73,17 @@ fn reload(server: &Server, loader: &Loader) {
     }
 }
 
-fn fingerprint(paths: &[PathBuf]) -> Fingerprint {
+/// What is seen below `paths` now. A model that is named by its file has its `model.toml`
+/// and samples beside it, so its folder is looked at, but no folder below that.
+pub(crate) fn fingerprint(paths: &[PathBuf]) -> Fingerprint {
     let mut seen = Vec::new();
-    paths.iter().for_each(|path| look(path, 0, &mut seen));
+    for path in paths {
+        match path.parent().filter(|_| path.is_file()) {
+            Some(folder) if folder.as_os_str().is_empty() => look(Path::new("."), MAX_DEPTH - 1, &mut seen),
+            Some(folder) => look(folder, MAX_DEPTH - 1, &mut seen),
+            None => look(path, 0, &mut seen),
+        }
+    }
     seen
 }
 
@@ -79,7 +93,8 @@ fn look(path: &Path, depth: usize, seen: &mut Fingerprint) {
         return;
     }
     if !meta.is_dir() {
-        return seen.push((path.to_owned(), meta.len(), meta.modified().ok()));
+        let what = (meta.len(), meta.modified().ok(), meta.ino(), meta.ctime(), meta.ctime_nsec());
+        return seen.push((path.to_owned(), what));
     }
     let Ok(entries) = path.read_dir() else { return };
     if depth < MAX_DEPTH {
@@ -108,5 +123,29 @@ mod tests {
         assert_eq!(one, fingerprint(&paths));
         fs::write(version.join("model.onnx"), "ab").unwrap();
         assert_ne!(one, fingerprint(&paths));
+    }
+
+    #[test]
+    fn what_lies_beside_a_model_file_counts_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let model = folder.path().join("model.onnx");
+        fs::write(&model, "a").unwrap();
+        let before = fingerprint(std::slice::from_ref(&model));
+        fs::write(folder.path().join("model.toml"), "").unwrap();
+        assert_ne!(before, fingerprint(&[model]));
+    }
+
+    #[test]
+    fn another_file_of_the_same_length_and_time_is_a_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = [folder.path().to_owned()];
+        let put = |text: &str| {
+            let new = folder.path().join(".new");
+            fs::write(&new, text).unwrap();
+            fs::File::open(&new).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+            fs::rename(new, folder.path().join("model.onnx")).unwrap();
+            fingerprint(&paths)
+        };
+        assert_ne!(put("a"), put("b"));
     }
 }

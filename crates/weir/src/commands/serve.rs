@@ -17,7 +17,7 @@ use weir_config::{Override, Places};
 use weir_serving::{Loader, ServingSnapshot};
 use weir_types::{AllowLocal, SystemClock};
 
-use super::reload;
+use super::reload::{self, Fingerprint};
 use crate::{
     args::Serve,
     output::Output,
@@ -31,11 +31,12 @@ pub(crate) fn run(options: Serve, output: &Output) -> anyhow::Result<ExitCode> {
     let loaded = settings::load(&options.sources, listen.into_iter().collect())?;
     telemetry::start(&loaded.value.log)?;
     let threads = settings::threads(&loaded.value.server);
+    let watched = options.watch.then(|| reload::fingerprint(&loaded.value.server.models));
     let (server, loader) = prepare(loaded.value, &loaded.places, output)?;
     // A runtime of its own for the listeners; models run on theirs.
     let runtime =
         Builder::new_multi_thread().worker_threads(threads).thread_name("weir-http").enable_all().build()?;
-    runtime.block_on(serve(server, loader, options.watch))
+    runtime.block_on(serve(server, loader, watched))
 }
 
 /// Loads the models and compiles the routes.
@@ -68,7 +69,7 @@ fn prepare(settings: Settings, places: &Places, output: &Output) -> anyhow::Resu
     Ok((server, loader))
 }
 
-async fn serve(server: Server, loader: Loader, watch: bool) -> anyhow::Result<ExitCode> {
+async fn serve(server: Server, loader: Loader, watched: Option<Fingerprint>) -> anyhow::Result<ExitCode> {
     let bound = server.clone().bind().await.map_err(|(address, error)| match error.kind() {
         io::ErrorKind::AddrInUse => {
             anyhow!("{address} is in use: stop what listens there, or choose another address with --listen")
@@ -82,7 +83,7 @@ async fn serve(server: Server, loader: Loader, watch: bool) -> anyhow::Result<Ex
     let (reload, requests) = mpsc::sync_channel(1);
     let reloader = thread::Builder::new().name("weir-reload".into());
     reloader
-        .spawn(move || reload::run(&server, &loader, watch, &requests))
+        .spawn(move || reload::run(&server, &loader, watched, &requests))
         .context("no thread for reloads")?;
     let cut_off = run_until_told(bound, reload).await?;
     match cut_off {
