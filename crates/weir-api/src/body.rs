@@ -51,15 +51,13 @@ fn too_large(limits: BodyLimits) -> Error {
     )
 }
 
-/// Reads the body whole. `admitted` holds room for its declared length already; a body
-/// that declared none takes room as it comes.
+/// Reads the body whole; `admitted` holds room for each part as it comes.
 ///
 /// # Errors
 /// `TooLarge`, `RequestTimeout` when it stalls, `DeadlineExceeded`, `Overloaded`, and
 /// `InvalidArgument` when the client ends it early.
 pub(crate) async fn read(
     body: Incoming,
-    declared: u64,
     admitted: &mut Admitted,
     limits: BodyLimits,
 ) -> Result<Bytes, Error> {
@@ -67,9 +65,7 @@ pub(crate) async fn read(
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     while let Some(part) = parts.next().await? {
-        if parts.length > declared {
-            admitted.hold(part.len() as u64)?;
-        }
+        admitted.hold(part.len() as u64)?;
         // Nearly every body is one part, which needs no copy.
         if first.is_empty() {
             first = part;

@@ -1,13 +1,17 @@
 //! From configuration and snapshot to the list of [`Operation`]s: every mistake is found
 //! here, before anything is served.
 
-use std::{collections::HashSet, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt,
+    sync::Arc,
+};
 
 use serde_json::Value;
 use weir_artifact::ModelSpec;
 use weir_codec::BodyShape;
 use weir_serving::{ServedVersion, ServingSnapshot};
-use weir_types::{Answer, ErrorCode};
+use weir_types::{Answer, Error, ErrorCode, ModelName, Version};
 
 use crate::{
     config::{RequestShape, RouteConfig, RouteMethod},
@@ -30,7 +34,7 @@ pub(crate) struct Declared {
 pub(crate) struct Unavailable {
     pub(crate) path: String,
     pub(crate) method: RouteMethod,
-    pub(crate) model: String,
+    pub(crate) error: Error,
 }
 
 /// Something that is wrong with the declared routes.
@@ -78,6 +82,7 @@ pub(crate) fn declare(
     }
     problems.extend(doubles(routes));
     all.served.extend(model_operations(snapshot));
+    all.unavailable.extend(unavailable_operations(snapshot));
     all.served.extend(builtins());
     all.served.extend(v2());
     problems.extend(clashes(&all, routes));
@@ -129,11 +134,9 @@ fn predict_route(
             }
             Err(problems) => problems.into_iter().for_each(told),
         },
-        Err(error) if error.code == ErrorCode::Unavailable => all.unavailable.push(Unavailable {
-            path: route.path.clone(),
-            method: route.method,
-            model: model.to_owned(),
-        }),
+        Err(error) if error.code == ErrorCode::Unavailable => {
+            all.unavailable.push(Unavailable { path: route.path.clone(), method: route.method, error })
+        }
         Err(error) => {
             let have: Vec<_> = snapshot.models().map(|(name, _)| name.as_str()).collect();
             told(format!("{error}; models served: {}", have.join(", ")));
@@ -243,13 +246,39 @@ fn template_route(route: &RouteConfig, all: &mut Declarations, told: &mut dyn Fn
 /// The paths that every model has: `:predict` on the latest version and on each.
 fn model_operations(snapshot: &ServingSnapshot) -> impl Iterator<Item = Declared> + '_ {
     snapshot.models().flat_map(|(name, model)| {
-        let latest =
-            model.versions().last().map(|v| predict_operation(format!("/v1/models/{name}:predict"), v, true));
-        let each = model.versions().map(move |v| {
-            predict_operation(format!("/v1/models/{name}/versions/{}:predict", v.spec.version), v, false)
-        });
+        let latest = model.versions().last().map(|v| predict_operation(latest_path(name), v, true));
+        let each =
+            model.versions().map(move |v| predict_operation(version_path(name, &v.spec.version), v, false));
         latest.into_iter().chain(each)
     })
+}
+
+/// The same paths of what could not be loaded and has no older state that serves, and of what
+/// is unloaded.
+fn unavailable_operations(snapshot: &ServingSnapshot) -> impl Iterator<Item = Unavailable> {
+    let mut paths = BTreeMap::new();
+    let failed = snapshot.failures().iter().map(|f| (f.model.as_str(), f.version.as_ref()));
+    for (model, version) in failed.chain(snapshot.unloaded().map(|name| (name.as_str(), None))) {
+        // The name of a folder that could not be read need not be a model's name.
+        let Ok(name) = model.parse::<ModelName>() else { continue };
+        if let Some(version) = version
+            && let Err(error) = snapshot.version(model, Some(version.as_str()))
+        {
+            paths.insert(version_path(&name, version), error);
+        }
+        if let Err(error) = snapshot.version(model, None) {
+            paths.insert(latest_path(&name), error);
+        }
+    }
+    paths.into_iter().map(|(path, error)| Unavailable { path, method: RouteMethod::Post, error })
+}
+
+fn latest_path(name: &ModelName) -> String {
+    format!("{MODELS_PREFIX}{name}:predict")
+}
+
+fn version_path(name: &ModelName, version: &Version) -> String {
+    format!("{MODELS_PREFIX}{name}/versions/{version}:predict")
 }
 
 fn predict_operation(path: String, version: &Arc<ServedVersion>, latest: bool) -> Declared {

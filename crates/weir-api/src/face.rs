@@ -10,7 +10,7 @@ use serde_json::json;
 use weir_artifact::ModelSpec;
 use weir_codec::RowDecoder;
 use weir_serving::{ServedVersion, ServingSnapshot};
-use weir_types::{Error, ErrorCode};
+use weir_types::Error;
 
 use crate::{
     config::{RouteConfig, RouteMethod},
@@ -100,15 +100,21 @@ impl Face {
         let document = openapi::document(&operations, env!("CARGO_PKG_VERSION"));
         let mut builder =
             Builder { metrics, paths: HashMap::new(), order: Vec::new(), versions: HashMap::new() };
+        // First, so that a declared path which cannot stand beside it is the one that is told.
+        builder.add(Method::GET, "/docs/{file}", Handler::Asset, None);
         let mut problems = Vec::new();
+        let mut told = |path: &str, message| {
+            let route = routes.iter().position(|route| route.path == path);
+            problems.push(RouteProblem { route, message });
+        };
         for Declared { operation, version } in declared.served {
-            builder.operation(operation, version).unwrap_or_else(|problem| problems.push(problem));
+            let path = operation.path.clone();
+            builder.operation(operation, version).unwrap_or_else(|problem| told(&path, problem));
         }
         declared.unavailable.into_iter().for_each(|route| builder.unavailable(route));
-        builder.add(Method::GET, "/docs/{file}", Handler::Asset, None);
-        let (router, versions) = builder.finish(&mut problems);
+        let (router, versions) = builder.finish(&mut told);
         if !problems.is_empty() {
-            return Err(problems.into_iter().map(|message| RouteProblem { route: None, message }).collect());
+            return Err(problems);
         }
         Ok(Self {
             openapi: document.to_string().into(),
@@ -143,7 +149,9 @@ impl Face {
             None => format!("{sent}/"),
         };
         let decoded = percent_decode_str(&other).decode_utf8_lossy();
-        let exists = !other.is_empty() && !sent.starts_with("//") && self.router.at(&decoded).is_ok();
+        // Browsers read `\\` as `/`.
+        let elsewhere = sent.starts_with("//") || sent.contains('\\');
+        let exists = !other.is_empty() && !elsewhere && self.router.at(&decoded).is_ok();
         if exists { Found::Redirect(other) } else { Found::Nothing }
     }
 
@@ -227,12 +235,10 @@ impl Builder<'_> {
     }
 
     fn unavailable(&mut self, route: Unavailable) {
-        let text = format!("model `{}` could not be loaded; /readyz says why", route.model);
-        let error = Error::new(ErrorCode::Unavailable, text);
-        self.add(http_method(route.method), &route.path, Handler::Unavailable(error), None);
+        self.add(http_method(route.method), &route.path, Handler::Unavailable(route.error), None);
     }
 
-    fn finish(mut self, problems: &mut Vec<String>) -> (matchit::Router<Entry>, Versions) {
+    fn finish(mut self, told: &mut dyn FnMut(&str, String)) -> (matchit::Router<Entry>, Versions) {
         let mut router = matchit::Router::new();
         for path in self.order {
             let Some(mut methods) = self.paths.remove(&path) else { continue };
@@ -241,7 +247,7 @@ impl Builder<'_> {
                 methods.push((Method::HEAD, head.1.clone()));
             }
             if let Err(error) = router.insert(path.as_str(), Entry { methods, allow }) {
-                problems.push(format!("the path {path} cannot be matched: {error}"));
+                told(&path, format!("the path {path} cannot be matched: {error}"));
             }
         }
         (router, self.versions)

@@ -80,8 +80,7 @@ pub(crate) async fn answer(
     let chosen = Chosen::of(face, handler, head)?;
     let handler = chosen.handler;
     let mut admitted = admit(shared, handler, head)?;
-    let declared = head::content_length(&head.headers).unwrap_or(0);
-    let bytes = body::read(incoming, declared, &mut admitted, shared.body_limits).await?;
+    let bytes = body::read(incoming, &mut admitted, shared.body_limits).await?;
     let (executed, decoding) = execute(shared, handler, admitted, head, bytes).await?;
     let template = chosen.response.as_ref().unwrap_or(&handler.response);
     let (response, encoding) = encode(shared, handler, template, &executed);

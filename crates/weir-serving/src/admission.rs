@@ -25,14 +25,15 @@ impl Admission {
         self.held.load(Ordering::Relaxed)
     }
 
-    /// Admits a request that declares `bytes` of body (0 where it does not say; the body
-    /// then [holds](Admitted::hold) as it arrives).
+    /// Admits a request that declares `bytes` of body (0 where it does not say), if there is
+    /// room for them now. The body [holds](Admitted::hold) room as it arrives: were it held
+    /// by declaration, a few clients that declare much and send nothing would shut out all.
     ///
     /// # Errors
     /// [`ErrorCode::Overloaded`] where there is no room.
     pub fn admit(&self, grant: Grant, bytes: u64, deadline: Deadline) -> Result<Admitted, Error> {
-        let mut room = self.room();
-        room.hold(bytes)?;
+        let room = self.room();
+        room.fits(bytes)?;
         Ok(room.admit(grant, deadline))
     }
 
@@ -43,6 +44,10 @@ impl Admission {
     }
 }
 
+fn no_room() -> Error {
+    Error::new(ErrorCode::Overloaded, "the server holds as many request bytes as it may; try again shortly")
+}
+
 /// Bytes that a request may hold. Gives them back when dropped.
 #[derive(Debug)]
 pub struct Room {
@@ -51,6 +56,15 @@ pub struct Room {
 }
 
 impl Room {
+    /// Whether `bytes` more would have room now; none is taken.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Overloaded`] where they would not.
+    pub fn fits(&self, bytes: u64) -> Result<(), Error> {
+        let fits = self.admission.held_bytes().saturating_add(bytes) <= self.admission.max_bytes;
+        if fits { Ok(()) } else { Err(no_room()) }
+    }
+
     /// Takes room for `bytes` more.
     ///
     /// # Errors
@@ -59,10 +73,7 @@ impl Room {
         let before = self.admission.held.fetch_add(bytes, Ordering::Relaxed);
         if before.saturating_add(bytes) > self.admission.max_bytes {
             self.admission.held.fetch_sub(bytes, Ordering::Relaxed);
-            return Err(Error::new(
-                ErrorCode::Overloaded,
-                "the server holds as many request bytes as it may; try again shortly",
-            ));
+            return Err(no_room());
         }
         self.held += bytes;
         Ok(())
@@ -131,6 +142,8 @@ mod tests {
     fn room_is_bounded_and_comes_back() {
         let admission = Admission::new(10);
         let mut first = admit(&admission, 6).unwrap();
+        assert_eq!(admission.held_bytes(), 0, "what is declared and not sent takes no room");
+        first.hold(6).unwrap();
         assert_eq!(admit(&admission, 5).unwrap_err().code, ErrorCode::Overloaded);
         first.hold(4).unwrap();
         assert_eq!(first.hold(u64::MAX - 20).unwrap_err().code, ErrorCode::Overloaded);

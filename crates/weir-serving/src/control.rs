@@ -104,10 +104,9 @@ impl Keeper {
         )
     }
 
-    /// Obeys until every [`ModelControl`] is gone. With `watch`, files that changed and then
+    /// Obeys until every [`ModelControl`] is gone. With `files`, those that changed and then
     /// kept still are a reload too. Blocks: give it a thread.
-    pub fn run(mut self, watch: bool) {
-        let mut files = watch.then(|| Watch::new(self.loader.paths()));
+    pub fn run(mut self, mut files: Option<Watch>) {
         loop {
             match self.orders.recv_timeout(LOOK) {
                 Ok((order, reply)) => {

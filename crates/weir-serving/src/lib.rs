@@ -23,3 +23,4 @@ pub use executor::{BySize, Done, ExecuteFuture, Executor, Inline, Job, MemoryBud
 pub use load::{LoadOptions, Loader, Progress};
 pub use predict::{Executed, Predictor, Ready, Routed};
 pub use snapshot::{Failure, ServedModel, ServedVersion, ServingSnapshot};
+pub use watch::Watch;

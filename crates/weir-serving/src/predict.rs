@@ -34,7 +34,7 @@ impl Predictor {
         self.admission.room()
     }
 
-    /// Makes room for a request whose head declares `bytes` of body.
+    /// Admits a request whose head declares `bytes` of body, if there is room for them now.
     ///
     /// # Errors
     /// `Overloaded` without room, `DeadlineExceeded` for a caller who is late already.

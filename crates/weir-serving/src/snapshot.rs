@@ -97,8 +97,7 @@ impl ServingSnapshot {
     /// The version asked for, or the latest.
     ///
     /// # Errors
-    /// `NotFound`, naming what there is; `Unavailable` for a model that failed to load or was
-    /// unloaded.
+    /// `NotFound`, naming what there is; `Unavailable` for what failed to load or was unloaded.
     pub fn version(&self, name: &str, version: Option<&str>) -> Result<&Arc<ServedVersion>, Error> {
         let Some((_, model)) = self.models.iter().find(|(n, _)| n.as_str() == name) else {
             return Err(self.missing(name));
@@ -108,18 +107,21 @@ impl ServingSnapshot {
             Some(wanted) => model.versions.iter().find(|(v, _)| v.as_str() == wanted).map(|(_, v)| v),
         }
         .ok_or_else(|| {
+            let failed = |f: &Failure| f.model == name && f.version.as_ref().map(Version::as_str) == version;
+            if self.failures.iter().any(failed) {
+                return not_loaded(&format!("{name}/{}", version.unwrap_or_default()));
+            }
             let have: Vec<_> = model.versions.keys().map(Version::as_str).collect();
             Error::not_found(format!("model `{name}` has no such version; it has: {}", have.join(", ")))
         })
     }
 
     fn missing(&self, name: &str) -> Error {
-        let unavailable = |why: &str| Error::new(ErrorCode::Unavailable, format!("model `{name}` {why}"));
         if self.unloaded.iter().any(|unloaded| unloaded.as_str() == name) {
-            return unavailable("is unloaded");
+            return Error::new(ErrorCode::Unavailable, format!("model `{name}` is unloaded"));
         }
         if self.failures.iter().any(|f| f.model == name) {
-            return unavailable("could not be loaded; /readyz says why");
+            return not_loaded(name);
         }
         Error::not_found(format!("there is no model `{}`", name.chars().take(128).collect::<String>()))
     }
@@ -176,4 +178,9 @@ impl ServingSnapshot {
     pub(crate) fn find(&self, name: &ModelName, version: &Version) -> Option<&Arc<ServedVersion>> {
         self.models.get(name)?.versions.get(version)
     }
+}
+
+fn not_loaded(model: &str) -> Error {
+    let text = format!("model `{model}` could not be loaded; /readyz says why");
+    Error::new(ErrorCode::Unavailable, text)
 }

@@ -63,7 +63,8 @@ pub(crate) struct Serve {
 
 #[derive(Debug, Args)]
 pub(crate) struct Init {
-    /// The artefact, for example model.onnx.
+    /// The artefact, for example model.onnx, or the folder of a model of Triton, MLflow or
+    /// Hugging Face.
     pub(crate) artifact: PathBuf,
     /// Training data with a header line: field names, ranges and examples come from it.
     #[arg(long, value_name = "CSV")]

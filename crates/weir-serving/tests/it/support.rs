@@ -89,7 +89,7 @@ impl Kept {
             Ok(())
         });
         let (keeper, control) = Keeper::new(models.loader(), Arc::new(first), publish);
-        Self { control, published, thread: std::thread::spawn(move || keeper.run(false)) }
+        Self { control, published, thread: std::thread::spawn(move || keeper.run(None)) }
     }
 
     pub(crate) fn snapshot(&self) -> ServingSnapshot {

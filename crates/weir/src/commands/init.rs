@@ -15,6 +15,7 @@ pub(crate) fn run(options: &Init, output: &Output) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
         Some(path) => path.clone(),
+        None if options.artifact.is_dir() => options.artifact.join(weir_artifact::MANIFEST_FILE),
         None => options.artifact.with_file_name(weir_artifact::MANIFEST_FILE),
     };
     if target.exists() && !options.force {

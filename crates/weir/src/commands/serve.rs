@@ -9,7 +9,7 @@ use tokio::{
 };
 use weir_api::{Bound, Server};
 use weir_config::{Override, Places};
-use weir_serving::{Keeper, Loader, ModelControl, Progress, ServingSnapshot};
+use weir_serving::{Keeper, Loader, ModelControl, Progress, ServingSnapshot, Watch};
 use weir_types::{AllowLocal, SystemClock};
 
 use crate::{
@@ -25,11 +25,12 @@ pub(crate) fn run(options: Serve, output: &Output) -> anyhow::Result<ExitCode> {
     let loaded = settings::load(&options.sources, listen.into_iter().collect())?;
     telemetry::start(&loaded.value.log)?;
     let threads = settings::threads(&loaded.value.server);
+    let watched = options.watch.then(|| Watch::new(&loaded.value.server.models));
     let (server, loader) = prepare(loaded.value, &loaded.places, output)?;
     // A runtime of its own for the listeners; models run on theirs.
     let runtime =
         Builder::new_multi_thread().worker_threads(threads).thread_name("weir-http").enable_all().build()?;
-    runtime.block_on(serve(server, loader, options.watch))
+    runtime.block_on(serve(server, loader, watched))
 }
 
 /// Loads the models and compiles the routes.
@@ -59,18 +60,19 @@ fn prepare(settings: Settings, places: &Places, output: &Output) -> anyhow::Resu
     Ok((server, loader))
 }
 
-async fn serve(server: Server, loader: Loader, watch: bool) -> anyhow::Result<ExitCode> {
+async fn serve(server: Server, loader: Loader, watched: Option<Watch>) -> anyhow::Result<ExitCode> {
     let bound = server.clone().bind().await.map_err(|(address, error)| match error.kind() {
         io::ErrorKind::AddrInUse => {
             anyhow!("{address} is in use: stop what listens there, or choose another address with --listen")
         }
         _ => anyhow!(error).context(format!("{address} cannot be listened on")),
     })?;
-    let address = bound.address()?;
-    if !address.ip().is_loopback() {
-        tracing::warn!("anybody who reaches {address} may use it: there is no authentication");
+    for address in [Some(bound.address()?), bound.grpc_address()?].into_iter().flatten() {
+        if !address.ip().is_loopback() {
+            tracing::warn!("anybody who reaches {address} may use it: there is no authentication");
+        }
     }
-    let control = keep_models(&server, loader, watch)?;
+    let control = keep_models(&server, loader, watched)?;
     let cut_off = run_until_told(bound, control).await?;
     match cut_off {
         0 => tracing::info!("drained"),
@@ -80,14 +82,14 @@ async fn serve(server: Server, loader: Loader, watch: bool) -> anyhow::Result<Ex
 }
 
 /// Starts the thread that loads models while the server serves.
-fn keep_models(server: &Server, loader: Loader, watch: bool) -> anyhow::Result<ModelControl> {
+fn keep_models(server: &Server, loader: Loader, watched: Option<Watch>) -> anyhow::Result<ModelControl> {
     let swapped = server.clone();
     let publish = Box::new(move |snapshot| {
         swapped.swap(snapshot).map_err(|problems| route_lines(&problems, &Places::default()))
     });
     let (keeper, control) = Keeper::new(loader, server.snapshot(), publish);
     let thread = thread::Builder::new().name("weir-models".into());
-    thread.spawn(move || keeper.run(watch)).context("no thread for loading models")?;
+    thread.spawn(move || keeper.run(watched)).context("no thread for loading models")?;
     server.offer_control(&control);
     Ok(control)
 }
@@ -100,6 +102,9 @@ async fn run_until_told(bound: Bound, control: ModelControl) -> anyhow::Result<u
     // Told only now: who starts us may send a signal as soon as it reads this.
     let address = bound.address()?;
     tracing::info!(%address, "listening on http://{address}, docs page http://{address}/docs");
+    if let Some(address) = bound.grpc_address()? {
+        tracing::info!(%address, "gRPC on {address}");
+    }
     let reloads = tokio::spawn(reload_on(hangup, control));
     let stop = async {
         tokio::select! {

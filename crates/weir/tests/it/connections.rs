@@ -114,6 +114,9 @@ fn bodies_are_held_up_to_a_limit_over_all_connections() {
     );
     held.send(b"}").unwrap();
     assert_eq!(held.receive(false).unwrap().status, 200);
+    // As many bytes again declared, but only one sent: others have their room.
+    held.send(&bytes[..bytes.len() - 910]).unwrap();
+    await_metric(server.address, "weir_requests_in_flight", |n| n >= 2.0);
     assert_eq!(ask(server.address, "POST", path, Some(long.as_bytes())).status, 200, "room comes back");
     server.stop();
 }

@@ -46,8 +46,8 @@ async fn run(call: &Call<'_>, view: &ModelView, incoming: Incoming) -> Result<Re
     let json_bytes = header_length(headers)?;
     let clock = call.shared.predictor.clock();
     let received = clock.now();
-    let (mut admitted, declared) = admit(call, view, received)?;
-    let bytes = body::read(incoming, declared, &mut admitted, call.shared.body_limits).await?;
+    let mut admitted = admit(call, view, received)?;
+    let bytes = body::read(incoming, &mut admitted, call.shared.body_limits).await?;
     let start = clock.now();
     let bytes = unpack(call, coding, bytes, &mut admitted)?;
     let (request, binary) = decode(view, &bytes, json_bytes)?;
@@ -64,13 +64,13 @@ async fn run(call: &Call<'_>, view: &ModelView, incoming: Incoming) -> Result<Re
     Ok(response)
 }
 
-fn admit(call: &Call<'_>, view: &ModelView, received: Instant) -> Result<(Admitted, u64), Error> {
+fn admit(call: &Call<'_>, view: &ModelView, received: Instant) -> Result<Admitted, Error> {
     let shared = call.shared;
     let grant = call.authorize(Access::Invoke(&view.version().spec.name))?;
     let timeout = head::timeout(&call.head.headers, shared.request_timeout).map_err(Error::invalid)?;
     let declared = body::check_length(&call.head.headers, shared.body_limits)?;
     let deadline = Deadline::after(received, timeout);
-    Ok((shared.predictor.admit(grant, declared, deadline)?, declared))
+    shared.predictor.admit(grant, declared, deadline)
 }
 
 /// The header's value. Decimal digits only: `+5` and ` 5` are read as 5 by some and not by

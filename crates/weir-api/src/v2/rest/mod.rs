@@ -234,6 +234,6 @@ impl Call<'_> {
             head::timeout(&self.head.headers, self.shared.request_timeout).map_err(Error::invalid)?;
         let deadline = weir_types::Deadline::after(self.shared.predictor.clock().now(), timeout);
         let mut admitted = self.shared.predictor.admit(self.authorize(Access::Read)?, declared, deadline)?;
-        body::read(incoming, declared, &mut admitted, limits).await
+        body::read(incoming, &mut admitted, limits).await
     }
 }
