@@ -21,3 +21,4 @@ mod scenario;
 mod scenarios;
 mod schemathesis;
 mod server;
+mod v2clients;

@@ -1,0 +1,82 @@
+//! Clients of the Open Inference Protocol that nobody here wrote, aimed at the real server:
+//! `tests/v2clients/test_*.py`, one suite a client.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use regex::Regex;
+use tempfile::TempDir;
+
+use crate::{
+    scenario::copy_tree,
+    server::{Server, root},
+};
+
+/// The library that runs every type of the protocol.
+pub(crate) fn onnxruntime() -> PathBuf {
+    let lib = root().join(".cache/venvs/onnxruntime/lib");
+    let capi = |python: fs::DirEntry| python.path().join("site-packages/onnxruntime/capi");
+    let pythons = fs::read_dir(&lib).into_iter().flatten().flatten().map(capi);
+    let files = pythons.flat_map(|capi| fs::read_dir(capi).into_iter().flatten().flatten());
+    let mut found = files.map(|f| f.path()).filter(|path| {
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("libonnxruntime.so"))
+    });
+    found.next().unwrap_or_else(|| panic!("no ONNX Runtime in {}: run `make venvs`", lib.display()))
+}
+
+/// The fixtures, and a table twice: as one tensor and as one input a column.
+pub(crate) fn lay_out(place: &Path) {
+    copy_tree(&root().join("tests/v2clients/models"), &place.join("models"));
+    for name in ["housing", "housing_columns"] {
+        copy_tree(&root().join("examples/models/housing"), &place.join("models").join(name));
+    }
+    let manifest = place.join("models/housing_columns/model.toml");
+    let text = fs::read_to_string(&manifest).unwrap();
+    let text = text.replacen("name = \"housing\"", "name = \"housing_columns\"", 1);
+    fs::write(manifest, text + "\n[v2]\ncolumns = true\n").unwrap();
+    let config = format!(
+        "[server]\nmodels = [\"models\"]\nmodel_control = \"explicit\"\nonnxruntime = {:?}\n",
+        onnxruntime()
+    );
+    fs::write(place.join("weir.toml"), config).unwrap();
+}
+
+/// Runs one suite against a server of its own; `fewest` tests of it must have run.
+fn run(suite: &str, fewest: u32) {
+    let python = root().join(".cache/venvs/v2clients/bin/python");
+    assert!(python.exists(), "{} is not there: run `make venvs`", python.display());
+    let place = TempDir::new().unwrap();
+    lay_out(place.path());
+    let server = Server::start(place.path(), &["--config".into(), "weir.toml".into()]);
+    let output = Command::new(python)
+        .arg(root().join("tests/v2clients").join(suite))
+        .env("V2_ADDRESS", server.address.to_string())
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{text}");
+    let count = Regex::new(r"Ran (\d+) tests").unwrap().captures(&text).map(|found| found[1].parse());
+    let count: u32 = count.unwrap_or_else(|| panic!("no count:\n{text}")).unwrap();
+    println!("{suite}: {count} tests");
+    assert!(count >= fewest && !text.contains("skipped"), "{text}");
+    server.stop();
+}
+
+#[test]
+fn tritonclient_http() {
+    run("test_http.py", 19);
+}
+
+#[test]
+fn tritonclient_http_aio() {
+    run("test_http_aio.py", 5);
+}
+
+#[test]
+fn kserve_rest() {
+    run("test_kserve_rest.py", 3);
+}
