@@ -82,6 +82,7 @@ fn natural(task: Task, signature: &Signature, words: &[(String, Answer)]) -> Ans
         Task::Regression => {
             number_output(signature).map_or(raw, |output| Answer::Number { output, column: 0 })
         }
+        Task::Rerank => Answer::Number { output: 0, column: 0 },
         Task::Raw if signature.outputs.len() != 1 => Answer::Record(raw_record(signature)),
         _ => raw,
     }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use crate::{FieldTable, InputTable, LimitsTable, Manifest, Pooling, TextSpec, TextTable};
+use crate::{FieldTable, InputTable, LimitsTable, Manifest, TextSpec, TextTable};
 
 /// SHA-256, lower-case hex, over the artefact, tokenizer, head, and of `model.toml` what
 /// goes into an answer. Names of files and models, prose, examples, samples and the row
@@ -54,19 +54,13 @@ fn field(field: &FieldTable) -> Value {
 
 fn text_table(table: &TextTable) -> Value {
     // The files' contents are parts of their own.
-    let default = TextTable {
-        tokenizer: String::new(),
-        head: None,
-        pooling: Pooling::default(),
-        normalize: false,
-        multi_label: false,
-    };
+    let default = TextTable { tokenizer: String::new(), ..TextTable::default() };
     let plain = TextTable { tokenizer: String::new(), head: None, ..table.clone() };
     Value::Object(difference(&plain, &default))
 }
 
 /// The entries of `value` that are not those of `default`, tables within included.
-fn difference<T: Serialize>(value: &T, default: &T) -> Map<String, Value> {
+pub(crate) fn difference<T: Serialize>(value: &T, default: &T) -> Map<String, Value> {
     let object = |v: &T| match serde_json::to_value(v) {
         Ok(Value::Object(map)) => map,
         _ => Map::new(),

@@ -82,6 +82,12 @@ pub(crate) fn read(path: &Path, max: u64) -> Result<Vec<u8>, String> {
     if bytes.len() as u64 > max { Err(too_large()) } else { Ok(bytes) }
 }
 
+/// Reads a whole UTF-8 file of at most `max` bytes.
+pub(crate) fn text(path: &Path, max: u64) -> Result<String, String> {
+    String::from_utf8(read(path, max)?)
+        .map_err(|e| format!("{} is not UTF-8 text (byte {})", path.display(), e.utf8_error().valid_up_to()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

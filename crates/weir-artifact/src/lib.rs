@@ -11,6 +11,7 @@ mod draft;
 mod example;
 mod fields;
 mod files;
+mod formats;
 mod load;
 mod manifest;
 mod notes;
@@ -25,11 +26,12 @@ mod text;
 pub use discover::{Candidate, Discovery, FolderProblem, MANIFEST_FILE, discover};
 pub use draft::draft;
 pub use example::scalar_json;
+pub use formats::{Foreign, Format};
 pub use load::{LoadedModel, load};
 pub use manifest::{
     CoerceWord, DTypeWord, ExtraWord, FieldTable, InputTable, LimitsTable, Manifest, OutputTable,
     ScalarValue, TextTable, V2Table,
 };
-pub use spec::{EngineChoice, ModelLimits, ModelSpec, Pooling, Sample, Task, TextSpec};
+pub use spec::{Activation, EngineChoice, ModelLimits, ModelSpec, Pooling, Sample, Task, TextSpec};
 pub use text::encoder_output;
 pub use weir_config::Problem;

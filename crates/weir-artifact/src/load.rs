@@ -11,7 +11,7 @@ use crate::{
     discover::read_manifest,
     fields,
     files::{self, Folders},
-    notes,
+    formats, notes,
     onnx::{self, GateLimits, OnnxModel},
     report::Report,
     samples, task, text,
@@ -35,23 +35,43 @@ pub struct LoadedModel {
 /// # Errors
 /// All problems at once, of all its files.
 pub fn load(candidate: &Candidate) -> Result<LoadedModel, Vec<Problem>> {
-    let described = describe(candidate.manifest.as_deref());
+    let written = describe(candidate.manifest.as_deref());
     let artifact = read_artifact(&candidate.artifact);
-    let (loaded, (bytes, graph)) = match (described, artifact) {
+    let (loaded, (bytes, graph)) = match (written, artifact) {
         (Ok(loaded), Ok(artifact)) => (loaded, artifact),
-        (described, artifact) => {
-            return Err([described.err(), artifact.err()].into_iter().flatten().flatten().collect());
+        (written, artifact) => {
+            return Err([written.err(), artifact.err()].into_iter().flatten().flatten().collect());
         }
     };
-    let place = candidate.manifest.as_deref().unwrap_or(&candidate.artifact);
+    let (manifest, notes) = chosen(candidate, loaded.value, &graph)?;
+    let foreign = candidate.foreign.as_ref().map(|f| &f.file);
+    let place = candidate.manifest.as_ref().or(foreign).unwrap_or(&candidate.artifact);
     let mut report = Report::new(place, candidate.manifest.as_ref().map(|_| loaded.places));
-    let spec = resolve(candidate, &loaded.value, &bytes, &graph, &mut report);
+    let mut spec = resolve(candidate, &manifest, &bytes, &graph, &mut report);
+    spec.notes.splice(0..0, notes);
     let mut problems = report.problems;
     if problems.is_empty() {
         return Ok(LoadedModel { spec, bytes, graph });
     }
     problems.sort_by(|a, b| (&a.file, a.at).cmp(&(&b.file, b.at)));
     Err(problems)
+}
+
+/// What describes the model: `written` where there is a `model.toml`, else what a folder of
+/// another layout comes to; and what is to be said about that.
+pub(crate) fn chosen(
+    candidate: &Candidate,
+    written: Manifest,
+    graph: &OnnxModel,
+) -> Result<(Manifest, Vec<String>), Vec<Problem>> {
+    match (&candidate.foreign, &candidate.manifest) {
+        (None, _) => Ok((written, Vec::new())),
+        (Some(foreign), Some(_)) => Ok((written, vec![formats::passed_over(foreign)])),
+        (Some(foreign), None) => {
+            let described = formats::describe(candidate, foreign, graph)?;
+            Ok((described.manifest, described.notes))
+        }
+    }
 }
 
 fn describe(manifest: Option<&Path>) -> Result<Loaded<Manifest>, Vec<Problem>> {

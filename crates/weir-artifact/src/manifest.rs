@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use weir_types::{DType, Scalar};
 
-use crate::{EngineChoice, ModelLimits, Pooling, Task};
+use crate::{Activation, EngineChoice, ModelLimits, Pooling, Task};
 
 /// What the artefact cannot say about a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -290,6 +290,22 @@ pub struct TextTable {
     /// Whether a text can have several labels: scores by sigmoid instead of softmax.
     #[serde(default)]
     pub multi_label: bool,
+    /// How logits become scores: `softmax`, `sigmoid` or `none`. Default: softmax, and sigmoid
+    /// for `multi_label` and for a single label.
+    pub activation: Option<Activation>,
+}
+
+impl Default for TextTable {
+    fn default() -> Self {
+        Self {
+            tokenizer: default_tokenizer(),
+            head: None,
+            pooling: Pooling::default(),
+            normalize: false,
+            multi_label: false,
+            activation: None,
+        }
+    }
 }
 
 fn default_tokenizer() -> String {

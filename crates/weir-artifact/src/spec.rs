@@ -66,6 +66,18 @@ pub enum Pooling {
     Max,
 }
 
+/// How logits become scores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Activation {
+    /// A distribution over the labels.
+    Softmax,
+    /// Each label by itself, from 0 to 1.
+    Sigmoid,
+    /// The logits are the scores.
+    None,
+}
+
 /// Tokenizer, pooling and head of a text model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TextSpec {
@@ -79,6 +91,8 @@ pub struct TextSpec {
     pub head: Option<Arc<[u8]>>,
     /// Whether scores are independent (sigmoid) rather than a distribution (softmax).
     pub multi_label: bool,
+    /// How logits become scores; by default what `multi_label` and the number of labels say.
+    pub activation: Option<Activation>,
 }
 
 /// Bounds on one request to this model.

@@ -51,14 +51,14 @@ pub(crate) fn resolve(manifest: &Manifest, graph: &OnnxModel, report: &mut Repor
             }
             Resolved { task, labels: Vec::new(), scores: None, decision: None }
         }
-        Task::TextClassification | Task::Embedding => {
+        Task::TextClassification | Task::Embedding | Task::Rerank => {
             report.at(
                 "task",
                 format!("the task {} needs a `[text]` table that names the tokenizer", word(task)),
             );
             Resolved { task, labels, scores: None, decision: None }
         }
-        Task::TokenClassification | Task::Rerank => {
+        Task::TokenClassification => {
             report.at("task", format!("the task {} cannot be served yet", word(task)));
             Resolved { task, labels, scores: None, decision: None }
         }
@@ -121,7 +121,7 @@ fn guess(graph: &OnnxModel, manifest: &Manifest, labels: &[String]) -> Task {
 
 /// The output that holds `labels` scores a row: the one that says so by its width, then by
 /// its name, and no guess where several remain.
-fn scores_output(graph: &OnnxModel, labels: usize) -> Option<usize> {
+pub(crate) fn scores_output(graph: &OnnxModel, labels: usize) -> Option<usize> {
     if opposed_margins(graph) {
         return None;
     }

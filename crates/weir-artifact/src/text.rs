@@ -6,7 +6,7 @@ use safetensors::{Dtype, SafeTensors};
 use weir_types::{DType, Dim, Signature, TensorSpec};
 
 use crate::{
-    Manifest, Pooling, Task, TextSpec, TextTable,
+    Activation, Manifest, Pooling, Task, TextSpec, TextTable,
     files::{self, Folders, limits},
     onnx::OnnxModel,
     report::Report,
@@ -18,6 +18,9 @@ const TOKEN_INPUTS: [&str; 3] = ["input_ids", "attention_mask", "token_type_ids"
 
 /// The field and input that callers see.
 const TEXT_INPUT: &str = "text";
+
+/// What a reranker compares the text with.
+const QUERY_INPUT: &str = "query";
 
 /// A text model, resolved.
 #[derive(Debug)]
@@ -80,7 +83,12 @@ pub(crate) fn resolve(
         normalize: table.normalize,
         head: head.flatten(),
         multi_label: table.multi_label,
+        activation: table.activation,
     });
+    if table.multi_label && table.activation.is_some_and(|a| a != Activation::Sigmoid) {
+        report
+            .at("text.activation", "several labels a text are scored by `sigmoid`: leave one of the two out");
+    }
     let scores = (task == Task::TextClassification).then_some(0);
     Resolved { spec, signature: signature(task, width), task, labels, scores }
 }
@@ -156,20 +164,31 @@ fn labels(task: Task, manifest: &Manifest, columns: Option<usize>, report: &mut 
             _ if labels.is_empty() => report.at("labels", "a text-classification needs `labels`, in the order of the scores"),
             _ => {}
         },
+        Task::Rerank => match columns {
+            _ if manifest.labels.is_some() => report.at("labels", "a reranker has no `labels`"),
+            Some(n) if n != 1 => report.at("task", format!("a reranker gives one score for two texts, this model gives {n}")),
+            _ => {}
+        },
         Task::Embedding if manifest.labels.is_some() => report.at("labels", "an embedding has no `labels`"),
         Task::Embedding => {}
-        other => report.at("task", format!("a model with a `[text]` table cannot have the task {}: it is text-classification or embedding", word(other))),
+        other => report.at("task", format!("a model with a `[text]` table cannot have the task {}: it is text-classification, embedding or rerank", word(other))),
     }
     labels
 }
 
-/// What callers see: one string in, one vector out.
+/// What callers see: one string in, two for a reranker, and one vector out.
 fn signature(task: Task, width: Option<usize>) -> Signature {
     let rows = || Dim::Any(Some("N".to_owned()));
-    let name = if task == Task::TextClassification { "scores" } else { "embedding" };
+    let text = |name: &str| TensorSpec { name: name.to_owned(), dtype: DType::String, shape: vec![rows()] };
+    let name = match task {
+        Task::TextClassification => "scores",
+        Task::Rerank => "score",
+        _ => "embedding",
+    };
+    let query = (task == Task::Rerank).then(|| text(QUERY_INPUT));
     let vector = width.map_or(Dim::Any(None), Dim::Fixed);
     Signature {
-        inputs: vec![TensorSpec { name: TEXT_INPUT.to_owned(), dtype: DType::String, shape: vec![rows()] }],
+        inputs: query.into_iter().chain([text(TEXT_INPUT)]).collect(),
         outputs: vec![TensorSpec {
             name: name.to_owned(),
             dtype: DType::Float32,

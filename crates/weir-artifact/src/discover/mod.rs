@@ -1,5 +1,7 @@
 //! Finding models on disk.
 
+mod entries;
+
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
@@ -9,15 +11,15 @@ use weir_config::{Places, Problem};
 use weir_types::{ModelName, NameError, Version};
 
 use crate::{
-    Manifest,
+    Foreign, Format, Manifest,
     files::{self, Folders},
+    formats::{self, triton},
 };
+use entries::{Entries, file_name, foreign_format, has_extension, is_number};
+pub(crate) use entries::{folder_name, name_of_file};
 
 /// The file that describes a model.
 pub const MANIFEST_FILE: &str = "model.toml";
-
-/// Most entries of one folder that are looked at.
-const MAX_ENTRIES: usize = 10_000;
 
 /// One version of a model as found on disk, not yet read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +35,9 @@ pub struct Candidate {
     /// The `model.toml` that describes it, if any: in `folder`, else in the folder above it
     /// that versions share.
     pub manifest: Option<PathBuf>,
+    /// What describes it in another layout (`config.pbtxt`, `MLmodel`, `config.json`), if
+    /// anything does: read only where there is no `manifest`.
+    pub foreign: Option<Foreign>,
 }
 
 /// What was found, and what keeps other folders from being models: one broken folder does
@@ -73,7 +78,8 @@ impl Discovery {
 }
 
 /// Finds the models at `path`: an artefact file, a model folder (`model.toml` and/or one
-/// artefact), a folder of numeric version folders, or a folder of such folders. Hidden
+/// artefact, or a layout of [`Format`]), a folder of numeric version folders, or a folder of
+/// such folders. Hidden
 /// entries and those that start with `_` are skipped, files that are no artefact too.
 ///
 /// Problems are: two artefacts where one is meant, a folder without any, a `model.toml` that
@@ -99,17 +105,6 @@ struct Finder {
     folder: PathBuf,
 }
 
-/// What lies directly in a folder.
-#[derive(Default)]
-struct Entries {
-    manifest: Option<PathBuf>,
-    artifacts: Vec<PathBuf>,
-    /// Files of formats that hold a model which cannot be served.
-    foreign: Vec<PathBuf>,
-    versions: Vec<PathBuf>,
-    folders: Vec<PathBuf>,
-}
-
 impl Finder {
     fn problem(&mut self, at: &Path, message: impl Into<String>) {
         self.refuse(Problem::new(at, message));
@@ -119,10 +114,14 @@ impl Finder {
         self.problems.push(FolderProblem { folder: self.folder.clone(), problem });
     }
 
+    fn refuse_all(&mut self, problems: Vec<Problem>) {
+        problems.into_iter().for_each(|problem| self.refuse(problem));
+    }
+
     /// A model folder, or a folder of them.
     fn any_folder(&mut self, path: &Path) {
         let Some(entries) = self.list(path) else { return };
-        if is_model(&entries) {
+        if entries.is_model() {
             return self.model_folder(path, &entries);
         }
         if entries.folders.is_empty() {
@@ -131,7 +130,7 @@ impl Finder {
         for folder in &entries.folders {
             folder.clone_into(&mut self.folder);
             let Some(below) = self.list(folder) else { continue };
-            if is_model(&below) {
+            if below.is_model() {
                 self.model_folder(folder, &below);
             } else {
                 self.problem(folder, nothing_here(&below));
@@ -145,31 +144,48 @@ impl Finder {
             let message = "holds both an artefact and version folders: move the artefact into one of them";
             return self.problem(path, message);
         }
+        let mut model = Model::new(path, entries);
         if unversioned {
-            return self.version(path, path, Version::default(), entries.manifest.as_deref(), entries);
+            return self.version(&model, path, Version::default(), entries);
         }
-        for folder in &entries.versions {
+        let Some(versions) = self.versions(&mut model, entries) else { return };
+        for folder in &versions {
             folder.clone_into(&mut self.folder);
             let Some(below) = self.list(folder) else { continue };
             let Some(version) = self.checked(folder, file_name(folder).parse()) else { continue };
-            let manifest = below.manifest.as_deref().or(entries.manifest.as_deref());
-            self.version(path, folder, version, manifest, &below);
+            self.version(&model, folder, version, &below);
         }
     }
 
+    /// The version folders that are to be served: all, unless a `config.pbtxt` chooses.
+    fn versions(&mut self, model: &mut Model<'_>, entries: &Entries) -> Option<Vec<PathBuf>> {
+        let Some(foreign) = model.triton() else { return Some(entries.versions.clone()) };
+        let outline = triton::outline(&foreign.file);
+        let outline = outline.map_err(|problems| self.refuse_all(problems)).ok()?;
+        let served = outline.served(&entries.versions);
+        if served.is_empty() {
+            self.problem(&foreign.file, "version_policy serves none of the version folders that are here");
+        }
+        model.outline = Some(outline);
+        Some(served)
+    }
+
     /// One version: `model` gives the default name, `folder` the artefact.
-    fn version(
-        &mut self,
-        model: &Path,
-        folder: &Path,
-        version: Version,
-        manifest: Option<&Path>,
-        entries: &Entries,
-    ) {
+    fn version(&mut self, model: &Model<'_>, folder: &Path, version: Version, entries: &Entries) {
+        let manifest = entries.manifest.as_deref().or(model.manifest);
+        let foreign = entries.foreign.as_ref().or(model.foreign);
         let Some(described) = self.described(manifest, folder) else { return };
-        let artifact = artifact(folder, manifest, &described.value, entries);
-        let artifact = self.placed(&described, "artifact", artifact);
-        let Some(name) = self.named(&described, folder_name(model)) else { return };
+        let artifact = match (manifest, foreign) {
+            (None, Some(foreign)) => {
+                let found = model.artifact(folder, foreign);
+                found.map_err(|problems| self.refuse_all(problems)).ok()
+            }
+            _ => {
+                let artifact = artifact(folder, manifest, &described.value, entries);
+                self.placed(&described, "artifact", artifact)
+            }
+        };
+        let Some(name) = self.named(&described, model.default_name(manifest, foreign)) else { return };
         let Some(artifact) = artifact else { return };
         self.found.push(Candidate {
             name,
@@ -177,6 +193,7 @@ impl Finder {
             folder: folder.to_owned(),
             artifact,
             manifest: manifest.map(Path::to_owned),
+            foreign: foreign.cloned(),
         });
     }
 
@@ -207,6 +224,7 @@ impl Finder {
             folder: folder.to_owned(),
             artifact: path.to_owned(),
             manifest,
+            foreign: None,
         });
     }
 
@@ -214,7 +232,7 @@ impl Finder {
     fn described(&mut self, manifest: Option<&Path>, stands_in: &Path) -> Option<Described> {
         let Some(path) = manifest else { return Some(Described::none(stands_in)) };
         let read = read_manifest(path).and_then(|text| weir_config::parse_with(path, &text, &[]));
-        let loaded = read.map_err(|problems| problems.into_iter().for_each(|p| self.refuse(p))).ok()?;
+        let loaded = read.map_err(|problems| self.refuse_all(problems)).ok()?;
         Some(Described { value: loaded.value, places: Some(loaded.places), file: path.to_owned() })
     }
 
@@ -249,46 +267,6 @@ impl Finder {
         self.found.retain(|one| !doubles.iter().any(|d| d.folder == one.folder));
         self.problems.extend(doubles);
     }
-
-    fn list(&mut self, folder: &Path) -> Option<Entries> {
-        let listed =
-            std::fs::read_dir(folder).and_then(|d| d.take(MAX_ENTRIES + 1).collect::<Result<Vec<_>, _>>());
-        let failed = |e| format!("cannot be listed: {e}");
-        let mut paths: Vec<PathBuf> =
-            self.checked(folder, listed.map_err(failed))?.into_iter().map(|e| e.path()).collect();
-        if paths.len() > MAX_ENTRIES {
-            self.problem(folder, format!("has more than {MAX_ENTRIES} entries: this is no folder of models"));
-            return None;
-        }
-        paths.sort();
-        let mut entries = Entries::default();
-        paths
-            .into_iter()
-            .filter(|p| !file_name(p).starts_with(['.', '_']))
-            .for_each(|p| self.sort(folder, p, &mut entries));
-        Some(entries)
-    }
-
-    fn sort(&mut self, folder: &Path, path: PathBuf, entries: &mut Entries) {
-        if path.is_dir() {
-            let real = folder.canonicalize().and_then(|f| Ok(path.canonicalize()?.starts_with(f)));
-            if !real.unwrap_or(false) {
-                let message = "leads outside the folder: name its target on the command line instead";
-                let problem = Problem::new(&path, message);
-                self.problems.push(FolderProblem { folder: path, problem });
-            } else if is_number(&file_name(&path)) {
-                entries.versions.push(path);
-            } else {
-                entries.folders.push(path);
-            }
-        } else if file_name(&path) == MANIFEST_FILE {
-            entries.manifest = Some(path);
-        } else if has_extension(&path, &["onnx"]) {
-            entries.artifacts.push(path);
-        } else if foreign_format(&path).is_some() {
-            entries.foreign.push(path);
-        }
-    }
 }
 
 /// The problem of a candidate that shares its name and version with others.
@@ -305,6 +283,45 @@ fn double(one: &Candidate, claims: &HashMap<(ModelName, Version), Vec<&Path>>) -
     Some(FolderProblem { folder: one.folder.clone(), problem: Problem::new(&one.folder, message) })
 }
 
+/// A model's folder, which its versions share.
+struct Model<'a> {
+    folder: &'a Path,
+    manifest: Option<&'a Path>,
+    foreign: Option<&'a Foreign>,
+    outline: Option<triton::Outline>,
+}
+
+impl<'a> Model<'a> {
+    fn new(folder: &'a Path, entries: &'a Entries) -> Self {
+        let (manifest, foreign) = (entries.manifest.as_deref(), entries.foreign.as_ref());
+        Self { folder, manifest, foreign, outline: None }
+    }
+
+    /// The `config.pbtxt`, where it is what describes the model.
+    fn triton(&self) -> Option<&'a Foreign> {
+        self.foreign.filter(|f| f.format == Format::Triton && self.manifest.is_none())
+    }
+
+    fn artifact(&self, folder: &Path, foreign: &Foreign) -> Result<PathBuf, Vec<Problem>> {
+        match &self.outline {
+            Some(outline) => {
+                let found = Folders::new(folder, None).find(&outline.artifact);
+                found.map_err(|message| vec![Problem::new(folder, message)])
+            }
+            None => formats::artifact(foreign),
+        }
+    }
+
+    /// The folder's name; names of other layouts may have capitals, which are lowered.
+    fn default_name(&self, manifest: Option<&Path>, foreign: Option<&Foreign>) -> String {
+        let folder = folder_name(self.folder);
+        if manifest.is_some() || foreign.is_none() {
+            return folder;
+        }
+        formats::plain_name(self.outline.as_ref().and_then(|o| o.name.as_ref()).unwrap_or(&folder))
+    }
+}
+
 /// A manifest and where its values stand.
 struct Described {
     value: Manifest,
@@ -317,10 +334,6 @@ impl Described {
     fn none(file: &Path) -> Self {
         Self { value: Manifest::default(), places: None, file: file.to_owned() }
     }
-}
-
-fn is_model(entries: &Entries) -> bool {
-    entries.manifest.is_some() || !entries.artifacts.is_empty() || !entries.versions.is_empty()
 }
 
 /// The artefact of a version, or a sentence that says what to do.
@@ -350,7 +363,7 @@ fn artifact(
 }
 
 fn nothing_here(entries: &Entries) -> String {
-    match entries.foreign.first() {
+    match entries.foreign_files.first() {
         Some(path) => {
             format!("no artefact here: {} {}", file_name(path), foreign_format(path).unwrap_or_default())
         }
@@ -366,41 +379,4 @@ pub(crate) fn read_manifest(path: &Path) -> Result<String, Vec<Problem>> {
     let bytes = files::read(path, weir_config::MAX_BYTES as u64).map_err(refuse)?;
     String::from_utf8(bytes)
         .map_err(|e| refuse(format!("is not UTF-8 text (byte {})", e.utf8_error().valid_up_to())))
-}
-
-/// What to do with a model file that cannot be served, by its extension.
-fn foreign_format(path: &Path) -> Option<&'static str> {
-    if has_extension(path, &["pkl", "pickle", "joblib", "pt", "pth", "skops", "h5", "keras"]) {
-        return Some("can run code when it is loaded, so it is never loaded: export the model to ONNX");
-    }
-    has_extension(path, &["ubj", "cbm", "lgb", "safetensors", "pb", "tflite", "pmml"])
-        .then_some("is a format that cannot be served yet: export the model to ONNX")
-}
-
-fn has_extension(path: &Path, extensions: &[&str]) -> bool {
-    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
-    extensions.iter().any(|e| extension.eq_ignore_ascii_case(e))
-}
-
-fn is_number(name: &str) -> bool {
-    !name.is_empty() && name.len() <= 18 && name.bytes().all(|b| b.is_ascii_digit())
-}
-
-fn file_name(path: &Path) -> String {
-    path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
-}
-
-/// The folder's own name, also for `.` and `..`.
-fn folder_name(path: &Path) -> String {
-    if path.file_name().is_some() {
-        file_name(path)
-    } else {
-        path.canonicalize().map(|p| file_name(&p)).unwrap_or_default()
-    }
-}
-
-/// `churn.onnx` is `churn`; `model.onnx` says nothing, so its folder names it.
-pub(crate) fn name_of_file(path: &Path, folder: &Path) -> String {
-    let stem = path.file_stem().map(|n| n.to_string_lossy().to_lowercase()).unwrap_or_default();
-    if stem == "model" { folder_name(folder) } else { stem }
 }

@@ -1,6 +1,7 @@
 //! A first `model.toml`, drafted from an artefact and a sample of training data.
 
 mod column;
+mod foreign;
 mod sample;
 
 use std::{fmt::Write, path::Path};
@@ -11,7 +12,7 @@ use weir_types::{DType, TensorSpec};
 
 use crate::{
     Candidate, MANIFEST_FILE, Manifest, Task,
-    discover::name_of_file,
+    discover::{discover, name_of_file},
     load::{read_artifact, resolve},
     onnx::OnnxModel,
     report::Report,
@@ -22,13 +23,17 @@ use column::Column;
 /// Most columns of one input that get a field of their own.
 const MAX_FIELDS: usize = 256;
 
-/// Drafts a commented `model.toml` for `artifact`; with the CSV file `csv_sample` (header
+/// Drafts a commented `model.toml` for `artifact`, a file or a model's folder: one of another
+/// layout becomes what it says there. With the CSV file `csv_sample` (header
 /// first) also field names, observed ranges, enums and examples. Ranges are comments: a
 /// value that training did not see is unusual, not invalid. What it writes loads.
 ///
 /// # Errors
 /// All that keeps the artefact from being served, or the sample from being used.
 pub fn draft(artifact: &Path, csv_sample: Option<&Path>) -> Result<String, Vec<Problem>> {
+    if artifact.is_dir() {
+        return folder(artifact, csv_sample);
+    }
     let (bytes, graph) = read_artifact(artifact)?;
     let folder = artifact.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let columns = csv_sample.map(sample::read).transpose().map_err(|problem| vec![problem])?;
@@ -38,29 +43,42 @@ pub fn draft(artifact: &Path, csv_sample: Option<&Path>) -> Result<String, Vec<P
         false => tensors(&name, artifact, &graph, columns.as_deref())
             .map_err(|message| vec![Problem::new(csv_sample.unwrap_or(artifact), message)])?,
     };
-    check(&text, artifact, folder, &bytes, &graph)?;
+    let candidate = candidate(&name, artifact, folder)?;
+    check(&text, &candidate, &bytes, &graph)?;
     Ok(text)
 }
 
-/// Loads what was drafted, so that whatever is wrong is told now.
-fn check(
-    text: &str,
-    artifact: &Path,
-    folder: &Path,
-    bytes: &[u8],
-    graph: &OnnxModel,
-) -> Result<(), Vec<Problem>> {
-    let file = folder.join(MANIFEST_FILE);
-    let loaded = weir_config::parse_with::<Manifest>(&file, text, &[])?;
-    let name = loaded.value.name.as_deref().unwrap_or_default().parse();
-    let candidate = Candidate {
+/// Drafts for the newest version of the one model in a folder.
+fn folder(path: &Path, csv_sample: Option<&Path>) -> Result<String, Vec<Problem>> {
+    let mut found = discover(path).complete()?;
+    let newest = found.pop().filter(|last| found.iter().all(|one| one.name == last.name));
+    let Some(newest) = newest else {
+        return Err(vec![Problem::new(path, "holds several models: name the folder of one of them")]);
+    };
+    let Some(foreign) = &newest.foreign else { return draft(&newest.artifact, csv_sample) };
+    let columns = csv_sample.map(sample::read).transpose().map_err(|problem| vec![problem])?;
+    let candidate = Candidate { manifest: None, ..newest.clone() };
+    foreign::draft(&candidate, foreign, columns.as_deref(), csv_sample)
+}
+
+fn candidate(name: &str, artifact: &Path, folder: &Path) -> Result<Candidate, Vec<Problem>> {
+    let name = name.parse();
+    Ok(Candidate {
         name: name.map_err(|e: weir_types::NameError| vec![Problem::new(artifact, e.to_string())])?,
         version: weir_types::Version::default(),
         folder: folder.to_owned(),
         artifact: artifact.to_owned(),
-        manifest: Some(file),
-    };
-    let mut report = Report::new(artifact, None);
+        manifest: None,
+        foreign: None,
+    })
+}
+
+/// Loads what was drafted, so that whatever is wrong is told now.
+fn check(text: &str, candidate: &Candidate, bytes: &[u8], graph: &OnnxModel) -> Result<(), Vec<Problem>> {
+    let file = candidate.folder.join(MANIFEST_FILE);
+    let loaded = weir_config::parse_with::<Manifest>(&file, text, &[])?;
+    let candidate = Candidate { manifest: Some(file), ..candidate.clone() };
+    let mut report = Report::new(&candidate.artifact, None);
     resolve(&candidate, &loaded.value, bytes, graph, &mut report);
     if report.problems.is_empty() { Ok(()) } else { Err(report.problems) }
 }
@@ -78,7 +96,7 @@ fn is_encoder(graph: &OnnxModel) -> bool {
     graph.signature.inputs.iter().any(|i| i.name == "input_ids")
 }
 
-fn head(out: &mut String, name: &str, artifact: &Path, graph: &OnnxModel) {
+fn head(out: &mut String, artifact: &Path, graph: &OnnxModel) {
     let producer = if graph.producer.is_empty() { "an unnamed exporter" } else { &graph.producer };
     let file = artifact.file_name().map(|f| f.to_string_lossy().into_owned()).unwrap_or_default();
     let _ = writeln!(out, "# Drafted from {}, written by {}.", one_line(&file), one_line(producer));
@@ -87,6 +105,11 @@ fn head(out: &mut String, name: &str, artifact: &Path, graph: &OnnxModel) {
             let _ = writeln!(out, "#   {side} {}", one_line(&tensor.to_string()));
         }
     }
+}
+
+/// The first lines that are no comments.
+fn title(out: &mut String, name: &str, artifact: &Path) {
+    let file = artifact.file_name().map(|f| f.to_string_lossy().into_owned()).unwrap_or_default();
     let _ = writeln!(out, "name = {}\nartifact = {}", quoted(name), quoted(&file));
     out.push_str("# description = \"one sentence for the docs page\"\n");
 }
@@ -98,7 +121,8 @@ fn tensors(
     columns: Option<&[Column]>,
 ) -> Result<String, String> {
     let mut out = String::new();
-    head(&mut out, name, artifact, graph);
+    head(&mut out, artifact, graph);
+    title(&mut out, name, artifact);
     let mut quiet = Report::new(artifact, None);
     let resolved = task::resolve(&Manifest::default(), graph, &mut quiet);
     let _ = writeln!(out, "task = {}", quoted(task::word(resolved.task)));
@@ -199,7 +223,8 @@ fn unnamed(out: &mut String, input: &TensorSpec, width: Option<usize>) {
 
 fn encoder(name: &str, artifact: &Path, graph: &OnnxModel) -> String {
     let mut out = String::new();
-    head(&mut out, name, artifact, graph);
+    head(&mut out, artifact, graph);
+    title(&mut out, name, artifact);
     let whole = graph.signature.outputs.iter().find(|o| o.shape.len() == 2 && o.name == "logits");
     if let Some(logits) = whole {
         let n = logits.row_width().filter(|n| *n <= MAX_FIELDS).unwrap_or(2);

@@ -5,6 +5,7 @@
 mod demo;
 mod discovery;
 mod drafts;
+mod formats;
 mod golden;
 mod hostile;
 mod notes;

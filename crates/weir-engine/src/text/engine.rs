@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use weir_artifact::{Pooling, Task, TextSpec};
+use weir_artifact::{Activation, Pooling, Task, TextSpec};
 use weir_types::{Batch, Outputs, Signature, Tensor, TensorData};
 
 use super::{
     encoder::{Encoder, Row},
-    head::{Activation, Head},
+    head::{Head, activate, usual},
     pool::{normalize, pool},
     runs,
     tokenizer::{self, Tokens},
@@ -31,7 +31,8 @@ impl Default for TextLimits {
 }
 
 /// A text model: `text: string[N]` in, `scores: float32[N, labels]` or
-/// `embedding: float32[N, hidden]` out.
+/// `embedding: float32[N, hidden]` out; a reranker takes `query: string[N]` before it and
+/// gives `score: float32[N, 1]`.
 pub struct TextEngine {
     info: EngineInfo,
     tokens: Tokens,
@@ -39,8 +40,10 @@ pub struct TextEngine {
     pooling: Pooling,
     normalize: bool,
     head: Option<Head>,
-    /// Whether the vectors are logits to be made scores of, by softmax unless `multi_label`.
+    /// Whether the vectors are logits to be made scores of.
     scores: bool,
+    /// How; otherwise what is usual for the number of labels and `multi_label`.
+    activation: Option<Activation>,
     multi_label: bool,
 }
 
@@ -60,16 +63,17 @@ impl TextEngine {
         let mut info = encoder.info().clone();
         info.version = format!("{}+tokenizers.{}", info.version, tokenizer::VERSION);
         let scores = match task {
-            Task::TextClassification => true,
+            Task::TextClassification | Task::Rerank => true,
             Task::Embedding => false,
             _ => {
-                let why = "a text model classifies texts or embeds them".to_owned();
+                let why = "a text model classifies, embeds or reranks texts".to_owned();
                 return Err(EngineError::Unsupported { engine: info.name, why });
             }
         };
         let encoder = Encoder::new(encoder, signature, text.pooling)?;
         let max_tokens = encoder.max_tokens().unwrap_or(usize::MAX).min(limits.max_tokens);
-        let tokens = Tokens::new(&text.tokenizer, max_tokens, limits.max_chars)?;
+        let pairs = task == Task::Rerank;
+        let tokens = Tokens::new(&text.tokenizer, max_tokens, limits.max_chars, pairs)?;
         let head = text.head.as_deref().map(Head::new).transpose()?;
         if let (Some(head), Some(width)) = (&head, encoder.width)
             && head.hidden != width
@@ -79,8 +83,8 @@ impl TextEngine {
                 "the head takes vectors of {hidden}, the encoder gives {width}"
             )));
         }
-        let (pooling, normalize, multi_label) = (text.pooling, text.normalize, text.multi_label);
-        Ok(Self { info, tokens, encoder, pooling, normalize, head, scores, multi_label })
+        let TextSpec { pooling, normalize, multi_label, activation, .. } = *text;
+        Ok(Self { info, tokens, encoder, pooling, normalize, head, scores, activation, multi_label })
     }
 
     /// Encodes all rows: the pooled vectors in the rows' order, and their width.
@@ -133,8 +137,8 @@ impl TextEngine {
             }
         };
         if self.scores && width > 0 {
-            let activation = Activation::of(self.multi_label, width);
-            vectors.chunks_exact_mut(width).for_each(|logits| activation.apply(logits));
+            let activation = self.activation.unwrap_or(usual(self.multi_label, width));
+            vectors.chunks_exact_mut(width).for_each(|logits| activate(activation, logits));
         }
         Ok((width, vectors))
     }
@@ -151,14 +155,19 @@ impl Engine for TextEngine {
 
     fn prepare(&self, batch: Batch) -> Result<Prepared, EngineError> {
         let wrong = || {
+            let takes = if self.tokens.pairs { "`query: string[N]` and " } else { "" };
+            let rows = batch.rows;
             EngineError::Input(format!(
-                "the model takes `text: string[N]` with {} rows and nothing else",
-                batch.rows
+                "the model takes {takes}`text: string[N]` with {rows} rows and nothing else"
             ))
         };
-        let [input] = &batch.inputs[..] else { return Err(wrong()) };
-        let texts = input.as_strings().filter(|texts| texts.len() == batch.rows).ok_or_else(wrong)?;
-        let mut tokens = self.tokens.encode(texts)?;
+        let columns = batch.inputs.iter().map(|i| i.as_strings().filter(|texts| texts.len() == batch.rows));
+        let columns = columns.collect::<Option<Vec<_>>>().ok_or_else(wrong)?;
+        let mut tokens = match columns[..] {
+            [text] if !self.tokens.pairs => self.tokens.encode(None, text)?,
+            [query, text] if self.tokens.pairs => self.tokens.encode(Some(query), text)?,
+            _ => return Err(wrong()),
+        };
         // A tokenizer without special tokens makes nothing of an empty text, and an encoder
         // nothing of nothing: such a text is one token of padding.
         for (ids, types) in tokens.ids.iter_mut().zip(&mut tokens.type_ids).filter(|(ids, _)| ids.is_empty())

@@ -1,6 +1,7 @@
 //! The linear head and what turns its logits into scores.
 
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use weir_artifact::Activation;
 
 use crate::EngineError;
 
@@ -57,30 +58,20 @@ fn floats(tensor: &TensorView<'_>) -> Option<Vec<f32>> {
     (tensor.dtype() == Dtype::F32).then(|| tensor.data().chunks_exact(4).map(little_endian).collect())?
 }
 
-/// How logits become scores.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Activation {
-    /// A distribution over the labels.
-    Softmax,
-    /// Each label by itself.
-    Sigmoid,
+/// What classifiers of the `transformers` library are read with where the model does not
+/// say: sigmoid for several labels at once and for a single one, else softmax.
+pub(super) fn usual(multi_label: bool, labels: usize) -> Activation {
+    if multi_label || labels == 1 { Activation::Sigmoid } else { Activation::Softmax }
 }
 
-impl Activation {
-    /// What classifiers of the `transformers` library are read with: sigmoid for several
-    /// labels at once and for a single one, else softmax.
-    pub(super) fn of(multi_label: bool, labels: usize) -> Self {
-        if multi_label || labels == 1 { Activation::Sigmoid } else { Activation::Softmax }
-    }
-
-    /// Turns one text's logits into scores.
-    pub(super) fn apply(self, logits: &mut [f32]) {
-        match self {
-            Activation::Sigmoid => {
-                logits.iter_mut().for_each(|v| *v = (1.0 / (1.0 + (-f64::from(*v)).exp())) as f32);
-            }
-            Activation::Softmax => softmax(logits),
+/// Turns one text's logits into scores.
+pub(super) fn activate(activation: Activation, logits: &mut [f32]) {
+    match activation {
+        Activation::Sigmoid => {
+            logits.iter_mut().for_each(|v| *v = (1.0 / (1.0 + (-f64::from(*v)).exp())) as f32);
         }
+        Activation::Softmax => softmax(logits),
+        Activation::None => {}
     }
 }
 
@@ -133,11 +124,13 @@ mod tests {
     #[test]
     fn scores_survive_large_logits() {
         let mut logits = [1000.0, 1000.0, -1000.0];
-        Activation::of(false, 3).apply(&mut logits);
+        activate(usual(false, 3), &mut logits);
         assert_eq!(logits, [0.5, 0.5, 0.0]);
         let mut logits = [1000.0, 0.0, -1000.0];
-        Activation::of(true, 3).apply(&mut logits);
+        activate(usual(true, 3), &mut logits);
         assert_eq!(logits, [1.0, 0.5, 0.0]);
-        assert_eq!(Activation::of(false, 1), Activation::Sigmoid);
+        assert_eq!(usual(false, 1), Activation::Sigmoid);
+        activate(Activation::None, &mut logits);
+        assert_eq!(logits, [1.0, 0.5, 0.0]);
     }
 }

@@ -14,15 +14,22 @@ pub(super) struct Tokens {
     max_chars: usize,
     /// Id that fills short rows; the attention mask hides it.
     pub(super) pad: u32,
+    /// Whether a row is two texts.
+    pub(super) pairs: bool,
 }
 
 impl Tokens {
-    /// Reads `tokenizer.json`.
+    /// Reads `tokenizer.json`, for single texts or for `pairs`.
     ///
     /// # Errors
     /// [`EngineError::Artifact`] where it is none, or where `max_tokens` leaves no room
     /// beside the special tokens.
-    pub(super) fn new(json: &[u8], max_tokens: usize, max_chars: usize) -> Result<Self, EngineError> {
+    pub(super) fn new(
+        json: &[u8],
+        max_tokens: usize,
+        max_chars: usize,
+        pairs: bool,
+    ) -> Result<Self, EngineError> {
         let read = guarded(|| Tokenizer::from_bytes(json));
         let mut tokenizer = read
             .map_err(|e| e.to_string())
@@ -32,7 +39,7 @@ impl Tokens {
         tokenizer.with_padding(None);
         let special = tokenizer.get_post_processor().map_or(0, |p| {
             use tokenizers::PostProcessor;
-            p.added_tokens(false)
+            p.added_tokens(pairs)
         });
         if max_tokens <= special {
             return Err(EngineError::Artifact(format!(
@@ -47,22 +54,33 @@ impl Tokens {
         };
         let cut = tokenizer.with_truncation(Some(cut)).map(|_| ());
         cut.map_err(|e| EngineError::Artifact(format!("tokenizer.json: {e}")))?;
-        Ok(Self { tokenizer, max_chars, pad })
+        Ok(Self { tokenizer, max_chars, pad, pairs })
     }
 
-    /// Tokenises `texts`, special tokens included, each cut to the limit. On the calling
-    /// thread: the tokenizer's own batch call would use every core of the machine.
+    /// Tokenises `texts`, special tokens included, each cut to the limit; with `queries` one
+    /// in front of each text, of which the longer one is cut. On the calling thread: the tokenizer's own batch call would use every core of the machine.
     ///
     /// # Errors
     /// [`EngineError::Input`] for a text with more characters than the limit, which bounds
     /// the time that this takes.
-    pub(super) fn encode(&self, texts: &[String]) -> Result<TokenBatch, EngineError> {
+    pub(super) fn encode(
+        &self,
+        queries: Option<&[String]>,
+        texts: &[String],
+    ) -> Result<TokenBatch, EngineError> {
         let mut batch =
             TokenBatch { ids: Vec::with_capacity(texts.len()), type_ids: Vec::with_capacity(texts.len()) };
         for (i, text) in texts.iter().enumerate() {
             self.check_length(i, text)?;
-            let encoding = guarded(|| self.tokenizer.encode_fast(text.as_str(), true))?
-                .map_err(|e| EngineError::Runtime(format!("the tokenizer failed: {e}")))?;
+            let query = queries.and_then(|all| all.get(i));
+            if let Some(query) = query {
+                self.check_length(i, query)?;
+            }
+            let encoding = guarded(|| match query {
+                Some(query) => self.tokenizer.encode_fast((query.as_str(), text.as_str()), true),
+                None => self.tokenizer.encode_fast(text.as_str(), true),
+            })?
+            .map_err(|e| EngineError::Runtime(format!("the tokenizer failed: {e}")))?;
             batch.ids.push(encoding.get_ids().to_vec());
             batch.type_ids.push(encoding.get_type_ids().to_vec());
         }

@@ -110,6 +110,7 @@ fn spec(pooling: Pooling) -> TextSpec {
         normalize: false,
         head: None,
         multi_label: false,
+        activation: None,
     }
 }
 
