@@ -24,4 +24,6 @@ mod template;
 mod v2;
 
 pub use declare::RouteProblem;
+#[doc(hidden)] // what the fuzz targets call
+pub use v2::bodies as v2_bodies;
 pub use server::{Bound, Server};

@@ -3,6 +3,7 @@
 //! Specification: <https://github.com/kserve/open-inference-protocol> and Triton's
 //! `docs/protocol/extension_*.md`. What differs is in `docs/reference/v2.md`.
 
+pub mod bodies;
 pub(crate) mod compression;
 pub(crate) mod core;
 mod json;

@@ -9,5 +9,5 @@ mod lexer;
 mod request;
 pub(crate) mod write;
 
-pub(crate) use request::{Most, read, read_index, refuse_overrides};
+pub(crate) use request::{Most, is_json, read, read_index, refuse_overrides};
 pub(crate) use write::{Encoded, write_error, write_response};

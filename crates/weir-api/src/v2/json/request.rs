@@ -330,6 +330,11 @@ pub(crate) fn refuse_overrides(body: &[u8]) -> Result<(), Error> {
     lexer.end()
 }
 
+/// Whether `bytes` are one value in the reader's own grammar.
+pub(crate) fn is_json(bytes: &[u8]) -> bool {
+    Lexer::new(bytes).is_ok_and(|mut lexer| lexer.skip().is_ok() && lexer.end().is_ok())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
