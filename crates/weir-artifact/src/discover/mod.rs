@@ -139,12 +139,12 @@ impl Finder {
     }
 
     fn model_folder(&mut self, path: &Path, entries: &Entries) {
-        let unversioned = !entries.artifacts.is_empty() || entries.versions.is_empty();
+        let mut model = Model::new(path, entries);
+        let unversioned = !entries.artifacts.is_empty() || entries.versions.is_empty() || model.is_whole();
         if unversioned && !entries.versions.is_empty() {
             let message = "holds both an artefact and version folders: move the artefact into one of them";
             return self.problem(path, message);
         }
-        let mut model = Model::new(path, entries);
         if unversioned {
             return self.version(&model, path, Version::default(), entries);
         }
@@ -173,7 +173,7 @@ impl Finder {
     /// One version: `model` gives the default name, `folder` the artefact.
     fn version(&mut self, model: &Model<'_>, folder: &Path, version: Version, entries: &Entries) {
         let manifest = entries.manifest.as_deref().or(model.manifest);
-        let foreign = entries.foreign.as_ref().or(model.foreign);
+        let foreign = model.triton().or(entries.foreign.as_ref()).or(model.foreign);
         let Some(described) = self.described(manifest, folder) else { return };
         let artifact = match (manifest, foreign) {
             (None, Some(foreign)) => {
@@ -300,6 +300,11 @@ impl<'a> Model<'a> {
     /// The `config.pbtxt`, where it is what describes the model.
     fn triton(&self) -> Option<&'a Foreign> {
         self.foreign.filter(|f| f.format == Format::Triton && self.manifest.is_none())
+    }
+
+    /// Whether the folder is described as one model without versions.
+    fn is_whole(&self) -> bool {
+        self.manifest.is_none() && self.foreign.is_some_and(|f| f.format != Format::Triton)
     }
 
     fn artifact(&self, folder: &Path, foreign: &Foreign) -> Result<PathBuf, Vec<Problem>> {

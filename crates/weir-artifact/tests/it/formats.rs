@@ -272,6 +272,28 @@ proptest! {
     }
 }
 
+#[test]
+fn layouts_within_layouts() {
+    let mut all = String::new();
+    // Versions of a Hugging Face model, each a folder of its own; shared by a model.toml.
+    let versions = Folder::new();
+    for to in ["m/it/1", "m/it/2"] {
+        copy(&tests("formats/hf/classifier"), &versions, to);
+    }
+    let _ = writeln!(all, "# versions\n{}", told(&versions));
+    // Leftovers of one layout in another.
+    let stray = committed("hf/classifier", &[("1/README.md", "")]);
+    let _ = writeln!(all, "# a stray folder\n{}", told(&stray));
+    let inner =
+        triton("housing", "max_batch_size: 2").with("m/1/config.json", "{}").with("m/1/tokenizer.json", "{}");
+    let _ = writeln!(all, "# a tokenizer in a version\n{}", told(&inner));
+    let flat = Folder::new().with("m/config.pbtxt", "").with_model("m/model.onnx", "housing");
+    let _ = writeln!(all, "# no version folder\n{}", told(&flat));
+    let plain = Folder::new().with("m/config.json", "{}").with_model("m/model.onnx", "housing");
+    let _ = writeln!(all, "# somebody's config.json\n{}", told(&plain));
+    assert_golden("format_nested", &all);
+}
+
 /// A draft says what the folder said: beside it, the model is the same but for its notes.
 #[test]
 fn a_draft_of_another_layout_means_the_same() {
