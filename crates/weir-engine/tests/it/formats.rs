@@ -96,6 +96,35 @@ fn hugging_face_folders_answer_as_onnxruntime_does() {
 }
 
 #[test]
+fn a_reranker_takes_two_texts_a_row_and_keeps_its_rows_apart() {
+    let (model, engine) = serve(&formats().join("hf/reranker"));
+    let strings = |list: &[&str]| {
+        let texts = list.iter().map(|t| (*t).to_owned()).collect();
+        Tensor::new(vec![list.len()], TensorData::String(texts)).unwrap()
+    };
+    for inputs in
+        [vec![strings(&["a"])], vec![strings(&["a"]), strings(&["b", "c"])], vec![strings(&["a"]); 3]]
+    {
+        let error = engine.prepare(Batch { rows: 1, inputs }).unwrap_err().to_string();
+        assert!(error.contains("`query: string[N]` and `text: string[N]`"), "{error}");
+    }
+    let long = Batch { rows: 1, inputs: vec![strings(&[&"x".repeat(100_001)]), strings(&["b"])] };
+    assert!(engine.prepare(long).unwrap_err().to_string().contains("at most 100000"));
+    let row = |query: &str, text: &str| serde_json::json!({"query": query, "text": text});
+    let rows = [row("a film", "good"), row("good", "a film"), row("", "not at all, not at all")];
+    let scores = |rows: &[Value]| {
+        let outputs = answer(&*engine, batch(&model.spec.schema, rows)).unwrap();
+        assert_eq!(outputs.tensors[0].shape(), [rows.len(), 1]);
+        outputs.tensors[0].as_f32().unwrap().to_vec()
+    };
+    let together = scores(&rows);
+    assert_ne!(together[0], together[1], "query and text are told apart");
+    for (row, score) in rows.iter().zip(together) {
+        assert!((scores(std::slice::from_ref(row))[0] - score).abs() <= 1e-6, "{row}");
+    }
+}
+
+#[test]
 fn the_layout_of_all_minilm_is_served_as_sentence_transformers_does() {
     sentiment("encoder.onnx");
     let folder = tempfile::tempdir().unwrap();
