@@ -21,7 +21,7 @@ use crate::{
     predict::{PredictHandler, decode_limits},
     respond,
     template::Template,
-    v2,
+    v2::{self, rest::INFER_PATH},
 };
 
 /// What answers one method of one path.
@@ -186,7 +186,7 @@ impl Builder<'_> {
         handler: Handler,
         version: Option<&ServedVersion>,
     ) -> Arc<Route> {
-        let metrics = self.metrics.route(method.as_str(), path, version);
+        let metrics = self.metrics.route(method.as_str(), counted_as(&handler, path), version);
         let route = Arc::new(Route { handler, metrics, path: path.to_owned() });
         let methods = self.paths.entry(path.to_owned()).or_insert_with(|| {
             self.order.push(path.to_owned());
@@ -251,6 +251,16 @@ impl Builder<'_> {
             }
         }
         (router, self.versions)
+    }
+}
+
+/// The path that a route is counted under. A histogram for each of the protocol's questions
+/// about models would be most of `/metrics`; inference is counted for each model.
+fn counted_as<'p>(handler: &Handler, path: &'p str) -> &'p str {
+    match handler {
+        Handler::V2(Endpoint::Infer) => INFER_PATH,
+        Handler::V2(_) => "/v2",
+        _ => path,
     }
 }
 

@@ -10,7 +10,10 @@ use super::{
     ModelConfig, ModelMetadata, NamedTensor, RequestedOutput, TensorMetadata, columns, cut, datatype,
     rules::FieldRules,
 };
-use crate::metrics::{Metrics, RouteMetrics, StageMetrics};
+use crate::{
+    metrics::{Metrics, RouteMetrics, StageMetrics},
+    v2::rest::INFER_PATH,
+};
 
 /// Most outputs that a classification asks for, per row.
 const MAX_CLASSES: u64 = 10_000;
@@ -51,7 +54,7 @@ impl ModelView {
             outputs: spec.signature.outputs.iter().map(TensorMetadata::from).collect(),
             rules: FieldRules::new(&spec.schema),
             stages: metrics.stages(&version),
-            metrics: metrics.route("POST", "/v2/models/{model}/infer", Some(&version)),
+            metrics: metrics.route("POST", INFER_PATH, Some(&version)),
             // Names are ASCII.
             named: HeaderValue::from_str(&named).unwrap_or(HeaderValue::from_static("")),
             version,

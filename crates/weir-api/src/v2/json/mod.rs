@@ -4,10 +4,13 @@
 //! tokens `NaN`, `Infinity` and `-Infinity` (Python's `json` writes them), and `data` must
 //! go straight into a tensor although `datatype` and `shape` may come behind it.
 
+mod control;
 mod data;
 mod lexer;
+mod parameters;
 mod request;
 pub(crate) mod write;
 
-pub(crate) use request::{Most, is_json, read, read_index, refuse_overrides};
+pub(crate) use control::{is_json, read_index, refuse_overrides};
+pub(crate) use request::{Most, read};
 pub(crate) use write::{Encoded, write_error, write_response};

@@ -4,15 +4,11 @@ use std::borrow::Cow;
 
 use weir_types::{DType, Error, Tensor, TensorData, element_count};
 
-use super::{data::read_data, lexer::Lexer};
-use crate::v2::core::{
-    InferRequest, NamedTensor, Parameter, Parameters, RequestedOutput, cut, dtype, read_raw,
-};
+use super::{data::read_data, lexer::Lexer, parameters::parameters};
+use crate::v2::core::{InferRequest, NamedTensor, Parameters, RequestedOutput, cut, dtype, read_raw};
 
 /// Most dimensions of a tensor.
 const MAX_RANK: usize = 32;
-/// Most parameters of a request, an input or an output.
-const MAX_PARAMETERS: usize = 64;
 /// Longest request id, in bytes.
 const MAX_ID_BYTES: usize = 1024;
 
@@ -245,99 +241,10 @@ fn shape(lexer: &mut Lexer<'_>) -> Result<Vec<usize>, Error> {
     Ok(dims)
 }
 
-/// Parameters. Values that are no scalar belong to nothing we know and are skipped.
-fn parameters(lexer: &mut Lexer<'_>) -> Result<Parameters, Error> {
-    let mut found = Parameters::default();
-    lexer.object("`parameters`", |lexer, key| {
-        let Some(value) = parameter(lexer)? else { return Ok(()) };
-        if found.get(key).is_some() {
-            return Err(lexer.wrong(&format!("the parameter {:?} is there twice", cut(key))));
-        }
-        if found.0.len() == MAX_PARAMETERS {
-            return Err(lexer.wrong(&format!("more than {MAX_PARAMETERS} parameters")));
-        }
-        found.0.push((key.to_owned(), value));
-        Ok(())
-    })?;
-    Ok(found)
-}
-
-fn parameter(lexer: &mut Lexer<'_>) -> Result<Option<Parameter>, Error> {
-    Ok(match lexer.peek() {
-        Some(b'"') => Some(Parameter::String(lexer.string("a parameter")?.into_owned())),
-        Some(b't' | b'f') => match lexer.word() {
-            "true" => Some(Parameter::Bool(true)),
-            "false" => Some(Parameter::Bool(false)),
-            _ => return Err(lexer.wrong("a value is missing")),
-        },
-        Some(b'0'..=b'9' | b'-') => {
-            let text = lexer.number()?;
-            let int = text.parse().ok().map(Parameter::Int);
-            let double = || text.parse().ok().filter(|x: &f64| x.is_finite()).map(Parameter::Double);
-            let value = int.or_else(|| text.parse().ok().map(Parameter::Uint)).or_else(double);
-            Some(value.ok_or_else(|| lexer.wrong("a number is beyond the range of FP64"))?)
-        }
-        _ => {
-            lexer.skip()?;
-            None
-        }
-    })
-}
-
-/// Reads the body of a request for the repository's index: `{"ready": bool}` or nothing.
-///
-/// # Errors
-/// `InvalidArgument` where it is something else.
-pub(crate) fn read_index(body: &[u8]) -> Result<bool, Error> {
-    let mut lexer = Lexer::new(body)?;
-    if lexer.peek().is_none() {
-        return Ok(false);
-    }
-    let mut ready = false;
-    lexer.object("the request", |lexer, key| {
-        if key != "ready" {
-            return lexer.skip();
-        }
-        ready = match lexer.word() {
-            "true" => true,
-            "false" => false,
-            _ => return Err(lexer.wrong("`ready` is true or false")),
-        };
-        Ok(())
-    })?;
-    lexer.end()?;
-    Ok(ready)
-}
-
-/// Reads the body of a request to load a model, which may hold nothing that would change how.
-///
-/// # Errors
-/// `InvalidArgument`, also for parameters: a configuration or files of the client's.
-pub(crate) fn refuse_overrides(body: &[u8]) -> Result<(), Error> {
-    let mut lexer = Lexer::new(body)?;
-    if lexer.peek().is_none() {
-        return Ok(());
-    }
-    lexer.object("the request", |lexer, key| match key {
-        "parameters" => lexer.object("`parameters`", |_, key| {
-            Err(Error::invalid(format!(
-                "the parameter {:?} is not supported: models are loaded from disk",
-                cut(key)
-            )))
-        }),
-        _ => lexer.skip(),
-    })?;
-    lexer.end()
-}
-
-/// Whether `bytes` are one value in the reader's own grammar.
-pub(crate) fn is_json(bytes: &[u8]) -> bool {
-    Lexer::new(bytes).is_ok_and(|mut lexer| lexer.skip().is_ok() && lexer.end().is_ok())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::v2::core::Parameter;
 
     const MOST: Most = Most { inputs: 2, outputs: 2 };
 
@@ -417,12 +324,5 @@ mod tests {
         assert!(refused(&format!(r#"{{"inputs":[{input},{input},{input}]}}"#), &[]).contains("more than 2"));
         let deep = format!(r#"{{"inputs":[{{"shape":[{}1]}}]}}"#, "1,".repeat(40));
         assert!(refused(&deep, &[]).contains("dimensions"));
-    }
-
-    #[test]
-    fn the_index_takes_a_flag_or_nothing() {
-        assert_eq!(read_index(b""), Ok(false));
-        assert_eq!(read_index(b"{\"ready\":true}"), Ok(true));
-        assert!(read_index(b"{\"ready\":1}").is_err() && read_index(b"[]").is_err());
     }
 }

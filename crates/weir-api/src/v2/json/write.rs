@@ -6,8 +6,8 @@ use weir_codec::write_string;
 use weir_types::{DType, Error, TensorData};
 
 use crate::v2::core::{
-    InferResponse, ModelConfig, ModelMetadata, ModelStatistics, RepositoryEntry, ServerMetadata,
-    TensorMetadata, datatype, write_raw,
+    InferResponse, ModelConfig, ModelMetadata, ModelStatistics, OutputTensor, RepositoryEntry,
+    ServerMetadata, TensorMetadata, datatype, write_raw,
 };
 
 /// An answer's body: the JSON's length, where blobs follow it.
@@ -23,8 +23,7 @@ pub(crate) struct Encoded {
 /// # Errors
 /// `InvalidArgument` for a BF16 output that is asked for as JSON.
 pub(crate) fn write_response(response: &InferResponse, binary: &[bool]) -> Result<Encoded, Error> {
-    let mut out = Vec::with_capacity(256);
-    out.push(b'{');
+    let mut out = b"{".to_vec();
     if let Some(id) = &response.id {
         key("id", &mut out);
         write_string(id, &mut out);
@@ -41,33 +40,44 @@ pub(crate) fn write_response(response: &InferResponse, binary: &[bool]) -> Resul
         if i > 0 {
             out.push(b',');
         }
-        out.extend_from_slice(b"{\"name\":");
-        write_string(&output.name, &mut out);
-        out.extend_from_slice(b",\"datatype\":");
-        write_string(datatype(output.tensor.dtype()), &mut out);
-        out.extend_from_slice(b",\"shape\":");
-        list(output.tensor.shape(), &mut out, |n, out| int(*n, out));
-        if binary.get(i).copied().unwrap_or(false) {
-            let before = blobs.len();
-            write_raw(output.tensor.data(), &mut blobs);
-            out.extend_from_slice(b",\"parameters\":{\"binary_data_size\":");
-            int(blobs.len() - before, &mut out);
-            out.push(b'}');
-            any = true;
-        } else {
-            if output.tensor.dtype() == DType::Bfloat16 {
-                let text = format!("JSON has no BF16: ask for `{}` with \"binary_data\": true", output.name);
-                return Err(Error::invalid(text));
-            }
-            out.extend_from_slice(b",\"data\":");
-            data(output.tensor.data(), &mut out);
-        }
-        out.push(b'}');
+        let binary = binary.get(i).copied().unwrap_or(false);
+        write_output(output, binary.then_some(&mut blobs), &mut out)?;
+        any |= binary;
     }
     out.extend_from_slice(b"]}");
     let json = any.then_some(out.len());
     out.extend_from_slice(&blobs);
     Ok(Encoded { body: out, json })
+}
+
+/// Writes one output, its elements into `blobs` if there are some.
+fn write_output(output: &OutputTensor, blobs: Option<&mut Vec<u8>>, out: &mut Vec<u8>) -> Result<(), Error> {
+    let OutputTensor { name, tensor } = output;
+    out.extend_from_slice(b"{\"name\":");
+    write_string(name, out);
+    out.extend_from_slice(b",\"datatype\":");
+    write_string(datatype(tensor.dtype()), out);
+    out.extend_from_slice(b",\"shape\":");
+    list(tensor.shape(), out, |n, out| int(*n, out));
+    match blobs {
+        Some(blobs) => {
+            let before = blobs.len();
+            write_raw(tensor.data(), blobs);
+            out.extend_from_slice(b",\"parameters\":{\"binary_data_size\":");
+            int(blobs.len() - before, out);
+            out.push(b'}');
+        }
+        None if tensor.dtype() == DType::Bfloat16 => {
+            let text = format!("JSON has no BF16: ask for `{name}` with \"binary_data\": true");
+            return Err(Error::invalid(text));
+        }
+        None => {
+            out.extend_from_slice(b",\"data\":");
+            data(tensor.data(), out);
+        }
+    }
+    out.push(b'}');
+    Ok(())
 }
 
 fn key(name: &str, out: &mut Vec<u8>) {
@@ -205,7 +215,6 @@ mod tests {
     use weir_types::Tensor;
 
     use super::*;
-    use crate::v2::core::OutputTensor;
 
     fn response(data: TensorData) -> InferResponse {
         let tensor = Tensor::new(vec![data.len()], data).unwrap();

@@ -52,6 +52,9 @@ pub enum Endpoint {
     Unload,
 }
 
+/// What inference requests are counted under, with or without a version in the path.
+pub(crate) const INFER_PATH: &str = "/v2/models/{model}/infer";
+
 /// Every endpoint with its method and path.
 pub(crate) const ENDPOINTS: [(Endpoint, RouteMethod, &str); 17] = [
     (Endpoint::Server, Get, "/v2"),
@@ -66,7 +69,7 @@ pub(crate) const ENDPOINTS: [(Endpoint, RouteMethod, &str); 17] = [
     (Endpoint::Statistics, Get, "/v2/models/{model}/stats"),
     (Endpoint::Statistics, Get, "/v2/models/{model}/versions/{version}/stats"),
     (Endpoint::AllStatistics, Get, "/v2/models/stats"),
-    (Endpoint::Infer, Post, "/v2/models/{model}/infer"),
+    (Endpoint::Infer, Post, INFER_PATH),
     (Endpoint::Infer, Post, "/v2/models/{model}/versions/{version}/infer"),
     (Endpoint::Index, Post, "/v2/repository/index"),
     (Endpoint::Load, Post, "/v2/repository/models/{model}/load"),
