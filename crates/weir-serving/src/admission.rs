@@ -81,7 +81,7 @@ impl Room {
 
     /// Admits the request that was read into this room.
     pub fn admit(self, grant: Grant, deadline: Deadline) -> Admitted {
-        Admitted { room: self, grant, deadline }
+        Admitted { room: self, deadline, _grant: grant }
     }
 }
 
@@ -95,8 +95,9 @@ impl Drop for Room {
 #[derive(Debug)]
 pub struct Admitted {
     room: Room,
-    grant: Grant,
     deadline: Deadline,
+    /// The proof that access was decided, for as long as the request lives.
+    _grant: Grant,
 }
 
 impl Admitted {
@@ -117,11 +118,6 @@ impl Admitted {
     /// caller says about its patience in the body only.
     pub fn shorten(&mut self, deadline: Deadline) {
         self.deadline = self.deadline.min(deadline);
-    }
-
-    /// Who asked.
-    pub fn grant(&self) -> &Grant {
-        &self.grant
     }
 }
 

@@ -22,14 +22,6 @@ pub struct ServedVersion {
     pub executor: Arc<dyn Executor>,
 }
 
-impl ServedVersion {
-    /// Identifies what answers: artefact, normalised `model.toml`, engine and its version.
-    /// Equal digests give equal answers to equal rows.
-    pub fn serving_digest(&self) -> String {
-        format!("{}-{}-{}", self.spec.digest, self.engine.name, self.engine.version)
-    }
-}
-
 impl fmt::Debug for ServedVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{} on {}", self.spec.name, self.spec.version, self.engine.name)

@@ -13,7 +13,7 @@ use weir_api::{
     RouteProblem,
     config::{RouteConfig, ServerConfig},
 };
-use weir_config::{Loaded, Override, Places, Problem};
+use weir_config::{HumanDuration, Loaded, Origin, Override, Places, Problem};
 use weir_engine::EngineOptions;
 use weir_serving::{Failure, LoadOptions, MemoryBudget};
 use weir_types::Clock;
@@ -46,14 +46,60 @@ pub(crate) fn load(sources: &Sources, flags: Vec<Override>) -> anyhow::Result<Lo
     overrides.extend(flags);
     let mut loaded: Loaded<Settings> =
         weir_config::parse_with(name, &text, &overrides).map_err(|p| anyhow!(lines(&p)))?;
+    let problems = impossible(&loaded.value.server, &loaded.places);
+    if !problems.is_empty() {
+        return Err(anyhow!(lines(&problems)));
+    }
     let server = &mut loaded.value.server;
     let folder = file.and_then(Path::parent).unwrap_or(Path::new(""));
-    server.models.iter_mut().for_each(|path| *path = folder.join(&*path));
-    server.onnxruntime = server.onnxruntime.take().map(|path| folder.join(path));
+    // What the environment or a flag says is relative to where its writer is.
+    let in_file = |key| matches!(loaded.places.origin(key), Origin::File { .. });
+    if in_file("server.models") {
+        server.models.iter_mut().for_each(|path| *path = folder.join(&*path));
+    }
+    if in_file("server.onnxruntime") {
+        server.onnxruntime = server.onnxruntime.take().map(|path| folder.join(path));
+    }
     if !sources.paths.is_empty() {
         server.models = sources.paths.clone();
     }
     Ok(loaded)
+}
+
+/// Settings that are each valid and cannot work.
+fn impossible(server: &ServerConfig, places: &Places) -> Vec<Problem> {
+    const MOST_THREADS: usize = 1_024;
+    let zero = |duration: HumanDuration| duration.0.is_zero();
+    let checks = [
+        ("max_connections", server.max_connections == 0, "must be at least 1: nobody could connect"),
+        (
+            "header_timeout",
+            zero(server.header_timeout),
+            "must be longer than nothing: no request could be read",
+        ),
+        ("body_timeout", zero(server.body_timeout), "must be longer than nothing: no body could be read"),
+        ("write_timeout", zero(server.write_timeout), "must be longer than nothing: no answer could be sent"),
+        (
+            "request_timeout",
+            zero(server.request_timeout),
+            "must be longer than nothing: no request could be answered",
+        ),
+        ("threads", server.threads > MOST_THREADS, "is at most 1024; 0 means one a core"),
+        (
+            "max_body_in_flight",
+            server.max_body_in_flight < server.max_body,
+            "must hold one body of `max_body` at least",
+        ),
+        (
+            "metrics_listen",
+            server.metrics_listen == Some(server.listen),
+            "must differ from `listen`; without it, metrics are there",
+        ),
+    ];
+    let broken = checks.into_iter().filter(|(_, broken, _)| *broken);
+    broken
+        .map(|(key, _, why)| places.problem(&format!("server.{key}"), format!("`server.{key}` {why}")))
+        .collect()
 }
 
 /// Problems, one a line.
@@ -109,6 +155,33 @@ pub(crate) fn engine_options(onnxruntime: Option<PathBuf>) -> EngineOptions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn written(text: &str) -> anyhow::Result<Loaded<Settings>> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), text).unwrap();
+        load(&Sources { paths: Vec::new(), config: Some(file.path().to_owned()) }, Vec::new())
+    }
+
+    #[test]
+    fn settings_that_cannot_work_are_told_with_their_places() {
+        let text = "[server]\nmax_connections = 0\nrequest_timeout = \"0s\"\nmax_body_in_flight = \"1KiB\"";
+        let error = written(text).unwrap_err().to_string();
+        for place in [":2:", ":3:", ":4:"] {
+            assert!(error.contains(place), "{error}");
+        }
+        assert_eq!(error.lines().count(), 3, "{error}");
+    }
+
+    #[test]
+    fn paths_of_the_file_are_relative_to_it_and_others_are_not() {
+        let loaded = written("[server]\nmodels = [\"m\"]").unwrap();
+        assert!(loaded.value.server.models[0].parent().is_some_and(Path::is_absolute));
+        let flag = Override::new("--models", "server.models", "[\"m\"]");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let sources = Sources { paths: Vec::new(), config: Some(file.path().to_owned()) };
+        let loaded = load(&sources, vec![flag]).unwrap();
+        assert_eq!(loaded.value.server.models, [PathBuf::from("m")]);
+    }
 
     #[test]
     fn the_committed_default_is_what_the_command_prints() {

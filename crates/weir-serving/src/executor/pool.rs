@@ -1,11 +1,6 @@
 //! Heavy work runs on threads of its own behind a bounded queue.
 
-use std::{
-    io,
-    sync::{Arc, atomic::Ordering},
-    thread,
-    time::Instant,
-};
+use std::{io, sync::Arc, thread, time::Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use tokio::sync::oneshot;
@@ -137,18 +132,12 @@ impl Executor for Pool {
     }
 }
 
-impl Drop for Pool {
-    fn drop(&mut self) {
-        tracing::debug!(
-            executed = self.shared.stats.executed.load(Ordering::Relaxed),
-            "a model's threads end"
-        );
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{sync::Barrier, time::Duration};
+    use std::{
+        sync::{Barrier, atomic::Ordering},
+        time::Duration,
+    };
 
     use weir_types::SystemClock;
 

@@ -153,6 +153,7 @@ impl Remote {
         let name: weir_types::ModelName = options.model.parse()?;
         let words =
             if options.outputs.is_empty() { "prediction".to_owned() } else { options.outputs.join(",") };
+        let words: String = form_urlencoded::byte_serialize(words.as_bytes()).collect();
         let path = format!("/v1/models/{name}:predict?outputs={words}");
         Ok(Self { client: Client::new(url, TIMEOUT), path })
     }

@@ -94,10 +94,10 @@ fn keep_models(server: &Server, loader: Loader, watched: Option<Watch>) -> anyho
     Ok(control)
 }
 
-/// Serves until SIGTERM or SIGINT; each SIGHUP asks for a reload.
+/// Serves until SIGTERM or SIGINT, and gives up the drain at a second one; each SIGHUP asks
+/// for a reload.
 async fn run_until_told(bound: Bound, control: ModelControl) -> anyhow::Result<usize> {
-    let mut term = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let (mut first, mut second) = (Ending::listen()?, Ending::listen()?);
     let hangup = signal(SignalKind::hangup())?;
     // Told only now: who starts us may send a signal as soon as it reads this.
     let address = bound.address()?;
@@ -107,15 +107,38 @@ async fn run_until_told(bound: Bound, control: ModelControl) -> anyhow::Result<u
     }
     let reloads = tokio::spawn(reload_on(hangup, control));
     let stop = async {
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tracing::info!("draining");
+        first.signal().await;
+        tracing::info!("draining; a second signal ends at once");
     };
-    let cut_off = bound.run(stop).await;
+    let impatient = async {
+        second.signal().await;
+        second.signal().await;
+    };
+    let cut_off = tokio::select! {
+        cut_off = bound.run(stop) => cut_off,
+        () = impatient => bail!("ended by a second signal while requests were in flight"),
+    };
     reloads.abort();
     Ok(cut_off)
+}
+
+/// The signals that end the server. Every listener hears each of them.
+struct Ending {
+    term: Signal,
+    interrupt: Signal,
+}
+
+impl Ending {
+    fn listen() -> io::Result<Self> {
+        Ok(Self { term: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn signal(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 /// Reloads on each SIGHUP. Those that come while one is obeyed are obeyed by the next.
