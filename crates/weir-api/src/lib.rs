@@ -7,11 +7,13 @@
 //! (ADR 0002).
 
 mod body;
+mod bound;
 mod builtin;
 pub mod config;
 mod declare;
 mod docs;
 mod face;
+pub mod grpc;
 mod head;
 mod listener;
 mod metrics;
@@ -23,7 +25,8 @@ mod server;
 mod template;
 mod v2;
 
+pub use bound::Bound;
 pub use declare::RouteProblem;
+pub use server::Server;
 #[doc(hidden)] // what the fuzz targets call
 pub use v2::bodies as v2_bodies;
-pub use server::{Bound, Server};

@@ -19,16 +19,20 @@ use hyper::{
     body::{Body as _, Incoming},
     service::Service,
 };
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use weir_serving::{Admission, ModelControl, Predictor, ServingSnapshot};
 use weir_types::{Authorizer, Clock, Error};
 
 use crate::{
     body::{self, BodyLimits},
+    bound::{Bound, Listeners},
     builtin,
     config::{ModelControlMode, RouteConfig, ServerConfig},
     declare::RouteProblem,
     face::{Face, Found, Handler, Route},
-    head,
+    grpc, head,
     listener::{Body, Bounds, Listener},
     metrics::{Metrics, RouteMetrics},
     predict, respond,
@@ -44,13 +48,43 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     pub(crate) body_limits: BodyLimits,
     pub(crate) request_timeout: Duration,
-    access_log: bool,
+    pub(crate) access_log: bool,
+    pub(crate) grpc: grpc::Methods,
     draining: AtomicBool,
+    closing: CancellationToken,
+    /// Told when what is served changes, or whether.
+    changes: watch::Sender<()>,
     reload_problem: ArcSwapOption<String>,
     control: OnceLock<ModelControl>,
 }
 
 impl Shared {
+    /// What requests are matched against now.
+    pub(crate) fn face(&self) -> Arc<Face> {
+        self.face.load_full()
+    }
+
+    /// From now on the server is not ready.
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.changes.send_replace(());
+    }
+
+    /// From now on streams end behind the answers they owe.
+    pub(crate) fn close(&self) {
+        self.closing.cancel();
+    }
+
+    /// Completes when streams shall end.
+    pub(crate) fn closing(&self) -> impl Future<Output = ()> + Send {
+        self.closing.cancelled()
+    }
+
+    /// Sees a change whenever what is served changes, or whether.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }
@@ -95,11 +129,14 @@ impl Server {
             serving,
             predictor: Predictor::new(Admission::new(config.max_body_in_flight.0), clock),
             authorizer,
+            grpc: grpc::Methods::new(&metrics),
             metrics,
             body_limits: BodyLimits { max_bytes: config.max_body.0, pause: config.body_timeout.0 },
             request_timeout: config.request_timeout.0,
             access_log: config.access_log,
             draining: AtomicBool::new(false),
+            closing: CancellationToken::new(),
+            changes: watch::Sender::new(()),
             reload_problem: ArcSwapOption::empty(),
             control: OnceLock::new(),
         };
@@ -138,6 +175,7 @@ impl Server {
                 self.shared.face.store(Arc::new(face));
                 self.shared.serving.store(snapshot);
                 self.shared.reload_problem.store(None);
+                self.shared.changes.send_replace(());
                 Ok(())
             }
             Err(problems) => {
@@ -165,63 +203,34 @@ impl Server {
         };
         let bind = async |address| Listener::bind(address, bounds).await.map_err(|e| (address, e));
         let public = bind(self.config.listen).await?;
-        let metrics = match self.config.metrics_listen {
-            Some(address) => Some(bind(address).await?),
-            None => None,
+        let maybe = async |address: Option<SocketAddr>| match address {
+            Some(address) => bind(address).await.map(Some),
+            None => Ok(None),
         };
-        Ok(Bound { server: self, public, metrics })
+        let metrics = maybe(self.config.metrics_listen).await?;
+        let grpc = maybe(self.config.grpc_listen).await?;
+        Ok(Bound::new(self.shared, &self.config, Listeners { public, grpc, metrics }))
     }
 }
 
-/// A server with its sockets.
-pub struct Bound {
-    server: Server,
-    public: Listener,
-    metrics: Option<Listener>,
-}
-
-impl Bound {
-    /// The public address really bound (the port, where 0 was configured).
-    ///
-    /// # Errors
-    /// As the system says.
-    pub fn address(&self) -> io::Result<SocketAddr> {
-        self.public.address()
-    }
-
-    /// Serves until `stop` completes, then drains: not ready, a delay for load balancers to
-    /// notice, no new connections, requests in flight finish within the configured time.
-    /// Returns how many connections were cut off.
-    pub async fn run(self, stop: impl Future<Output = ()>) -> usize {
-        let Self { server, public, metrics } = self;
-        let Server { shared, config, .. } = server;
-        let leave = async {
-            stop.await;
-            shared.draining.store(true, Ordering::Relaxed);
-            tokio::time::sleep(config.drain_delay.0).await;
-        };
-        let api = Api { shared: shared.clone(), only_metrics: false };
-        let scrapes = Api { shared: shared.clone(), only_metrics: true };
-        match &metrics {
-            Some(metrics) => {
-                // The metrics stay readable while the public listener drains its delay.
-                let never = std::future::pending::<()>();
-                tokio::select! {
-                    () = public.serve(api, leave) => {}
-                    () = metrics.serve(scrapes, never) => {}
-                }
-            }
-            None => public.serve(api, leave).await,
-        }
-        public.drain(config.drain_timeout.0).await
-    }
+/// What one listener answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Faces {
+    /// Everything.
+    All,
+    /// Everything but gRPC, which has a listener of its own.
+    Http,
+    /// gRPC.
+    Grpc,
+    /// `/metrics`.
+    Metrics,
 }
 
 /// The hyper service.
 #[derive(Clone)]
-struct Api {
-    shared: Arc<Shared>,
-    only_metrics: bool,
+pub(crate) struct Api {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) faces: Faces,
 }
 
 impl Service<Request<Incoming>> for Api {
@@ -230,30 +239,33 @@ impl Service<Request<Incoming>> for Api {
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let Self { shared, only_metrics } = self.clone();
+        let Self { shared, faces } = self.clone();
         Box::pin(async move {
-            if only_metrics {
-                let found = request.uri().path() == "/metrics";
-                return Ok(if found { builtin::metrics(&shared) } else { respond::not_found() });
-            }
-            Ok(handle(&shared, request).await)
+            let grpc = grpc::is_grpc(request.headers());
+            Ok(match faces {
+                Faces::Metrics if request.uri().path() == "/metrics" => builtin::metrics(&shared),
+                Faces::All | Faces::Grpc if grpc => grpc::handle(shared, request).await,
+                Faces::Http if grpc => grpc::elsewhere(),
+                Faces::All | Faces::Http => handle(&shared, request).await,
+                Faces::Grpc | Faces::Metrics => respond::not_found(),
+            })
         })
     }
 }
 
 /// Counts a request out again, also when its caller goes away.
-struct InFlight<'a>(&'a Metrics);
+pub(crate) struct InFlight(Gauge);
 
-impl<'a> InFlight<'a> {
-    fn enter(metrics: &'a Metrics) -> Self {
+impl InFlight {
+    pub(crate) fn enter(metrics: &Metrics) -> Self {
         metrics.in_flight.inc();
-        Self(metrics)
+        Self(metrics.in_flight.clone())
     }
 }
 
-impl Drop for InFlight<'_> {
+impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.in_flight.dec();
+        self.0.dec();
     }
 }
 

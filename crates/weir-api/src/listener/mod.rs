@@ -4,6 +4,7 @@
 //! any timer while it sniffs the protocol), and closes idle connections on shutdown while
 //! their next request is on its way.
 
+mod answer;
 mod framing;
 mod guarded;
 
@@ -17,9 +18,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::Full;
 use hyper::{body::Incoming, service::Service};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -32,12 +31,10 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub(crate) use answer::Body;
 pub(crate) use framing::BothFramings;
 use framing::Watch;
 use guarded::Guarded;
-
-/// The body of every answer.
-pub(crate) type Body = Full<Bytes>;
 
 /// Largest request head, bytes.
 const MAX_HEAD_BYTES: usize = 64 << 10;

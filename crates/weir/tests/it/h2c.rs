@@ -17,9 +17,10 @@ use crate::{
     server::{Server, require_sentiment, root},
 };
 
-type Sender = http2::SendRequest<Full<Bytes>>;
+pub(crate) type Sender = http2::SendRequest<Full<Bytes>>;
 
-async fn connect(address: SocketAddr) -> Sender {
+/// A connection of its own.
+pub(crate) async fn connect(address: SocketAddr) -> Sender {
     let stream = TcpStream::connect(address).await.unwrap();
     let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);

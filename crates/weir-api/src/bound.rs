@@ -1,0 +1,91 @@
+//! A server with its sockets: serving and draining.
+
+use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use crate::{
+    config::ServerConfig,
+    listener::Listener,
+    server::{Api, Faces, Shared},
+};
+
+/// The sockets of a server.
+pub(crate) struct Listeners {
+    pub(crate) public: Listener,
+    /// gRPC, where it is not on the public one.
+    pub(crate) grpc: Option<Listener>,
+    /// The metrics, likewise.
+    pub(crate) metrics: Option<Listener>,
+}
+
+/// A server with its sockets.
+pub struct Bound {
+    shared: Arc<Shared>,
+    listeners: Listeners,
+    drain_delay: Duration,
+    drain_timeout: Duration,
+}
+
+impl Bound {
+    pub(crate) fn new(shared: Arc<Shared>, config: &ServerConfig, listeners: Listeners) -> Self {
+        let ServerConfig { drain_delay, drain_timeout, .. } = config;
+        Self { shared, listeners, drain_delay: drain_delay.0, drain_timeout: drain_timeout.0 }
+    }
+
+    /// The public address really bound (the port, where 0 was configured).
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listeners.public.address()
+    }
+
+    /// The address of gRPC alone, where it has one.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn grpc_address(&self) -> io::Result<Option<SocketAddr>> {
+        self.listeners.grpc.as_ref().map(Listener::address).transpose()
+    }
+
+    /// Serves until `stop` completes, then drains: not ready, a delay for load balancers to
+    /// notice, no new connections, requests in flight finish within the configured time.
+    /// Returns how many connections were cut off.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> usize {
+        let Self { shared, listeners: Listeners { public, grpc, metrics }, drain_delay, drain_timeout } =
+            self;
+        let api = |faces| Api { shared: shared.clone(), faces };
+        let faces = if grpc.is_some() { Faces::Http } else { Faces::All };
+        // When the delay is over, both listeners stop.
+        let leave = async {
+            stop.await;
+            shared.drain();
+            tokio::time::sleep(drain_delay).await;
+            shared.close();
+        };
+        let serve_public = async { tokio::join!(leave, public.serve(api(faces), shared.closing())) };
+        let serve_grpc = async {
+            if let Some(grpc) = &grpc {
+                grpc.serve(api(Faces::Grpc), shared.closing()).await;
+            }
+        };
+        // The metrics stay readable while the others drain their delay.
+        let serve_metrics = async {
+            match &metrics {
+                Some(metrics) => metrics.serve(api(Faces::Metrics), std::future::pending()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = async { tokio::join!(serve_public, serve_grpc) } => {}
+            () = serve_metrics => {}
+        }
+        let drain_grpc = async {
+            match grpc {
+                Some(grpc) => grpc.drain(drain_timeout).await,
+                None => 0,
+            }
+        };
+        let (public, grpc) = tokio::join!(public.drain(drain_timeout), drain_grpc);
+        public + grpc
+    }
+}

@@ -1,0 +1,210 @@
+//! The gRPC face: the Open Inference Protocol V2 over [`v2::core`](crate::v2), health and
+//! reflection, on the same connections as HTTP.
+//!
+//! hyper does HTTP/2; what gRPC adds is small: messages with a length before them, a status
+//! in the trailers. It is written here rather than taken from tonic, because tonic reads a
+//! whole message before anybody is asked (here no byte is read without room for it), answers
+//! INTERNAL and OUT_OF_RANGE to mistakes of the caller, and its services need `async-trait`.
+//! Its client is what the tests ask with. Messages are prost's, from the `.proto` files.
+
+mod call;
+mod coding;
+mod config;
+mod contents;
+mod frame;
+mod generated;
+mod health;
+mod inference;
+mod messages;
+mod method;
+mod reflection;
+mod reply;
+mod stream;
+mod timeout;
+mod weight;
+
+/// The messages, as clients send and get them.
+pub mod wire {
+    pub use super::generated::{health, inference, reflection};
+}
+
+use std::{sync::Arc, time::Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method as HttpMethod, Request, Response, StatusCode, Version, header};
+use hyper::body::Incoming;
+use weir_types::{Error, ErrorCode};
+
+use call::Call;
+use method::Method;
+pub(crate) use method::Methods;
+pub(crate) use reply::Reply;
+
+use crate::{
+    head,
+    listener::Body,
+    respond,
+    server::{InFlight, Shared},
+};
+
+/// Whether a request is gRPC's, by its content type.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    essence(headers).is_some_and(|e| e == b"application/grpc" || e.starts_with(b"application/grpc+"))
+}
+
+fn essence(headers: &HeaderMap) -> Option<&[u8]> {
+    headers.get(header::CONTENT_TYPE)?.as_bytes().split(|b| *b == b';').next().map(<[u8]>::trim_ascii)
+}
+
+/// Answers a call on a listener that has no gRPC.
+pub(crate) fn elsewhere() -> Response<Body> {
+    let text = "gRPC has an address of its own here: `grpc_listen`";
+    reply::response(Err(&Error::new(ErrorCode::Unsupported, text)), None)
+}
+
+/// Answers one call.
+pub(crate) async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Response<Body> {
+    let start = shared.predictor.clock().now();
+    let in_flight = InFlight::enter(&shared.metrics);
+    let (head, body) = request.into_parts();
+    if let Some(refusal) = not_a_call(&head) {
+        return refusal;
+    }
+    let id = head::request_id(&head.headers);
+    let method = Method::find(head.uri.path());
+    let trace_id = head::trace_id(&head.headers).map(str::to_owned);
+    let mut response = match prepare(shared.clone(), head, in_flight, start) {
+        Ok(call) => answer(call, method, body).await,
+        Err(error) => (reply::response(Err(&error), None), Some(error)),
+    };
+    response.0.headers_mut().insert(head::REQUEST_ID, id);
+    observe(&shared, method, &response, trace_id, start);
+    response.0
+}
+
+/// What is refused in HTTP's own terms (PROTOCOL-HTTP2).
+fn not_a_call(head: &http::request::Parts) -> Option<Response<Body>> {
+    if head.version != Version::HTTP_2 {
+        return Some(respond::detail(StatusCode::HTTP_VERSION_NOT_SUPPORTED, "gRPC needs HTTP/2"));
+    }
+    if head.method != HttpMethod::POST {
+        return Some(respond::method_not_allowed(HeaderValue::from_static("POST")));
+    }
+    let known =
+        essence(&head.headers).is_some_and(|e| e == b"application/grpc" || e == b"application/grpc+proto");
+    (!known).then(|| {
+        let text = "gRPC with protobuf messages is application/grpc or application/grpc+proto";
+        respond::detail(StatusCode::UNSUPPORTED_MEDIA_TYPE, text)
+    })
+}
+
+fn prepare(
+    shared: Arc<Shared>,
+    head: http::request::Parts,
+    in_flight: InFlight,
+    start: Instant,
+) -> Result<Call, Error> {
+    match head::ambiguity(&head) {
+        Some(problem) => Err(Error::invalid(problem)),
+        None => Call::new(shared, head, in_flight, start),
+    }
+}
+
+/// The answer, and why there is none.
+type Answered = (Response<Body>, Option<Error>);
+
+async fn answer(call: Call, method: Option<Method>, body: Incoming) -> Answered {
+    let coding = call.answers;
+    let result = match method {
+        Some(method) => dispatch(call, method, body).await,
+        None => Err(Error::new(
+            ErrorCode::Unsupported,
+            "there is no such method; reflection lists those there are",
+        )),
+    };
+    match result {
+        Ok(reply) => (reply::response(Ok(reply), coding), None),
+        Err(error) => (reply::response(Err(&error), None), Some(error)),
+    }
+}
+
+async fn dispatch(call: Call, method: Method, body: Incoming) -> Result<Reply, Error> {
+    match method {
+        Method::ServerLive => call.small(body, inference::live).await,
+        Method::ServerReady => call.small(body, inference::ready).await,
+        Method::ModelReady => call.small(body, inference::model_ready).await,
+        Method::ServerMetadata => call.small(body, inference::server_metadata).await,
+        Method::ModelMetadata => call.small(body, inference::model_metadata).await,
+        Method::ModelConfig => call.small(body, inference::config).await,
+        Method::ModelStatistics => call.small(body, inference::statistics).await,
+        Method::RepositoryIndex => call.small(body, inference::index).await,
+        Method::ModelInfer => inference::infer(call, body).await,
+        Method::RepositoryModelLoad => inference::load(call, body).await,
+        Method::RepositoryModelUnload => inference::unload(call, body).await,
+        Method::ModelStreamInfer => stream::infer(call, body),
+        Method::HealthCheck => call.small(body, health::check).await,
+        Method::HealthWatch => health::watch(call, body).await,
+        Method::Reflection | Method::ReflectionAlpha => reflection::answer(call, body),
+    }
+}
+
+fn observe(
+    shared: &Shared,
+    method: Option<Method>,
+    answered: &Answered,
+    trace_id: Option<String>,
+    start: Instant,
+) {
+    let took = shared.predictor.clock().now() - start;
+    let (response, error) = answered;
+    // The status of the same error over HTTP: one label has one meaning.
+    let status = error.as_ref().map_or(200, |e| e.code.http_status());
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    shared.grpc.metrics(method).observe(status, took);
+    if shared.access_log {
+        let id = response.headers().get(head::REQUEST_ID).and_then(|id| id.to_str().ok());
+        tracing::info!(
+            target: "weir::access",
+            method = "gRPC",
+            route = method.map_or("unmatched", Method::path),
+            status = error.as_ref().map_or(0, |e| e.code.grpc_status()),
+            duration_ms = took.as_secs_f64() * 1e3,
+            request_id = id,
+            trace_id,
+            "request"
+        );
+    }
+}
+
+/// Reads a serialised `ModelInferRequest` as far as its bytes alone say: for the fuzz target,
+/// which must not panic and must not allocate beyond its bound.
+///
+/// # Errors
+/// What is wrong with it, as callers are told.
+pub fn read_request(message: Bytes) -> Result<usize, Error> {
+    let elements = weight::of_request(&message)?;
+    let (request, _) = messages::request(frame::decode(message)?)?;
+    let bound = elements as usize + (1 << 20);
+    Ok(request.inputs.iter().map(|i| i.tensor.data().len()).sum::<usize>().min(bound))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grpc_is_known_by_its_content_type() {
+        let of = |text: &'static str| {
+            HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(text))])
+        };
+        for yes in
+            ["application/grpc", "application/grpc+proto", "application/grpc;x=y", "application/grpc+json"]
+        {
+            assert!(is_grpc(&of(yes)), "{yes}");
+        }
+        for no in ["application/grpc-web", "application/json", "application/grpcx"] {
+            assert!(!is_grpc(&of(no)), "{no}");
+        }
+        assert!(!is_grpc(&HeaderMap::new()));
+    }
+}

@@ -1,0 +1,152 @@
+//! Streams: `ModelStreamInfer`, and what all streams share.
+
+use std::future::Future;
+
+use bytes::Bytes;
+use hyper::body::Incoming;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio_util::task::AbortOnDropHandle;
+use weir_serving::Room;
+use weir_types::{Access, Deadline, Error, ErrorCode};
+
+use super::{
+    call::{Call, late},
+    frame,
+    generated::inference::{ModelInferResponse, ModelStreamInferResponse},
+    inference, messages,
+    reply::{Part, Reply},
+};
+
+/// Requests of one stream that are worked on at once; the next waits, and with it what the
+/// caller sends.
+const IN_FLIGHT: usize = 16;
+/// Answers that wait for the caller to take them.
+const WAITING: usize = 4;
+
+/// The sending end of a stream.
+pub(super) type Parts = Sender<Part>;
+
+/// Runs `work` beside the answer that it fills; it is dropped where the caller goes away or
+/// the call's deadline passes.
+pub(super) fn open<F>(deadline: Option<Deadline>, work: impl FnOnce(Parts) -> F) -> Reply
+where
+    F: Future<Output = Result<(), Error>> + Send + 'static,
+{
+    let (parts, receiver) = channel(WAITING);
+    let work = work(parts.clone());
+    tokio::spawn(async move {
+        let passed = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline.instant().into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        let end = tokio::select! {
+            () = parts.closed() => return,
+            end = work => end,
+            () = passed => Err(late()),
+        };
+        // The caller may have gone by now.
+        let _ = parts.send(Part::End(end)).await;
+    });
+    Reply::Stream(receiver)
+}
+
+/// The error that ends streams of a server which shuts down, once they have their answers.
+pub(super) fn closing() -> Error {
+    Error::new(ErrorCode::Unavailable, "the server is shutting down; open the stream again elsewhere")
+}
+
+/// `ModelStreamInfer`: any number of requests, answered in their order, several worked on at
+/// once. A request that fails is a message; the stream lives on.
+///
+/// # Errors
+/// Without access.
+pub(super) fn infer(call: Call, body: Incoming) -> Result<Reply, Error> {
+    call.authorize(Access::Read)?;
+    let call = std::sync::Arc::new(call);
+    Ok(open(call.stream_deadline, |parts| async move {
+        let (asked, answers) = channel(IN_FLIGHT);
+        let (end, ()) = tokio::join!(ask(&call, body, asked), pass_on(answers, parts));
+        end
+    }))
+}
+
+/// An answer that is being made.
+type Pending = AbortOnDropHandle<Result<Bytes, Error>>;
+
+/// Reads requests and starts each, as many at once as `asked` has room for.
+async fn ask(call: &std::sync::Arc<Call>, body: Incoming, asked: Sender<Pending>) -> Result<(), Error> {
+    let mut messages = call.messages(body, call.shared.body_limits, call.stream_deadline);
+    loop {
+        let Ok(place) = asked.reserve().await else { return Ok(()) };
+        let mut room = call.shared.predictor.room();
+        let message = tokio::select! {
+            message = messages.next(&mut room, None) => message?,
+            () = call.shared.closing() => return Err(closing()),
+        };
+        let Some(message) = message else { return Ok(()) };
+        let call = call.clone();
+        place.send(AbortOnDropHandle::new(tokio::spawn(async move { answer(&call, message, room).await })));
+    }
+}
+
+/// Passes answers on in the order of their requests.
+async fn pass_on(mut answers: Receiver<Pending>, parts: Parts) {
+    while let Some(pending) = answers.recv().await {
+        let answer =
+            pending.await.unwrap_or_else(|_| Err(Error::internal("the request could not be answered")));
+        let sent = match answer {
+            Ok(message) => parts.send(Part::Message(message)).await,
+            Err(error) => parts.send(Part::End(Err(error))).await,
+        };
+        if sent.is_err() {
+            return;
+        }
+    }
+}
+
+/// The message that answers one request, be it an error.
+async fn answer(call: &Call, message: Bytes, mut room: Room) -> Result<Bytes, Error> {
+    let now = call.shared.predictor.clock().now();
+    let limit = Deadline::after(now, call.shared.request_timeout);
+    let deadline = call.stream_deadline.map_or(limit, |d| d.min(limit));
+    let (id, mark, result) = match inference::read(message, &mut room) {
+        Ok(question) => {
+            let (id, mark) = (question.id.clone(), messages::wants_final(&question));
+            (id, mark, inference::ask(call, question, room, (now, deadline)).await)
+        }
+        Err(error) => (String::new(), false, Err(error)),
+    };
+    let message = match result {
+        Ok(response) => ModelStreamInferResponse { infer_response: Some(response), ..Default::default() },
+        Err(error) => failed(id, mark, &error),
+    };
+    frame::encode(&message, call.answers)
+}
+
+fn failed(id: String, mark_final: bool, error: &Error) -> ModelStreamInferResponse {
+    let mut response = ModelInferResponse { id, ..Default::default() };
+    if mark_final {
+        response.parameters.insert(messages::FINAL.to_owned(), messages::flag(true));
+    }
+    ModelStreamInferResponse { error_message: error.message.to_string(), infer_response: Some(response) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_says_which_request_it_is_of() {
+        let message = failed("7".into(), true, &Error::not_found("there is no model `x`"));
+        assert_eq!(message.error_message, "there is no model `x`");
+        let response = message.infer_response.unwrap();
+        assert_eq!(
+            (response.id.as_str(), response.parameters[messages::FINAL].clone()),
+            ("7", messages::flag(true))
+        );
+        let plain = failed("8".into(), false, &Error::invalid("x")).infer_response.unwrap();
+        assert!(plain.parameters.is_empty());
+    }
+}

@@ -1,0 +1,9 @@
+//! gRPC over real sockets.
+
+mod calls;
+mod client;
+mod control;
+mod health;
+mod infer;
+mod life;
+mod stream;
