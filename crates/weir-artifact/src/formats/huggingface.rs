@@ -28,6 +28,9 @@ const MAX_BYTES: u64 = 16 << 20;
 /// Where exporters put the graph: `optimum-cli` at the root, models of the hub in `onnx/`.
 const ARTIFACTS: [&str; 2] = ["model.onnx", "onnx/model.onnx"];
 
+/// Most entries of a folder that are looked at.
+const MAX_ENTRIES: usize = 10_000;
+
 const TOKENIZER: &str = "tokenizer.json";
 
 /// Positions that RoBERTa and its kin keep for padding: texts cannot have as many tokens as
@@ -72,25 +75,37 @@ struct SentenceConfig {
     do_lower_case: bool,
 }
 
-/// The exported graph.
+/// The exported graph: under its usual name, else the only one there is.
 pub(super) fn artifact(source: &Source<'_>) -> Result<PathBuf, Vec<Problem>> {
     let folders = Folders::new(source.folder, None);
-    let mut missing = String::new();
-    for name in ARTIFACTS {
-        match folders.find(name) {
-            Ok(path) => return Ok(path),
-            Err(_) if source.folder.join(name).symlink_metadata().is_err() => {}
-            Err(message) => missing = message,
-        }
+    let here = |name: &&&str| source.folder.join(name).symlink_metadata().is_ok();
+    if let Some(name) = ARTIFACTS.iter().find(here) {
+        return folders.find(name).map_err(|message| source.refuse(message));
     }
-    if missing.is_empty() {
-        missing = format!(
-            "no {} here: export the model with `optimum-cli export onnx --model FOLDER FOLDER`, or name another \
-             file with `artifact` in a model.toml (`weir init` drafts one)",
-            ARTIFACTS.join(" and no ")
-        );
+    match exports(source.folder).as_slice() {
+        [one] => folders.find(one).map_err(|message| source.refuse(message)),
+        [] => Err(source.refuse(
+            "no model.onnx and no onnx/model.onnx here: export the model with `optimum-cli export onnx --model FOLDER \
+             FOLDER`",
+        )),
+        many => Err(source.refuse(format!(
+            "several exports and no model.onnx among them: {}. `weir init` of one of them drafts a model.toml",
+            many[..many.len().min(5)].join(", ")
+        ))),
     }
-    Err(source.refuse(missing))
+}
+
+/// All `.onnx` files where exporters put them, by their paths within the folder.
+fn exports(folder: &Path) -> Vec<String> {
+    let onnx = |name: &String| Path::new(name).extension().is_some_and(|e| e == "onnx");
+    let mut found: Vec<String> = Vec::new();
+    for below in ["", "onnx/"] {
+        let listed = std::fs::read_dir(folder.join(below)).into_iter().flatten().take(MAX_ENTRIES).flatten();
+        let names = listed.filter_map(|e| e.file_name().into_string().ok()).filter(onnx);
+        found.extend(names.map(|name| format!("{below}{name}")));
+    }
+    found.sort();
+    found
 }
 
 /// What the folder says about its graph.
@@ -186,7 +201,7 @@ impl Folder<'_> {
                     "config.json",
                     format!(
                         "{what} is not served: text classification and reranking (…ForSequenceClassification) and \
-                         embedding (…Model) are"
+                         embedding (…Model) are; with a model.toml that says `artifact` alone, its tensors are served as they are"
                     ),
                 );
                 None

@@ -233,6 +233,15 @@ fn hugging_face_models_are_read_or_refused() {
         std::fs::remove_file(folder.path().join("m/it").join(gone)).unwrap();
         let _ = writeln!(all, "# {name}\n{}", told(&folder));
     }
+    for exports in [&["onnx/model_int8.onnx"][..], &["onnx/b.onnx", "a.onnx"]] {
+        let folder = committed("hf/embedder-mean", &[]);
+        let root = folder.path().join("m/it");
+        for to in exports {
+            std::fs::copy(root.join("onnx/model.onnx"), root.join(to)).unwrap();
+        }
+        std::fs::remove_file(root.join("onnx/model.onnx")).unwrap();
+        let _ = writeln!(all, "# {}\n{}", exports.join(" "), told(&folder));
+    }
     assert_golden("format_huggingface", &all);
 }
 
