@@ -1,8 +1,9 @@
 //! The rules of `model.toml` on tensors: a bound that holds for a typed row holds for the
 //! same row as a tensor.
 //!
-//! One thing differs: NaN is a value here, the only one that tensors have for "missing",
-//! unless the field has bounds and is not nullable.
+//! One thing differs: NaN and the infinities are values here. A bound refuses those beyond
+//! it, and NaN too (the only value that tensors have for "missing") where the field is not
+//! nullable.
 
 use regex::Regex;
 use weir_types::{Batch, Error, Field, Rules, Scalar, Schema, Tensor, TensorData};
