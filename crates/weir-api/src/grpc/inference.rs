@@ -35,15 +35,10 @@ pub(super) fn ready(shared: &Shared, _: ServerReadyRequest) -> Result<ServerRead
     Ok(ServerReadyResponse { ready: is_ready(shared) })
 }
 
-/// Of `ModelReady`. A model that is known and cannot answer is not ready; one that is not
-/// known is an error.
+/// Of `ModelReady`. What there is not is not ready: Triton's clients ask before they load.
 pub(super) fn model_ready(shared: &Shared, asked: ModelReadyRequest) -> Result<ModelReadyResponse, Error> {
-    let face = shared.face();
-    match face.v2.view(&asked.name, Some(&asked.version)) {
-        Ok(_) => Ok(ModelReadyResponse { ready: true }),
-        Err(error) if error.code == ErrorCode::Unavailable => Ok(ModelReadyResponse { ready: false }),
-        Err(error) => Err(error),
-    }
+    let ready = shared.face().v2.view(&asked.name, Some(&asked.version)).is_ok();
+    Ok(ModelReadyResponse { ready })
 }
 
 /// Of `ServerMetadata`.

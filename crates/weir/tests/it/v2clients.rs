@@ -80,3 +80,18 @@ fn tritonclient_http_aio() {
 fn kserve_rest() {
     run("test_kserve_rest.py", 3);
 }
+
+#[test]
+fn tritonclient_grpc() {
+    run("test_grpc.py", 14);
+}
+
+#[test]
+fn tritonclient_grpc_aio() {
+    run("test_grpc_aio.py", 3);
+}
+
+#[test]
+fn kserve_grpc() {
+    run("test_kserve_grpc.py", 2);
+}

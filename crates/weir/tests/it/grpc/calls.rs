@@ -16,7 +16,7 @@ use crate::{
     metrics::metric,
 };
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn server_and_models_describe_themselves() {
     let (_place, server) = serve(&["examples/models/housing"], "");
     let client = Client::connect(server.address).await;
@@ -43,14 +43,19 @@ async fn server_and_models_describe_themselves() {
     let index: RepositoryIndexResponse =
         client.ask("RepositoryIndex", RepositoryIndexRequest::default()).await.unwrap();
     assert_eq!((index.models[0].name.as_str(), index.models[0].state.as_str()), ("housing", "READY"));
+    for (name, there) in [("housing", true), ("nothing", false)] {
+        let asked = ModelReadyRequest { name: name.into(), version: String::new() };
+        let answer: ModelReadyResponse = client.ask("ModelReady", asked).await.unwrap();
+        assert_eq!(answer.ready, there, "{name}");
+    }
     let (name, version) = of("nothing");
-    let unknown: Result<ModelReadyResponse, _> =
-        client.ask("ModelReady", ModelReadyRequest { name, version }).await;
+    let unknown: Result<ModelMetadataResponse, _> =
+        client.ask("ModelMetadata", ModelMetadataRequest { name, version }).await;
     assert_eq!(unknown.unwrap_err().code(), Code::NotFound);
     server.stop();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn statistics_and_metrics_count_calls() {
     let (_place, server) = serve(&["examples/models/housing"], "");
     let client = Client::connect(server.address).await;
@@ -73,7 +78,7 @@ async fn statistics_and_metrics_count_calls() {
     server.stop();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn http_1_h2c_and_grpc_share_a_port() {
     let (_place, server) = serve(&["examples/models/housing"], "");
     let client = Client::connect(server.address).await;
@@ -90,7 +95,7 @@ async fn http_1_h2c_and_grpc_share_a_port() {
     server.stop();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn grpc_may_have_a_port_of_its_own() {
     let settings = "grpc_listen = \"127.0.0.1:0\"";
     let (_place, mut server) = serve(&["examples/models/housing"], settings);
@@ -107,7 +112,7 @@ async fn grpc_may_have_a_port_of_its_own() {
     server.stop();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn codes_are_those_of_the_protocol() {
     let (_place, server) = serve(&["examples/models/housing"], "");
     let client = Client::connect(server.address).await;
@@ -145,7 +150,7 @@ async fn codes_are_those_of_the_protocol() {
 }
 
 /// By hand: tonic obeys `grpc-timeout` itself.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn the_callers_timeout_is_obeyed() {
     let (_place, server) = serve(&["examples/models/housing"], "");
     let sender = h2c::connect(server.address).await;

@@ -16,7 +16,7 @@ async fn unload(client: &Client, model: &str) -> Result<RepositoryModelUnloadRes
     client.ask("RepositoryModelUnload", asked).await
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn clients_load_and_unload_where_they_may() {
     let (_place, server) = serve(&["examples/models/housing"], "model_control = \"explicit\"");
     let client = Client::connect(server.address).await;
@@ -39,7 +39,7 @@ async fn clients_load_and_unload_where_they_may() {
     server.stop();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn without_leave_there_are_no_such_methods() {
     let (_place, server) = serve(&["examples/models/housing"], "");
     let client = Client::connect(server.address).await;

@@ -14,7 +14,7 @@ fn of(service: &str) -> HealthCheckRequest {
     HealthCheckRequest { service: service.into() }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn services_are_known_and_serving() {
     let (_place, server) = serve(&["examples/models/housing"], "");
     let client = Client::connect(server.address).await;
@@ -32,7 +32,7 @@ async fn services_are_known_and_serving() {
     server.stop();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_watcher_sees_the_drain() {
     let (_place, mut server) = serve(&["examples/models/housing"], "drain_delay = \"1s\"");
     let client = Client::connect(server.address).await;

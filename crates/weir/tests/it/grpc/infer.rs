@@ -43,7 +43,7 @@ fn raw_floats(response: &ModelInferResponse, output: usize) -> Vec<f32> {
     bytes.chunks_exact(4).map(|c| f32::from_le_bytes(c.try_into().unwrap())).collect()
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn raw_typed_and_json_have_the_same_answers() {
     let (_place, server) = housing();
     let client = Client::connect(server.address).await;
@@ -67,7 +67,7 @@ async fn raw_typed_and_json_have_the_same_answers() {
     server.stop();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn outputs_are_answered_as_asked_for() {
     let (_place, server) = housing();
     let client = Client::connect(server.address).await;
@@ -82,7 +82,7 @@ async fn outputs_are_answered_as_asked_for() {
     server.stop();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn what_does_not_fit_is_refused_with_its_reason() {
     let (_place, server) = housing();
     let client = Client::connect(server.address).await;
@@ -143,7 +143,7 @@ async fn what_does_not_fit_is_refused_with_its_reason() {
     server.stop();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn compressed_requests_have_compressed_answers() {
     let (_place, server) = housing();
     let plain: ModelInferResponse =

@@ -22,7 +22,7 @@ fn flag(value: bool) -> InferParameter {
     InferParameter { parameter_choice: Some(ParameterChoice::BoolParam(value)) }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn answers_come_in_order_and_are_those_of_single_calls() {
     let (_place, server) = serve(&["examples/models/housing"], "");
     let client = Client::connect(server.address).await;
@@ -41,7 +41,7 @@ async fn answers_come_in_order_and_are_those_of_single_calls() {
     server.stop();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn an_error_is_a_message_and_the_stream_lives_on() {
     let (_place, server) = serve(&["examples/models/housing"], "");
     let client = Client::connect(server.address).await;
@@ -71,7 +71,7 @@ async fn an_error_is_a_message_and_the_stream_lives_on() {
     server.stop();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stream_without_questions_ends_well() {
     let (_place, server) = serve(&["examples/models/housing"], "");
     let client = Client::connect(server.address).await;
@@ -80,7 +80,7 @@ async fn a_stream_without_questions_ends_well() {
     server.stop();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_message_beyond_the_limit_ends_the_stream() {
     let (_place, server) = serve(&["examples/models/housing"], "max_body = \"64KiB\"");
     let client = Client::connect(server.address).await;
