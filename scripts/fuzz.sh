@@ -6,7 +6,7 @@ set -eu
 cd "$(dirname "$0")/.."
 seconds=${1:-60}
 [ $# -eq 0 ] || shift
-[ $# -gt 0 ] || set -- row_decoder manifest server_config onnx_gate config_pbtxt mlmodel v2_json v2_binary
+[ $# -gt 0 ] || set -- row_decoder manifest server_config onnx_gate config_pbtxt mlmodel v2_json v2_binary grpc_infer
 
 command -v cargo-fuzz >/dev/null || {
     echo "cargo-fuzz is not installed: cargo install cargo-fuzz --locked" >&2

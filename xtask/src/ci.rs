@@ -18,6 +18,7 @@ use crate::{
 const COMMANDS: &[(&str, &[&str])] = &[
     ("environments", &["make", "--no-print-directory", "venvs"]),
     ("format", &["cargo", "fmt", "--all", "--check"]),
+    ("codegen", &["cargo", "xtask", "codegen", "--check"]),
     ("deny", &["make", "--no-print-directory", "deny"]),
     ("clippy", &["cargo", "clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
 ];

@@ -81,7 +81,7 @@ impl Client {
     /// The code and text of a request that is refused.
     pub(super) async fn refused(&self, request: ModelInferRequest) -> (Code, String) {
         let answer = self.ask::<_, ModelInferResponse>("ModelInfer", request).await;
-        let status = answer.expect_err("the request is refused");
+        let status = answer.unwrap_err();
         (status.code(), status.message().to_owned())
     }
 }

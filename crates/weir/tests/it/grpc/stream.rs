@@ -12,7 +12,7 @@ use crate::drain::serve;
 
 async fn all(mut stream: Streaming<ModelStreamInferResponse>) -> Vec<ModelStreamInferResponse> {
     let mut answers = Vec::new();
-    while let Some(answer) = stream.message().await.expect("the stream ends well") {
+    while let Some(answer) = stream.message().await.unwrap() {
         answers.push(answer);
     }
     answers
