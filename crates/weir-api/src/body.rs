@@ -1,11 +1,15 @@
 //! Reading a request's body within its bounds.
 
-use std::time::Duration;
+use std::{
+    pin::Pin,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
+use http::{HeaderMap, header};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use tokio::time::{Instant, timeout_at};
 use weir_serving::Admitted;
 use weir_types::{Error, ErrorCode};
@@ -57,7 +61,7 @@ fn too_large(limits: BodyLimits) -> Error {
 /// `TooLarge`, `RequestTimeout` when it stalls, `DeadlineExceeded`, `Overloaded`, and
 /// `InvalidArgument` when the client ends it early.
 pub(crate) async fn read(
-    body: Incoming,
+    body: &mut Incoming,
     admitted: &mut Admitted,
     limits: BodyLimits,
 ) -> Result<Bytes, Error> {
@@ -83,21 +87,33 @@ pub(crate) async fn read(
 ///
 /// # Errors
 /// As [`read`], but for `Overloaded`: nothing is held.
-pub(crate) async fn skip(body: Incoming, limits: BodyLimits, timeout: Duration) -> Result<(), Error> {
+pub(crate) async fn skip(body: &mut Incoming, limits: BodyLimits, timeout: Duration) -> Result<(), Error> {
     let mut parts = Parts { body, limits, length: 0, deadline: Instant::now() + timeout };
     while parts.next().await?.is_some() {}
     Ok(())
 }
 
+/// Whether nothing of the body is left to come.
+pub(crate) fn is_over(body: &mut Incoming, headers: &HeaderMap) -> bool {
+    if body.is_end_stream() {
+        return true;
+    }
+    // A chunked body that was read to its end says so only when it is asked once more. One
+    // whose sender waits for "100 Continue" must not be asked: that would send it.
+    let waits = headers.contains_key(header::EXPECT);
+    let mut context = Context::from_waker(Waker::noop());
+    !waits && matches!(Pin::new(body).poll_frame(&mut context), Poll::Ready(None))
+}
+
 /// A body in parts, each within the bounds.
-struct Parts {
-    body: Incoming,
+struct Parts<'a> {
+    body: &'a mut Incoming,
     limits: BodyLimits,
     length: u64,
     deadline: Instant,
 }
 
-impl Parts {
+impl Parts<'_> {
     async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
             let stall = Instant::now() + self.limits.pause;

@@ -75,7 +75,7 @@ pub(crate) async fn answer(
     face: &Face,
     handler: &PredictHandler,
     head: &Parts,
-    incoming: Incoming,
+    incoming: &mut Incoming,
 ) -> Result<Response<Body>, Refusal> {
     let chosen = Chosen::of(face, handler, head)?;
     let handler = chosen.handler;

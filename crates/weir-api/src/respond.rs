@@ -86,15 +86,10 @@ pub(crate) fn error(error: &Error, request_id: &HeaderValue) -> Response<Body> {
     response
 }
 
-/// What an error of `code` says in headers, whatever its body's form: when to try again, and
-/// whether the connection goes on.
+/// What an error of `code` says in headers, whatever its body's form: when to try again.
 pub(crate) fn advise(code: ErrorCode, headers: &mut HeaderMap) {
     if matches!(code, ErrorCode::QuotaExceeded | ErrorCode::Overloaded | ErrorCode::Unavailable) {
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-    }
-    // Part of the body is still on its way: this connection cannot carry another request.
-    if matches!(code, ErrorCode::TooLarge | ErrorCode::RequestTimeout) {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
 }
 

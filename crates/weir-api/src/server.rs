@@ -33,7 +33,7 @@ use crate::{
     declare::RouteProblem,
     face::{Face, Found, Handler, Route},
     grpc, head,
-    listener::{Body, Bounds, Listener},
+    listener::{Body, Bounds, Listener, Untaken},
     metrics::{Metrics, RouteMetrics},
     predict, respond,
     v2::{core::ModelView, rest},
@@ -238,16 +238,21 @@ impl Service<Request<Incoming>> for Api {
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let Self { shared, faces } = self.clone();
         Box::pin(async move {
             let grpc = grpc::is_grpc(request.headers());
-            Ok(match faces {
+            let untaken = request.extensions_mut().remove::<Untaken>();
+            let response = match faces {
                 Faces::Metrics if request.uri().path() == "/metrics" => builtin::metrics(&shared),
                 Faces::All | Faces::Grpc if grpc => grpc::handle(shared, request).await,
                 Faces::Http if grpc => grpc::elsewhere(),
                 Faces::All | Faces::Http => handle(&shared, request).await,
                 Faces::Grpc | Faces::Metrics => respond::not_found(),
+            };
+            Ok(match untaken {
+                Some(untaken) => response.map(|body| body.counted(untaken)),
+                None => response,
             })
         })
     }
@@ -273,7 +278,7 @@ impl Drop for InFlight {
 async fn handle(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
     let start = shared.predictor.clock().now();
     let _in_flight = InFlight::enter(&shared.metrics);
-    let (head, body) = request.into_parts();
+    let (head, mut body) = request.into_parts();
     let id = head::request_id(&head.headers);
     let face = shared.face.load_full();
     let v2 = rest::is_ours(head.uri.path());
@@ -283,19 +288,25 @@ async fn handle(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
     };
     let (mut response, route) = match found {
         Ok(Found::Route(route, parameters)) => {
-            (dispatch(shared, &face, &route, &parameters, &head, body, &id).await, Some(route))
+            (dispatch(shared, &face, &route, &parameters, &head, &mut body, &id).await, Some(route))
         }
         Ok(Found::MethodNotAllowed(allow)) if v2 => (rest::method_not_allowed(allow), None),
         Ok(Found::Nothing) if v2 => (rest::not_found(), None),
         Ok(Found::MethodNotAllowed(allow)) => (respond::method_not_allowed(allow), None),
         Ok(Found::Redirect(path)) => (redirect(&head, &path), None),
         Ok(Found::Nothing) => (respond::not_found(), None),
+        // Two readers may see two requests here: nothing more is read.
         Err(mut response) => {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             (response, None)
         }
     };
-    finish(shared, &head, &mut response, id);
+    // hyper closes behind an answer that comes before its request was read: the client must
+    // be told, or it loses the next one.
+    if shared.is_draining() || !body::is_over(&mut body, &head.headers) {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    finish(&head, &mut response, id);
     // One route serves all models of the protocol; each model counts for itself.
     let view = response.extensions_mut().remove::<Arc<ModelView>>();
     let metrics = route.as_ref().map_or(&face.unmatched, |r| &r.metrics);
@@ -310,7 +321,7 @@ async fn dispatch(
     route: &Route,
     parameters: &[(String, String)],
     head: &Parts,
-    body: Incoming,
+    body: &mut Incoming,
     id: &HeaderValue,
 ) -> Response<Body> {
     match &route.handler {
@@ -331,7 +342,7 @@ async fn dispatch(
 
 /// Reads a body that the answer does not depend on, within the usual bounds, so that the
 /// connection can carry the next request.
-async fn read_and_drop(shared: &Shared, head: &Parts, body: Incoming) -> Result<(), Error> {
+async fn read_and_drop(shared: &Shared, head: &Parts, body: &mut Incoming) -> Result<(), Error> {
     body::check_head(&head.headers, shared.body_limits)?;
     let timeout = head::timeout(&head.headers, shared.request_timeout).map_err(Error::invalid)?;
     body::skip(body, shared.body_limits, timeout).await
@@ -344,12 +355,9 @@ fn redirect(head: &Parts, path: &str) -> Response<Body> {
     respond::redirect(&format!("{path}{query}"))
 }
 
-fn finish(shared: &Shared, head: &Parts, response: &mut Response<Body>, id: HeaderValue) {
+fn finish(head: &Parts, response: &mut Response<Body>, id: HeaderValue) {
     let headers = response.headers_mut();
     headers.insert(head::REQUEST_ID, id);
-    if shared.is_draining() && head.version < Version::HTTP_2 {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
     // HTTP/2 has no such header (RFC 9113 section 8.2.2).
     if head.version >= Version::HTTP_2 {
         headers.remove(header::CONNECTION);

@@ -7,6 +7,7 @@
 mod answer;
 mod framing;
 mod guarded;
+mod untaken;
 
 use std::{
     convert::Infallible,
@@ -18,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use hyper::{body::Incoming, service::Service};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -27,7 +28,7 @@ use hyper_util::{
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::Semaphore,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -35,6 +36,7 @@ pub(crate) use answer::Body;
 pub(crate) use framing::BothFramings;
 use framing::Watch;
 use guarded::Guarded;
+pub(crate) use untaken::Untaken;
 
 /// Largest request head, bytes.
 const MAX_HEAD_BYTES: usize = 64 << 10;
@@ -135,11 +137,18 @@ impl Listener {
         };
         // Without it the kernel holds small answers back until the last one is acknowledged.
         let _ = stream.set_nodelay(true);
-        let both = BothFramings::default();
+        let (both, untaken) = (BothFramings::default(), Untaken::default());
         let Bounds { header_timeout, write_timeout, .. } = self.bounds;
         let io = Guarded::new(stream, header_timeout, write_timeout, Watch::new(both.clone()));
-        let (io, service) = (TokioIo::new(io), Marking { service, both });
-        self.tracker.spawn(connection(self.builder.clone(), io, service, self.closing.clone(), permit));
+        let service = Marking { service, both, untaken: untaken.clone() };
+        let serving = connection(self.builder.clone(), TokioIo::new(io), service, self.closing.clone());
+        self.tracker.spawn(async move {
+            let _permit = permit;
+            tokio::select! {
+                () = serving => {}
+                () = untaken.stalled(write_timeout) => tracing::debug!("the client takes no answer"),
+            }
+        });
     }
 
     /// Lets the connections finish: kept ones get a moment to bring one more request, then
@@ -182,7 +191,6 @@ async fn connection<S>(
     io: TokioIo<Guarded<TcpStream>>,
     service: S,
     closing: CancellationToken,
-    _permit: OwnedSemaphorePermit,
 ) where
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Send + 'static,
     S::Future: Send + 'static,
@@ -201,10 +209,11 @@ async fn connection<S>(
     }
 }
 
-/// Hands each request what is known of its connection's framing.
+/// Hands each request what it must know of its connection.
 struct Marking<S> {
     service: S,
     both: BothFramings,
+    untaken: Untaken,
 }
 
 impl<S: Service<Request<Incoming>>> Service<Request<Incoming>> for Marking<S> {
@@ -214,6 +223,9 @@ impl<S: Service<Request<Incoming>>> Service<Request<Incoming>> for Marking<S> {
 
     fn call(&self, mut request: Request<Incoming>) -> S::Future {
         request.extensions_mut().insert(self.both.clone());
+        if request.version() == Version::HTTP_2 {
+            request.extensions_mut().insert(self.untaken.clone());
+        }
         self.service.call(request)
     }
 }

@@ -96,7 +96,8 @@ fn a_full_queue_is_refused_at_once() {
 
 #[test]
 fn bodies_are_held_up_to_a_limit_over_all_connections() {
-    let (_place, server) = serve(&["examples/models/housing"], "max_body_in_flight = \"1KiB\"");
+    let (_place, server) =
+        serve(&["examples/models/housing"], "max_body = \"1KiB\"\nmax_body_in_flight = \"1KiB\"");
     let path = "/v1/models/housing:predict";
     let mut held = Connection::open(server.address).unwrap();
     let bytes =
@@ -118,5 +119,40 @@ fn bodies_are_held_up_to_a_limit_over_all_connections() {
     held.send(&bytes[..bytes.len() - 910]).unwrap();
     await_metric(server.address, "weir_requests_in_flight", |n| n >= 2.0);
     assert_eq!(ask(server.address, "POST", path, Some(long.as_bytes())).status, 200, "room comes back");
+    server.stop();
+}
+
+/// What closes a connection says so: a client that keeps connections would send its next
+/// request into the closing one.
+#[test]
+fn an_answer_before_the_body_has_come_says_that_the_connection_closes() {
+    let (_place, server) = serve(&["examples/models/housing"], "");
+    let predict = "/v1/models/housing:predict";
+    let cases = [
+        ("POST", predict, "Content-Encoding: br\r\n", 415),
+        ("POST", predict, "Request-Timeout: soon\r\n", 400),
+        ("POST", "/nothing", "", 404),
+        ("GET", predict, "", 405),
+        ("GET", "/livez", "", 200),
+    ];
+    for (method, path, header, status) in cases {
+        for framing in ["Content-Length: 5", "Transfer-Encoding: chunked"] {
+            let mut connection = Connection::open(server.address).unwrap();
+            let head = format!("{method} {path} HTTP/1.1\r\nHost: a\r\n{header}{framing}\r\n\r\n");
+            connection.send(head.as_bytes()).unwrap();
+            let response = connection.receive(false).unwrap();
+            assert_eq!(response.status, status, "{method} {path}");
+            let closes: Vec<_> = response.header("connection").collect();
+            assert_eq!(closes, ["close"], "{method} {path} {header} {framing}");
+        }
+    }
+    // With the body read, or none, the connection goes on.
+    let mut connection = Connection::open(server.address).unwrap();
+    let body = "POST /v1/models/housing:predict HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n";
+    for (request, status) in [(body, 422), ("GET /livez HTTP/1.1\r\nHost: a\r\n\r\n", 200), (body, 422)] {
+        connection.send(request.as_bytes()).unwrap();
+        let response = connection.receive(false).unwrap();
+        assert_eq!((response.status, response.header("connection").count()), (status, 0));
+    }
     server.stop();
 }

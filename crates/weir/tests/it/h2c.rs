@@ -146,3 +146,22 @@ async fn streams_in_flight_outlive_sigterm() {
     drop(sender);
     assert!(tokio::task::spawn_blocking(move || server.wait()).await.unwrap().success());
 }
+
+#[tokio::test]
+async fn a_client_that_grants_no_window_is_let_go() {
+    let (_place, server) = serve(&["examples/models/housing"], "write_timeout = \"1s\"");
+    let stream = TcpStream::connect(server.address).await.unwrap();
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    // It answers pings, and takes nothing.
+    builder.initial_stream_window_size(0);
+    let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let request =
+        Request::builder().uri("http://weir.test/openapi.json").body(Full::new(Bytes::new())).unwrap();
+    let response = sender.send_request(request).await.unwrap();
+    assert_eq!(response.status(), 200, "the head needs no window");
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(60), connection).await;
+    assert!(ended.is_ok(), "the connection is kept for a client that takes nothing");
+    drop(response);
+    server.stop();
+}

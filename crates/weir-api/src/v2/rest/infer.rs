@@ -32,7 +32,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 ///
 /// # Errors
 /// `NotFound` for a model that is not there; whatever else stands in the way is a response.
-pub(super) async fn answer(call: &Call<'_>, incoming: Incoming) -> Result<Response<Body>, Error> {
+pub(super) async fn answer(call: &Call<'_>, incoming: &mut Incoming) -> Result<Response<Body>, Error> {
     let (name, version) = call.target();
     let view = call.face.v2.view(name, version)?;
     let mut response = run(call, view, incoming).await.unwrap_or_else(|e| error(&e));
@@ -40,7 +40,7 @@ pub(super) async fn answer(call: &Call<'_>, incoming: Incoming) -> Result<Respon
     Ok(response)
 }
 
-async fn run(call: &Call<'_>, view: &ModelView, incoming: Incoming) -> Result<Response<Body>, Error> {
+async fn run(call: &Call<'_>, view: &ModelView, incoming: &mut Incoming) -> Result<Response<Body>, Error> {
     let headers = &call.head.headers;
     let coding = Coding::of_body(headers)?;
     let json_bytes = header_length(headers)?;

@@ -88,7 +88,7 @@ pub(crate) async fn answer(
     endpoint: Endpoint,
     parameters: &[(String, String)],
     head: &Parts,
-    incoming: Incoming,
+    incoming: &mut Incoming,
 ) -> Response<Body> {
     let call = Call { shared, face, parameters, head };
     let answered = match endpoint {
@@ -196,7 +196,7 @@ impl Call<'_> {
         response
     }
 
-    async fn index(&self, incoming: Incoming) -> Result<Response<Body>, Error> {
+    async fn index(&self, incoming: &mut Incoming) -> Result<Response<Body>, Error> {
         self.authorize(Access::Read)?;
         let ready_only = read_index(&self.small_body(incoming).await?)?;
         let entries = repository_index(&self.face.snapshot, ready_only);
@@ -205,7 +205,7 @@ impl Call<'_> {
 
     /// Load and unload. Their parameters (a configuration, files) are not supported, and
     /// refused rather than ignored.
-    async fn control(&self, endpoint: Endpoint, incoming: Incoming) -> Result<Response<Body>, Error> {
+    async fn control(&self, endpoint: Endpoint, incoming: &mut Incoming) -> Result<Response<Body>, Error> {
         self.authorize(Access::Deploy)?;
         let Some(control) = self.shared.control() else {
             let text = "models are not controlled by clients here: set `model_control = \"explicit\"` under [server]";
@@ -228,7 +228,7 @@ impl Call<'_> {
     }
 
     /// A body that is small or nothing.
-    async fn small_body(&self, incoming: Incoming) -> Result<bytes::Bytes, Error> {
+    async fn small_body(&self, incoming: &mut Incoming) -> Result<bytes::Bytes, Error> {
         const MOST_BYTES: u64 = 64 << 10;
         let max_bytes = self.shared.body_limits.max_bytes.min(MOST_BYTES);
         let limits = body::BodyLimits { max_bytes, ..self.shared.body_limits };
