@@ -16,6 +16,7 @@ mod h2c;
 mod matching;
 mod metrics;
 mod openapi;
+mod output;
 mod scenario;
 mod scenarios;
 mod schemathesis;
