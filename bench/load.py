@@ -115,6 +115,7 @@ def stretch(contestant, workload, seconds):
         "p50_ms": result["p50_us"] / 1e3,
         "p99_ms": result["p99_us"] / 1e3,
         "cpu_ms": 1e3 * used / result["requests"],
+        "core_share": used / (result["duration_us"] / 1e6),
     }
 
 
@@ -129,6 +130,9 @@ def race(workload, contestants, rounds, seconds):
         contestant.rss_mb = contestant.server.rss_mb()
 
 
-def ratio(first, second, key="requests_per_s"):
-    """Median of the ratios of stretches that ran next to each other."""
-    return statistics.median(a[key] / b[key] for a, b in zip(first.stretches, second.stretches))
+def ratios(first, second):
+    """How many times better `first` is, by requests a second and by CPU time a request:
+    medians over stretches that ran next to each other."""
+    pairs = list(zip(first.stretches, second.stretches))
+    return {"by_rate": statistics.median(a["requests_per_s"] / b["requests_per_s"] for a, b in pairs),
+            "by_cpu": statistics.median(b["cpu_ms"] / a["cpu_ms"] for a, b in pairs)}

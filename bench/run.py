@@ -168,19 +168,19 @@ def goals(measured, starts):
     for workload, contestants, _ in measured:
         if workload.name.startswith("housing"):
             weir, constant, peer = contestants
-            targets = {"housing-1": (10, 0.5), "housing-32": (12, None)}[workload.name]
-            found.append(report.goal(f"{workload.title}, against FastAPI + onnxruntime",
-                                     load.ratio(weir, peer), targets[0]))
-            if targets[1]:
-                found.append(report.goal(f"{workload.title}, against the constant answer",
-                                         load.ratio(weir, constant), targets[1]))
+            against_peer, against_constant = {"housing-1": (10, 0.5), "housing-32": (12, None)}[workload.name]
+            found.append(report.goal(f"{workload.title}, against FastAPI + onnxruntime", against_peer,
+                                     **load.ratios(weir, peer)))
+            if against_constant:
+                found.append(report.goal(f"{workload.title}, against the constant answer", against_constant,
+                                         **load.ratios(weir, constant)))
         if workload.name == "sentiment-c1":
             _, same_library, peer = contestants
-            found.append(report.goal("sentiment, 1 sentence, against FastAPI with the same onnxruntime",
-                                     load.ratio(same_library, peer), 1))
+            found.append(report.goal("sentiment, 1 sentence, against FastAPI with the same onnxruntime", 1,
+                                     **load.ratios(same_library, peer)))
     if starts:
-        found.append(report.goal("memory with housing loaded", starts[0]["rss_mb"], 25, "MB", at_least=False))
-        found.append(report.goal("start to first answer", starts[0]["first_answer_ms"], 100, "ms", at_least=False))
+        found.append(report.bound("memory with housing loaded", starts[0]["rss_mb"], 25, "MB"))
+        found.append(report.bound("start to first answer", starts[0]["first_answer_ms"], 100, "ms"))
     return found
 
 

@@ -1,5 +1,6 @@
 """Starting, asking and stopping the servers that are compared, each pinned to one core."""
 
+import functools
 import http.client
 import json
 import os
@@ -8,13 +9,13 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from machine import ROOT, SERVER_CORE, cpu_seconds, note, rss_mb
 
 WORK = ROOT / ".cache/bench"
 PEERS = ROOT / ".cache/venvs/peers"
 PEER_REQUIREMENTS = ROOT / "bench/peers/requirements.txt"
-WEIR = ROOT / "target/dist/weir"
 START_TIMEOUT_S = 60
 
 
@@ -90,6 +91,14 @@ def build_weir():
         sys.exit("bench: the build failed; cargo says why above")
 
 
+@functools.cache
+def weir_binary():
+    """Where cargo built it, wherever the user's configuration puts that."""
+    command = ["cargo", "metadata", "--no-deps", "--format-version", "1"]
+    metadata = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return Path(json.loads(metadata)["target_directory"]) / "dist/weir"
+
+
 def make_peer_environment():
     stamp = PEERS / "requirements.txt"
     if stamp.exists() and stamp.read_bytes() == PEER_REQUIREMENTS.read_bytes():
@@ -113,7 +122,7 @@ def peer(model):
 
 
 def weir(config, name="Weir"):
-    return Server(name, [str(WEIR), "serve", "--config", str(config), "--listen", "127.0.0.1:{port}"])
+    return Server(name, [str(weir_binary()), "serve", "--config", str(config), "--listen", "127.0.0.1:{port}"])
 
 
 def write_config(name, model, routes):

@@ -13,21 +13,20 @@ command -v cargo-fuzz >/dev/null || {
     exit 1
 }
 
-# What the crates replay, and the seeds here; what a run finds goes into fuzz/corpus.
+# What the crates replay as ordinary tests; what a run finds goes into fuzz/corpus.
 seeds() {
-    for folder in "fuzz/seeds/$1" crates/*/tests/corpus/"$2"; do
-        [ ! -d "$folder" ] || echo "$folder"
-    done
+    case $1 in
+        row_decoder) echo fuzz/seeds/row_decoder crates/weir-codec/tests/corpus ;;
+        manifest) echo crates/weir-artifact/tests/corpus/manifest ;;
+        server_config) echo config examples ;;
+        onnx_gate) echo crates/weir-artifact/tests/corpus/onnx ;;
+    esac
 }
 
 for target in "$@"; do
-    case $target in
-        onnx_gate) corpus=onnx ;;
-        *) corpus=$target ;;
-    esac
     echo "== $target: $seconds s"
     mkdir -p "fuzz/corpus/$target"
     # shellcheck disable=SC2046 # the folders have no spaces in their names
-    cargo +nightly fuzz run --fuzz-dir fuzz "$target" "fuzz/corpus/$target" $(seeds "$target" "$corpus") -- \
+    cargo +nightly fuzz run --fuzz-dir fuzz "$target" "fuzz/corpus/$target" $(seeds "$target") -- \
         -max_total_time="$seconds" -rss_limit_mb=1024 -malloc_limit_mb=256 -timeout=5 -max_len=65536 -print_final_stats=1
 done

@@ -6,11 +6,21 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use cargo_metadata::MetadataCommand;
 
 /// The folder that holds the workspace.
 pub(crate) fn root() -> &'static Path {
     let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
     xtask.parent().unwrap_or(xtask)
+}
+
+/// The folder that cargo builds into, wherever the user's configuration puts it.
+///
+/// # Errors
+/// Cargo cannot be asked.
+pub(crate) fn target() -> Result<PathBuf> {
+    let metadata = MetadataCommand::new().current_dir(root()).no_deps().exec().context("cargo metadata")?;
+    Ok(metadata.target_directory.into_std_path_buf())
 }
 
 /// One file that git tracks or would track.

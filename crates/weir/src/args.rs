@@ -54,11 +54,15 @@ pub(crate) struct Serve {
     #[command(flatten)]
     pub(crate) sources: Sources,
     /// Address to listen on [default: 127.0.0.1:8000].
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     pub(crate) listen: Option<SocketAddr>,
     /// Reload when a model's files change.
     #[arg(long)]
     pub(crate) watch: bool,
+}
+
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "write an IP address and a port, such as 127.0.0.1:8000 or 0.0.0.0:8000")
 }
 
 #[derive(Debug, Args)]
@@ -136,5 +140,13 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_no_address_is_told_with_one_that_is() {
+        for odd in ["8000", "localhost:8000", ":8000", "127.0.0.1"] {
+            assert!(address(odd).unwrap_err().contains("127.0.0.1:8000"));
+        }
+        assert!(address("[::1]:80").is_ok());
     }
 }

@@ -22,18 +22,22 @@ impl Output {
         self.json
     }
 
-    /// Writes `text` and a line end. A reader that went away (`| head`) ends us quietly,
-    /// as it does every other tool in a pipe.
+    /// Writes `text` and a line end.
     pub(crate) fn line(&self, text: &str) {
-        if writeln!(io::stdout(), "{text}").is_err() {
-            std::process::exit(0);
-        }
+        self.raw(format!("{text}\n").as_bytes());
     }
 
-    /// Writes bytes as they are.
+    /// Writes bytes as they are. A reader that went away (`| head`) ends us quietly, as it
+    /// does every other tool in a pipe; a full disk must not pass for success.
     pub(crate) fn raw(&self, bytes: &[u8]) {
-        if io::stdout().write_all(bytes).is_err() {
-            std::process::exit(0);
+        let mut out = io::stdout().lock();
+        match out.write_all(bytes).and_then(|()| out.flush()) {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+            Err(e) => {
+                self.error(&format!("standard output cannot be written: {e}"));
+                std::process::exit(1);
+            }
         }
     }
 

@@ -38,13 +38,14 @@ impl Server {
         // Before the child is there: no signal may find it without its keeper.
         let signals =
             Signals::new([SIGINT, SIGTERM, SIGHUP, SIGCHLD]).context("signals cannot be handled")?;
-        let child = Command::new(repo::root().join("target/release/weir"))
+        let weir = repo::target()?.join("release/weir");
+        let child = Command::new(&weir)
             .args(["serve", "--config", config, "--listen", &address.to_string()])
             .current_dir(repo::root())
             .stdin(Stdio::null())
             .process_group(0)
             .spawn()
-            .context("target/release/weir cannot be started")?;
+            .with_context(|| format!("{} cannot be started", weir.display()))?;
         Ok(Self { child, address, signals })
     }
 

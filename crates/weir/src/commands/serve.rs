@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, io, process::ExitCode, sync::Arc, thread};
 
 use anyhow::{Context, anyhow, bail};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     runtime::Builder,
     signal::unix::{Signal, SignalKind, signal},
@@ -24,6 +25,7 @@ pub(crate) fn run(options: Serve, output: &Output) -> anyhow::Result<ExitCode> {
         options.listen.map(|address| Override::new("--listen", "server.listen", address.to_string()));
     let loaded = settings::load(&options.sources, listen.into_iter().collect())?;
     telemetry::start(&loaded.value.log)?;
+    raise_descriptor_limit(loaded.value.server.max_connections);
     let threads = settings::threads(&loaded.value.server);
     let watched = options.watch.then(|| Watch::new(&loaded.value.server.models));
     let (server, loader) = prepare(loaded.value, &loaded.places, output)?;
@@ -32,6 +34,20 @@ pub(crate) fn run(options: Serve, output: &Output) -> anyhow::Result<ExitCode> {
     let mut runtime = if threads == 1 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
     let runtime = runtime.worker_threads(threads).thread_name("weir-http").enable_all().build()?;
     runtime.block_on(serve(server, loader, watched))
+}
+
+/// Takes all the descriptors that the system allows: many start a process with 1,024, a
+/// tenth of the default `max_connections`, and one too many would be left hanging.
+fn raise_descriptor_limit(max_connections: usize) {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    let limit = raised.map_or(current, |()| maximum);
+    if let Some(limit) = limit.filter(|limit| *limit <= max_connections as u64) {
+        tracing::warn!(
+            "the system allows {limit} open files, fewer than max_connections ({max_connections}): \
+             raise the limit (ulimit -Hn, LimitNOFILE=) or lower max_connections"
+        );
+    }
 }
 
 /// Loads the models and compiles the routes.

@@ -1,6 +1,12 @@
 //! The accept loop's bounds.
 
-use std::{net::TcpListener, path::Path};
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    net::TcpListener,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use crate::{
     client::{Connection, ask, get, request},
@@ -155,4 +161,23 @@ fn an_answer_before_the_body_has_come_says_that_the_connection_closes() {
         assert_eq!((response.status, response.header("connection").count()), (status, 0));
     }
     server.stop();
+}
+
+#[test]
+fn all_descriptors_that_the_system_allows_are_taken() {
+    let mut server = Command::new("sh")
+        .args(["-c", "ulimit -Sn 64 && exec \"$0\" serve examples/models/housing --listen 127.0.0.1:0"])
+        .arg(env!("CARGO_BIN_EXE_weir"))
+        .current_dir(root())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(server.stderr.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("listening")));
+    let limits = fs::read_to_string(format!("/proc/{}/limits", server.id())).unwrap();
+    let files: Vec<_> =
+        limits.lines().find(|l| l.starts_with("Max open files")).unwrap().split_whitespace().collect();
+    assert_eq!(files[3], files[4], "soft and hard");
+    server.kill().unwrap();
+    server.wait().unwrap();
 }

@@ -17,6 +17,7 @@ mod h2c;
 mod matching;
 mod metrics;
 mod openapi;
+mod output;
 mod reload;
 mod scenario;
 mod scenarios;
