@@ -70,6 +70,10 @@ pub(crate) fn inside(folder: &Path, path: &Path) -> Result<(), String> {
 /// Reads a whole file of at most `max` bytes.
 pub(crate) fn read(path: &Path, max: u64) -> Result<Vec<u8>, String> {
     let failed = |e| format!("cannot read {}: {e}", path.display());
+    // Asked before it is opened: opening a FIFO waits for somebody to write to it.
+    if !path.metadata().map_err(failed)?.is_file() {
+        return Err(format!("{} is no regular file", path.display()));
+    }
     let file = File::open(path).map_err(failed)?;
     let size = file.metadata().map_err(failed)?.len();
     let too_large = || format!("{} has more than {max} bytes, the most that is read", path.display());
@@ -130,5 +134,13 @@ mod tests {
         std::fs::write(&path, "12345").unwrap();
         assert_eq!(read(&path, 5), Ok(b"12345".to_vec()));
         assert!(read(&path, 4).is_err());
+    }
+
+    #[test]
+    fn a_fifo_is_refused_and_not_waited_for() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("f.onnx");
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        assert!(read(&path, 5).unwrap_err().contains("no regular file"));
     }
 }

@@ -43,7 +43,7 @@ pub(crate) fn resolve(manifest: &Manifest, graph: &OnnxModel, report: &mut Repor
             if manifest.labels.is_some() {
                 report.at(
                     "labels",
-                    format!("`labels` name the classes of a classification, the task is {}", word(task)),
+                    format!("`labels` name the classes of a classification, the task is {}", task.as_str()),
                 );
             }
             if task == Task::Regression && number_output(signature).is_none() {
@@ -54,12 +54,12 @@ pub(crate) fn resolve(manifest: &Manifest, graph: &OnnxModel, report: &mut Repor
         Task::TextClassification | Task::Embedding | Task::Rerank => {
             report.at(
                 "task",
-                format!("the task {} needs a `[text]` table that names the tokenizer", word(task)),
+                format!("the task {} needs a `[text]` table that names the tokenizer", task.as_str()),
             );
             Resolved { task, labels, scores: None, decision: None }
         }
         Task::TokenClassification => {
-            report.at("task", format!("the task {} cannot be served yet", word(task)));
+            report.at("task", format!("the task {} cannot be served yet", task.as_str()));
             Resolved { task, labels, scores: None, decision: None }
         }
     }
@@ -177,19 +177,6 @@ pub(crate) fn number_output(signature: &Signature) -> Option<usize> {
     };
     let float = signature.outputs.iter().position(|o| o.dtype.is_float() && number(o));
     float.or_else(|| signature.outputs.iter().position(number))
-}
-
-/// A task as `model.toml` spells it.
-pub(crate) fn word(task: Task) -> &'static str {
-    match task {
-        Task::Regression => "regression",
-        Task::Classification => "classification",
-        Task::TextClassification => "text-classification",
-        Task::Embedding => "embedding",
-        Task::TokenClassification => "token-classification",
-        Task::Rerank => "rerank",
-        Task::Raw => "raw",
-    }
 }
 
 /// Tensors as a person would write them.

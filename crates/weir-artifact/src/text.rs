@@ -10,7 +10,7 @@ use crate::{
     files::{self, Folders, limits},
     onnx::OnnxModel,
     report::Report,
-    task::{check_labels, list, word},
+    task::{check_labels, list},
 };
 
 /// Inputs that a tokenizer can fill.
@@ -171,7 +171,7 @@ fn labels(task: Task, manifest: &Manifest, columns: Option<usize>, report: &mut 
         },
         Task::Embedding if manifest.labels.is_some() => report.at("labels", "an embedding has no `labels`"),
         Task::Embedding => {}
-        other => report.at("task", format!("a model with a `[text]` table cannot have the task {}: it is text-classification, embedding or rerank", word(other))),
+        other => report.at("task", format!("a model with a `[text]` table cannot have the task {}: it is text-classification, embedding or rerank", other.as_str())),
     }
     labels
 }

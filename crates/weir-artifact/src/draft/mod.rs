@@ -125,7 +125,7 @@ fn tensors(
     title(&mut out, name, artifact);
     let mut quiet = Report::new(artifact, None);
     let resolved = task::resolve(&Manifest::default(), graph, &mut quiet);
-    let _ = writeln!(out, "task = {}", quoted(task::word(resolved.task)));
+    let _ = writeln!(out, "task = {}", quoted(resolved.task.as_str()));
     if resolved.task == Task::Classification {
         let labels = Value::from(resolved.labels.clone());
         let _ = writeln!(
