@@ -1,6 +1,6 @@
 //! `weir serve`.
 
-use std::{collections::BTreeSet, io, process::ExitCode, sync::Arc, thread};
+use std::{collections::BTreeSet, io, process::ExitCode, sync::Arc, thread, time::Duration};
 
 use anyhow::{Context, anyhow, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -19,6 +19,9 @@ use crate::{
     settings::{self, Settings, failure_lines, route_lines},
     telemetry,
 };
+
+/// Signals closer together than this are one.
+const SAME_SIGNAL: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(options: Serve, output: &Output) -> anyhow::Result<ExitCode> {
     let listen =
@@ -129,11 +132,18 @@ async fn run_until_told(bound: Bound, control: ModelControl) -> anyhow::Result<u
     };
     let impatient = async {
         second.signal().await;
-        second.signal().await;
+        // What comes at once is the same signal twice: from the terminal to the whole process
+        // group, say, and from a wrapper that passes it on.
+        tokio::time::sleep(SAME_SIGNAL).await;
+        Ending::listen()?.signal().await;
+        io::Result::Ok(())
     };
     let cut_off = tokio::select! {
         cut_off = bound.run(stop) => cut_off,
-        () = impatient => bail!("ended by a second signal while requests were in flight"),
+        ended = impatient => {
+            ended?;
+            bail!("ended by a second signal while requests were in flight");
+        }
     };
     reloads.abort();
     Ok(cut_off)

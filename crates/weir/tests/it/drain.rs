@@ -47,7 +47,9 @@ fn requests_in_flight_are_all_answered() {
     let mut half_sent: Vec<_> = (0..HALF_SENT).map(|_| open(bytes.len() - 10)).collect();
     await_metric(server.address, "weir_requests_in_flight", |n| n >= HALF_SENT as f64);
     let mut queued: Vec<_> = (0..QUEUED).map(|_| open(bytes.len())).collect();
+    // Twice at once, as a terminal and a wrapper do: it is one wish.
     server.signal(Signal::TERM);
+    server.signal(Signal::INT);
     for connection in &mut half_sent {
         connection.send(&bytes[bytes.len() - 10..]).unwrap();
     }
