@@ -84,9 +84,10 @@ fn difference(want: &Value, found: &Value, tolerance: f64, depth: usize) -> Opti
     }
 }
 
-/// What a typed route answers for rows whose predictions are known.
+/// What `?outputs=prediction` answers for rows whose predictions are known.
 pub(crate) fn predictions(values: Vec<Value>) -> Value {
-    json!({ "predictions": values })
+    let record = |value: Value| json!({ "prediction": value });
+    json!({ "predictions": values.into_iter().map(record).collect::<Vec<_>>() })
 }
 
 #[cfg(test)]
@@ -101,9 +102,15 @@ mod tests {
     #[test]
     fn numbers_may_be_near_and_other_keys_are_free() {
         let want = json!({"predictions": [{"label": "a", "score": 0.5}, 2000]});
-        assert_eq!(check(want.clone(), &json!({"predictions": [{"label": "a", "score": 0.5004}, 2001], "x": 1})), Ok(()));
+        assert_eq!(
+            check(want.clone(), &json!({"predictions": [{"label": "a", "score": 0.5004}, 2001], "x": 1})),
+            Ok(())
+        );
         for (found, words) in [
-            (json!({"predictions": [{"label": "b", "score": 0.5}, 2000]}), "predictions: label: another value"),
+            (
+                json!({"predictions": [{"label": "b", "score": 0.5}, 2000]}),
+                "predictions: label: another value",
+            ),
             (json!({"predictions": [{"label": "a", "score": 0.502}, 2000]}), "another number"),
             (json!({"predictions": [{"label": "a", "score": 0.5}]}), "another number of items"),
             (json!({"predictions": [{"label": "a"}, 2000]}), "no `score`"),

@@ -41,7 +41,8 @@ impl Describer {
     /// The server's OpenAPI document; `None` where it has none.
     pub(crate) fn openapi(&self) -> Result<Option<Value>, String> {
         let reply = self.get("/openapi.json")?;
-        let found = (reply.status == 200).then(|| serde_json::from_slice::<Value>(&reply.body).ok()).flatten();
+        let found =
+            (reply.status == 200).then(|| serde_json::from_slice::<Value>(&reply.body).ok()).flatten();
         Ok(found.filter(|document| document.get("paths").is_some()))
     }
 
@@ -51,7 +52,10 @@ impl Describer {
         let reply = self.get(&format!("/v2/models/{model}{version}"))?;
         let metadata = serde_json::from_slice::<Value>(&reply.body).unwrap_or_default();
         if reply.status != 200 {
-            let words = metadata.get("error").and_then(Value::as_str).unwrap_or("no Open Inference Protocol V2 there?");
+            let words = metadata
+                .get("error")
+                .and_then(Value::as_str)
+                .unwrap_or("no Open Inference Protocol V2 there?");
             return Err(format!("the metadata of model `{model}`: status {}: {words}", reply.status));
         }
         tensors::inputs(&metadata).ok_or_else(|| format!("the metadata of model `{model}` has no inputs"))
@@ -140,7 +144,10 @@ mod tests {
         let document = document();
         let route = |path| route(Some(&document), path).unwrap();
         assert!(matches!(route("/v1/models/a:predict?outputs=label"), Route::Post(_)));
-        assert_eq!((route("/constant"), route("/hello"), route("/other")), (Route::PostAny, Route::Get, Route::Get));
+        assert_eq!(
+            (route("/constant"), route("/hello"), route("/other")),
+            (Route::PostAny, Route::Get, Route::Get)
+        );
         assert_eq!(super::route(None, "/x").unwrap(), Route::Get);
     }
 }

@@ -183,7 +183,8 @@ mod tests {
     fn every_step_is_told_once_and_in_order() {
         let mut told = Vec::new();
         let found =
-            find_max(&[SLO], 100.0, 0.5, |rate| Ok::<_, ()>(server(300.0, rate)), |s| told.push(s.rate)).unwrap();
+            find_max(&[SLO], 100.0, 0.5, |rate| Ok::<_, ()>(server(300.0, rate)), |s| told.push(s.rate))
+                .unwrap();
         assert_eq!(told, [100.0, 200.0, 400.0, 300.0]);
         assert_eq!(found.steps.len(), 4);
     }

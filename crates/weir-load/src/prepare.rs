@@ -95,11 +95,11 @@ pub struct Prepared {
 /// # Errors
 /// Everything that is wrong.
 pub fn prepare(options: &Options) -> Result<Prepared, Vec<String>> {
-    let mut problems = options.problems();
-    let address = locate(&options.url).map_err(|e| problems.push(e)).ok();
-    let ((host, address), true) = (address.unwrap_or_else(nowhere), problems.is_empty()) else {
+    let problems = options.problems();
+    if !problems.is_empty() {
         return Err(problems);
-    };
+    }
+    let (host, address) = locate(&options.url).map_err(|e| vec![e])?;
     let (path, method, source) = options.requests(&host)?;
     let mut prepared = Prepared {
         target: Target { address, host: host.clone(), path, face: options.face },
@@ -109,10 +109,6 @@ pub fn prepare(options: &Options) -> Result<Prepared, Vec<String>> {
     options.fill(&mut prepared, &method, source).map_err(|e| vec![e])?;
     options.rehearse(&mut prepared).map_err(|e| vec![e])?;
     Ok(prepared)
-}
-
-fn nowhere() -> (String, SocketAddr) {
-    (String::new(), SocketAddr::from(([0, 0, 0, 0], 0)))
 }
 
 /// Host (with port) and address of an `http://` URL.
@@ -125,7 +121,9 @@ fn locate(url: &str) -> Result<(String, SocketAddr), String> {
     if host.is_empty() || host.contains(['/', '?', '#', '@', ' ']) {
         return Err(format!("{url}: write http://host:port, and the path with --path"));
     }
-    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()));
+    let has_port = host
+        .rsplit_once(':')
+        .is_some_and(|(_, port)| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()));
     let whole = if has_port { host.to_owned() } else { format!("{host}:80") };
     let mut found = whole.to_socket_addrs().map_err(|e| format!("{url}: {e}"))?;
     found.next().map(|address| (host.to_owned(), address)).ok_or_else(|| format!("{url}: no address"))
@@ -138,8 +136,8 @@ enum Supply {
 }
 
 impl Options {
-    /// What is wrong without asking anybody.
-    fn problems(&self) -> Vec<String> {
+    /// What is wrong, as far as that can be told without asking the server.
+    pub fn problems(&self) -> Vec<String> {
         let generated = !matches!(self.bodies, Bodies::File(_));
         let tensors = self.face != Face::Typed;
         let checks = [
@@ -152,12 +150,21 @@ impl Options {
             ),
             (tensors && self.model.is_none(), "--face v2, v2-binary and grpc need the name of a model"),
             (tensors && !generated, "--body is for typed bodies: give rows with --samples"),
-            (matches!(self.bodies, Bodies::Samples(_)) && self.path.is_some(), "--samples needs a model, not --path"),
-            (self.expect.is_some() && generated, "--expect needs --body: a line of it is the answer to a line there"),
+            (
+                matches!(self.bodies, Bodies::Samples(_)) && self.path.is_some(),
+                "--samples needs a model, not --path",
+            ),
+            (
+                self.expect.is_some() && generated,
+                "--expect needs --body: a line of it is the answer to a line there",
+            ),
             (self.expect.is_some() && self.check, "--expect and --check both say what is right: choose one"),
             (self.repeat.is_some_and(|r| !(0.0..=1.0).contains(&r)), "--repeat is a share between 0 and 1"),
             (self.repeat.is_some() && !generated, "--repeat needs generated bodies, and --body gives them"),
-            (self.repeat.is_some() && self.check, "--check knows answers to repeated bodies only: leave out --repeat"),
+            (
+                self.repeat.is_some() && self.check,
+                "--check knows answers to repeated bodies only: leave out --repeat",
+            ),
             (self.pool == 0 || self.pool > MOST_BODIES, "--bodies is between 1 and 1,000,000"),
             (
                 self.rows.is_empty() || self.rows.iter().any(|r| !(1..=MOST_ROWS).contains(r)),
@@ -168,12 +175,15 @@ impl Options {
                 "--tolerance is a number from 0 up",
             ),
         ];
-        let mut found: Vec<String> =
-            checks.iter().filter(|(wrong, _)| *wrong).map(|(_, words)| (*words).to_owned()).collect();
+        let mut found: Vec<String> = locate(&self.url).err().into_iter().collect();
+        found.extend(checks.iter().filter(|(wrong, _)| *wrong).map(|(_, words)| (*words).to_owned()));
         let bad = |(name, value): &&(String, String)| {
-            http::HeaderName::from_bytes(name.as_bytes()).is_err() || http::HeaderValue::from_str(value).is_err()
+            http::HeaderName::from_bytes(name.as_bytes()).is_err()
+                || http::HeaderValue::from_str(value).is_err()
         };
-        found.extend(self.headers.iter().filter(bad).map(|(name, _)| format!("--header {name}: is no header")));
+        found.extend(
+            self.headers.iter().filter(bad).map(|(name, _)| format!("--header {name}: is no header")),
+        );
         if self.face == Face::Grpc && !self.headers.is_empty() {
             found.push("--header is for HTTP, not for gRPC".into());
         }
@@ -210,7 +220,10 @@ impl Options {
         let unfit = |rows: &&usize| schema.is_some_and(|schema| !schema.holds(**rows));
         let unfit: Vec<String> = self.rows.iter().filter(unfit).map(usize::to_string).collect();
         if !unfit.is_empty() {
-            return Err(vec![format!("--rows {}: the body of the route has no place for so many", unfit.join(","))]);
+            return Err(vec![format!(
+                "--rows {}: the body of the route has no place for so many",
+                unfit.join(",")
+            )]);
         }
         Ok(Encoder { head, form, rows: self.rows.clone(), deadline: self.deadline })
     }
@@ -220,7 +233,11 @@ impl Options {
         format!("/v1/models/{}{version}:predict", self.model.as_deref().unwrap_or_default())
     }
 
-    fn route(&self, describer: &Describer, path: &str) -> Result<(String, String, Option<Form>), Vec<String>> {
+    fn route(
+        &self,
+        describer: &Describer,
+        path: &str,
+    ) -> Result<(String, String, Option<Form>), Vec<String>> {
         let document = describer.openapi().map_err(|e| vec![e])?;
         let (method, form) = match discover::route(document.as_ref(), path)? {
             Route::Post(schema) => ("POST", Some(Form::Body(schema))),
@@ -236,13 +253,17 @@ impl Options {
                 Form::Instances(Rows::Samples(rows::samples(file).map_err(|e| vec![e])?))
             }
             _ => {
-                let none = "the server has no /openapi.json to make bodies from: give them with --path and --body";
-                let document = describer.openapi().map_err(|e| vec![e])?.ok_or_else(|| vec![none.to_owned()])?;
+                let none =
+                    "the server has no /openapi.json to make bodies from: give them with --path and --body";
+                let document =
+                    describer.openapi().map_err(|e| vec![e])?.ok_or_else(|| vec![none.to_owned()])?;
                 let model = self.model.as_deref().unwrap_or_default();
                 Form::Body(discover::model_schema(&document, model, self.version.as_deref())?.1)
             }
         };
-        Ok((self.typed_path(), "POST".into(), Some(form)))
+        // Samples know the prediction alone, whatever else the model answers by default.
+        let words = if matches!(self.bodies, Bodies::Samples(_)) { "?outputs=prediction" } else { "" };
+        Ok((self.typed_path() + words, "POST".into(), Some(form)))
     }
 
     /// Rows come from the samples or the typed schema where there is one, so that the ranges of
@@ -263,7 +284,10 @@ impl Options {
         let mapping = Mapping::of(&inputs, sample.iter().flat_map(|s| s.input.keys()));
         if mapping == Mapping::MadeUp && matches!(rows, Rows::Samples(_)) {
             let names: Vec<_> = inputs.iter().map(|i| i.name.as_str()).collect();
-            return Err(vec![format!("--samples: no way from its fields to the inputs {}", names.join(", "))]);
+            return Err(vec![format!(
+                "--samples: no way from its fields to the inputs {}",
+                names.join(", ")
+            )]);
         }
         let way = match self.face {
             Face::Grpc => Way::Grpc { model: model.to_owned(), version: version.map(str::to_owned) },
@@ -272,7 +296,10 @@ impl Options {
         };
         let path = match self.face {
             Face::Grpc => GRPC_PATH.to_owned(),
-            _ => format!("/v2/models/{model}{}/infer", version.map(|v| format!("/versions/{v}")).unwrap_or_default()),
+            _ => format!(
+                "/v2/models/{model}{}/infer",
+                version.map(|v| format!("/versions/{v}")).unwrap_or_default()
+            ),
         };
         Ok((path, "POST".into(), Some(Form::Tensors { rows, inputs, mapping, way })))
     }
@@ -284,7 +311,8 @@ impl Options {
             Supply::Fixed(head, bodies) => {
                 let expected = self.expected(bodies.len())?;
                 let request = |(i, body): (usize, &Option<String>)| {
-                    let body = body.as_ref().map(|b| Body { bytes: b.as_bytes().to_vec(), ..Body::default() });
+                    let body =
+                        body.as_ref().map(|b| Body { bytes: b.as_bytes().to_vec(), ..Body::default() });
                     let empty = (method != "GET").then(Body::default);
                     let (wire, slots) = head.with(body.or(empty).as_ref());
                     Arc::new(Request { wire, slots, rows: 1, expected: expected.get(i).cloned() })
@@ -294,13 +322,16 @@ impl Options {
             }
             Supply::Encoder(encoder) => {
                 let mut rng = Rng::new(self.seed, 0xB0D1E5);
-                traffic.pool = (0..self.pool).map(|_| Arc::new(self.tolerant(encoder.request(&mut rng)))).collect();
+                traffic.pool =
+                    (0..self.pool).map(|_| Arc::new(self.tolerant(encoder.request(&mut rng)))).collect();
                 if traffic.repeat < 1.0 {
                     traffic.fresh = Some(Arc::new(encoder));
                 }
                 let share = traffic.repeat * 100.0;
                 match self.repeat {
-                    Some(_) => format!("{share:.0} % of requests from {} bodies, all others new ones", self.pool),
+                    Some(_) => {
+                        format!("{share:.0} % of requests from {} bodies, all others new ones", self.pool)
+                    }
                     None => format!("{} bodies, in turn", self.pool),
                 }
             }
@@ -371,9 +402,12 @@ impl Options {
                 _ => return Err(format!("a request failed before the load began: {}", words())),
             }
             if let Some(expected) = &request.expected {
-                expected.check(face, body, json).map_err(|e| format!("a wrong answer before the load began: {e}"))?;
+                expected
+                    .check(face, body, json)
+                    .map_err(|e| format!("a wrong answer before the load began: {e}"))?;
             } else if self.check {
-                let value = answer::read(face, body, json).ok_or("an answer cannot be read: --check needs JSON")?;
+                let value =
+                    answer::read(face, body, json).ok_or("an answer cannot be read: --check needs JSON")?;
                 let expected = Expected {
                     value,
                     tolerance: self.tolerance.unwrap_or(rows::TOLERANCE),

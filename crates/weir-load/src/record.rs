@@ -191,7 +191,9 @@ impl Recorder {
             (&mut self.lag, &other.lag),
         ];
         // Same bounds, so there is always room.
-        pairs.into_iter().for_each(|(mine, theirs)| { let _ = mine.add(theirs); });
+        pairs.into_iter().for_each(|(mine, theirs)| {
+            let _ = mine.add(theirs);
+        });
         for (mine, theirs) in self.intervals.iter_mut().zip(&other.intervals) {
             sum(&mut mine.outcomes, &theirs.outcomes);
             mine.due += theirs.due;

@@ -1,6 +1,6 @@
 //! What was measured, in the form of the JSON report.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use hdrhistogram::{Counter, Histogram};
 use serde::Serialize;
@@ -12,8 +12,10 @@ use crate::{
     record::{Interval, Recorder},
 };
 
-/// A generator that comes this late to more than a hundredth of its requests measured itself.
-const LATE: Duration = Duration::from_millis(5);
+/// A generator that comes late to more than a hundredth of its requests, by more than this and by
+/// more than this share of the latency that it measured, measured itself.
+const LATE_MS: f64 = 1.0;
+const LATE_SHARE: f64 = 0.2;
 /// A thread this busy has no time left.
 const BUSY: f64 = 0.95;
 
@@ -214,15 +216,16 @@ impl Generator {
             waited: all.waited,
             bottleneck: None,
         };
-        generator.bottleneck = generator.verdict();
+        let answered = if all.ok.is_empty() { &all.refused } else { &all.ok };
+        generator.bottleneck = generator.verdict(ms(answered.value_at_quantile(0.99)));
         generator
     }
 
-    fn verdict(&self) -> Option<String> {
-        if self.lag_p99_ms > LATE.as_secs_f64() * 1e3 {
+    fn verdict(&self, measured_ms: f64) -> Option<String> {
+        if self.lag_p99_ms > LATE_MS.max(LATE_SHARE * measured_ms) {
             return Some(format!(
-                "it came {:.1} ms late to one request in a hundred: give it a core of its own, a second thread, \
-                 or a lower rate",
+                "it came {:.1} ms late to one request in a hundred, of a p99 of {measured_ms:.1} ms: give it a core \
+                 of its own, a second thread, or a lower rate",
                 self.lag_p99_ms
             ));
         }
@@ -271,6 +274,8 @@ fn curve(histogram: &Histogram<u64>) -> Vec<(f64, f64)> {
 /// So many right answers and refusals, each of so many milliseconds, in ten seconds.
 #[cfg(test)]
 pub(crate) fn fake(ok: u64, ok_ms: u64, refused: u64, refused_ms: u64) -> Measured {
+    use std::time::Duration;
+
     use crate::{plan::*, record::Finished};
     let plan = Plan {
         target: Target {
@@ -291,11 +296,21 @@ pub(crate) fn fake(ok: u64, ok_ms: u64, refused: u64, refused_ms: u64) -> Measur
     };
     let mut recorder = Recorder::new(plan.measured(), None);
     let groups = [(ok, ok_ms, Outcome::Ok), (refused, refused_ms, Outcome::Refused)];
-    for (i, (ms, outcome)) in groups.into_iter().flat_map(|(n, ms, o)| (0..n).map(move |_| (ms, o))).enumerate() {
+    for (i, (ms, outcome)) in
+        groups.into_iter().flat_map(|(n, ms, o)| (0..n).map(move |_| (ms, o))).enumerate()
+    {
         let due = Duration::from_millis(i as u64 % 10_000);
         let latency = Duration::from_millis(ms);
         let (attempts, retry_after, rows) = (1, outcome == Outcome::Refused, 1);
-        recorder.finished(&Finished { due: Some(due), done: due + latency, latency, outcome, attempts, retry_after, rows });
+        recorder.finished(&Finished {
+            due: Some(due),
+            done: due + latency,
+            latency,
+            outcome,
+            attempts,
+            retry_after,
+            rows,
+        });
     }
     Measured::new(&plan, vec![Share { recorder, cpu: Duration::ZERO, took: Duration::from_secs(10) }])
 }

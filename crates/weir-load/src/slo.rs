@@ -247,7 +247,18 @@ mod tests {
         }
         assert_eq!("p99.9=200us".parse::<Objective>().unwrap().to_string(), "p99.9=0.2ms");
         assert_eq!("p99=50ms".parse::<Objective>().unwrap().samples(), 1000);
-        for bad in ["", "p99", "p100=1ms", "p0=1ms", "p99=50", "p99=-1ms", "goodput=101%", "goodput=0", "x=1ms", "p99=NaNms"] {
+        for bad in [
+            "",
+            "p99",
+            "p100=1ms",
+            "p0=1ms",
+            "p99=50",
+            "p99=-1ms",
+            "goodput=101%",
+            "goodput=0",
+            "x=1ms",
+            "p99=NaNms",
+        ] {
             assert!(bad.parse::<Objective>().is_err(), "{bad}");
         }
     }
@@ -265,7 +276,16 @@ mod tests {
     fn thresholds_are_crossed_or_not() {
         let measured = fake(900, 10, 100, 1);
         let crossed = |text: &str| text.parse::<Threshold>().unwrap().crossed(&measured);
-        for well in ["p99>11ms", "p99.9>0.1s", "refused>10%", "errors>0%", "wrong>0", "rate<90", "goodput<90%", "max < 9ms"] {
+        for well in [
+            "p99>11ms",
+            "p99.9>0.1s",
+            "refused>10%",
+            "errors>0%",
+            "wrong>0",
+            "rate<90",
+            "goodput<90%",
+            "max < 9ms",
+        ] {
             assert_eq!(crossed(well), None, "{well}");
         }
         assert_eq!(crossed("p99>9ms").unwrap().split(':').next(), Some("p99>9ms"));

@@ -105,8 +105,7 @@ impl Encoder {
     fn v2(&self, tensors: &[Tensor], binary: bool) -> Body {
         let mut blobs = Vec::new();
         let mut input = |tensor: &Tensor| {
-            let mut value =
-                json!({"name": tensor.name, "shape": tensor.shape, "datatype": tensor.datatype});
+            let mut value = json!({"name": tensor.name, "shape": tensor.shape, "datatype": tensor.datatype});
             match wire::raw(&tensor.datatype, &tensor.data).filter(|_| binary) {
                 Some(raw) => {
                     value["parameters"] = json!({"binary_data_size": raw.len()});

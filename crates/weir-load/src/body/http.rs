@@ -75,15 +75,22 @@ mod tests {
     #[test]
     fn slots_point_at_their_digits() {
         let head = Head::new("POST", "/x", "h:1", &[("A".into(), "b".into())], true);
-        let body = Body { bytes: format!("{{\"timeout\":{BLANK}}}").into_bytes(), json: Some(24), slot: Some(11) };
+        let body =
+            Body { bytes: format!("{{\"timeout\":{BLANK}}}").into_bytes(), json: Some(24), slot: Some(11) };
         let (bytes, slots) = head.with(Some(&body));
         let text = String::from_utf8(bytes.to_vec()).unwrap();
-        assert_eq!(text, format!(
-            "POST /x HTTP/1.1\r\nHost: h:1\r\nContent-Type: application/json\r\nA: b\r\n\
+        assert_eq!(
+            text,
+            format!(
+                "POST /x HTTP/1.1\r\nHost: h:1\r\nContent-Type: application/json\r\nA: b\r\n\
              Request-Timeout: 000000000000\r\nContent-Length: 24\r\nInference-Header-Content-Length: 24\r\n\r\n\
              {{\"timeout\":{BLANK}}}"
-        ));
-        assert_eq!(slots.iter().map(|s| &text[s.at..s.at + s.width]).collect::<Vec<_>>(), ["000000000000", BLANK]);
+            )
+        );
+        assert_eq!(
+            slots.iter().map(|s| &text[s.at..s.at + s.width]).collect::<Vec<_>>(),
+            ["000000000000", BLANK]
+        );
     }
 
     #[test]

@@ -172,7 +172,8 @@ impl Reader<'_> {
             Some("string") => self.read_text(value, at),
             Some("boolean") => Schema::Bool,
             Some("array") => {
-                let item = self.read(value.get("items").unwrap_or(&Value::Null), &format!("{at}[]"), depth + 1);
+                let item =
+                    self.read(value.get("items").unwrap_or(&Value::Null), &format!("{at}[]"), depth + 1);
                 let fewest = size(value, "minItems").unwrap_or(0);
                 let most = size(value, "maxItems").unwrap_or(usize::MAX / 2).max(fewest);
                 Schema::List { item: Box::new(item), fewest, most }
@@ -257,7 +258,8 @@ mod tests {
     }
 
     fn either() -> Schema {
-        let forms = json!({"anyOf": [{"$ref": "#/components/schemas/Row"}, {"$ref": "#/components/schemas/Rows"}]});
+        let forms =
+            json!({"anyOf": [{"$ref": "#/components/schemas/Row"}, {"$ref": "#/components/schemas/Rows"}]});
         Schema::read(&root(), &forms).unwrap()
     }
 
@@ -306,6 +308,9 @@ mod tests {
         }});
         let told = Schema::read(&root(), &odd).unwrap_err();
         assert_eq!(told.len(), 5, "{told:?}");
-        assert!(told.iter().zip("pqrst".chars()).all(|(t, c)| t.starts_with(&format!("body.{c} "))), "{told:?}");
+        assert!(
+            told.iter().zip("pqrst".chars()).all(|(t, c)| t.starts_with(&format!("body.{c} "))),
+            "{told:?}"
+        );
     }
 }

@@ -28,7 +28,13 @@ pub(crate) fn inputs(metadata: &Value) -> Option<Vec<Input>> {
             shape: value.get("shape")?.as_array()?.iter().map(Value::as_i64).collect::<Option<_>>()?,
         })
     };
-    metadata.get("inputs")?.as_array()?.iter().map(input).collect::<Option<Vec<_>>>().filter(|i| !i.is_empty())
+    metadata
+        .get("inputs")?
+        .as_array()?
+        .iter()
+        .map(input)
+        .collect::<Option<Vec<_>>>()
+        .filter(|i| !i.is_empty())
 }
 
 impl Input {
@@ -103,7 +109,9 @@ impl Mapping {
                     .filter_map(|row| row.input.get(&input.name))
                     .for_each(|value| flatten(value, &mut data)),
                 Self::Table => {
-                    rows.iter().flat_map(|row| row.input.values()).for_each(|value| flatten(value, &mut data));
+                    rows.iter()
+                        .flat_map(|row| row.input.values())
+                        .for_each(|value| flatten(value, &mut data));
                 }
             }
             input.tensor(rows.len(), data)
@@ -138,7 +146,10 @@ mod tests {
         let mapping = Mapping::of(&inputs, rows[0].input.keys());
         assert_eq!(mapping, Mapping::Table);
         let tensors = mapping.tensors(&inputs, &rows, &mut Rng::new(0, 0));
-        assert_eq!((&tensors[0].shape[..], &tensors[0].data[..]), (&[2, 2][..], &[json!(1), json!(2), json!(3), json!(4)][..]));
+        assert_eq!(
+            (&tensors[0].shape[..], &tensors[0].data[..]),
+            (&[2, 2][..], &[json!(1), json!(2), json!(3), json!(4)][..])
+        );
     }
 
     #[test]

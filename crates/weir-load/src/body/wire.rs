@@ -79,7 +79,15 @@ pub(crate) fn elements(datatype: &str, bytes: &[u8]) -> Option<Value> {
 
 /// A number as JSON; what JSON has no number for as V2 writes it.
 fn float(n: f64) -> Value {
-    let word = || if n.is_nan() { "NaN" } else if n > 0.0 { "Infinity" } else { "-Infinity" };
+    let word = || {
+        if n.is_nan() {
+            "NaN"
+        } else if n > 0.0 {
+            "Infinity"
+        } else {
+            "-Infinity"
+        }
+    };
     Number::from_f64(n).map_or_else(|| word().into(), Value::Number)
 }
 

@@ -206,7 +206,9 @@ impl<T: Transport> Slot<T> {
             },
             // Refusals are many by design, and say nothing new.
             (Outcome::Refused, _) => return Outcome::Refused,
-            (Outcome::Status | Outcome::Deadline, _) => failure_words(reply.status, body, self.transport.reason()),
+            (Outcome::Status | Outcome::Deadline, _) => {
+                failure_words(reply.status, body, self.transport.reason())
+            }
             (outcome, _) => format!("{}: {}", outcome.word(), self.transport.reason()),
         };
         self.worker.recorder.borrow_mut().failure(&words);

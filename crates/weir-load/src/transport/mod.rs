@@ -2,8 +2,8 @@
 
 mod grpc;
 mod http1;
-mod patience;
 mod patch;
+mod patience;
 
 pub(crate) use grpc::{Channels, Grpc};
 pub(crate) use http1::Http1;

@@ -88,20 +88,28 @@ impl Wanted {
         let closed = matches!(wanted.shape, Shape::Closed { .. }) && !load.find_max;
         let connections = load.connections.unwrap_or(if closed { CONNECTIONS.1 } else { CONNECTIONS.0 });
         wanted.check(load, closed, connections, &mut problems);
+        problems.0.extend(wanted.requests.problems());
         if problems.0.is_empty() { Ok(Self { connections, ..wanted }) } else { Err(problems.0) }
     }
 
     fn check(&self, load: &Load, closed: bool, connections: usize, problems: &mut Problems) {
         let goodput = self.objectives.iter().any(Objective::needs_deadline)
             || self.thresholds.iter().any(Threshold::needs_deadline);
-        problems.check(goodput && self.deadline.is_none(), "goodput is about a deadline: give one with --deadline");
-        problems.check(!load.slo.is_empty() && !load.find_max, "--slo is for --find-max: for one load use --fail-if");
-        problems.check(closed && load.poisson, "--poisson is for an open loop: give --rate, --stages or --find-max");
-        problems.check(!(1..=2).contains(&load.threads), "--threads is 1 or 2");
         problems.check(
-            !(1..=MOST_CONNECTIONS).contains(&connections),
-            "--connections is between 1 and 100,000",
+            goodput && self.deadline.is_none(),
+            "goodput is about a deadline: give one with --deadline",
         );
+        problems.check(
+            !load.slo.is_empty() && !load.find_max,
+            "--slo is for --find-max: for one load use --fail-if",
+        );
+        problems.check(
+            closed && load.poisson,
+            "--poisson is for an open loop: give --rate, --stages or --find-max",
+        );
+        problems.check(!(1..=2).contains(&load.threads), "--threads is 1 or 2");
+        problems
+            .check(!(1..=MOST_CONNECTIONS).contains(&connections), "--connections is between 1 and 100,000");
         problems.check(!(0.005..=1.0).contains(&load.precision), "--precision is between 0.005 and 1");
         problems.check(self.start <= 0.0, "--start is a rate above 0");
         problems.check(load.retries > 100, "--retries is at most 100");

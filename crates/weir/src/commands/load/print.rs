@@ -39,7 +39,13 @@ fn ms(value: f64) -> String {
 }
 
 /// The live line: what happened since the last one.
-pub(super) fn progress(at: Duration, whole: Duration, now: &Glance, before: &Glance, since: Duration) -> String {
+pub(super) fn progress(
+    at: Duration,
+    whole: Duration,
+    now: &Glance,
+    before: &Glance,
+    since: Duration,
+) -> String {
     let new = now.since(before);
     let a_second = |n: u64| rate(n as f64 / since.as_secs_f64().max(1e-3));
     let bad: u64 = new.ended() - new.done[0] - new.done[2];
@@ -93,7 +99,10 @@ fn outcomes(m: &Measured, output: &Output) {
     output.table(&["outcome", "requests", "share"], &Outcome::ALL.iter().filter_map(row).collect::<Vec<_>>());
     let refused = m.count(Outcome::Refused);
     if refused > 0 && m.refused_with_retry_after < refused {
-        output.line(&format!("  {} refusals without Retry-After", grouped(refused - m.refused_with_retry_after)));
+        output.line(&format!(
+            "  {} refusals without Retry-After",
+            grouped(refused - m.refused_with_retry_after)
+        ));
     }
     for (words, count) in &m.failures {
         output.line(&format!("  {} × {words}", grouped(*count)));
@@ -129,7 +138,8 @@ fn generator(m: &Measured, output: &Output) {
     }
 }
 
-const SEARCH: [&str; 7] = ["      rate", "   ok/s", " goodput", "   p50 ms", "   p99 ms", "refused", "verdict"];
+const SEARCH: [&str; 7] =
+    ["      rate", "   ok/s", " goodput", "   p50 ms", "   p99 ms", "refused", "verdict"];
 
 /// The head of the search's table.
 pub(super) fn search_head(output: &Output) {
@@ -192,7 +202,13 @@ mod tests {
             good: 990,
             latency: Duration::from_secs(10),
         };
-        let line = progress(Duration::from_secs(3), Duration::from_secs(10), &now, &before, Duration::from_millis(500));
+        let line = progress(
+            Duration::from_secs(3),
+            Duration::from_secs(10),
+            &now,
+            &before,
+            Duration::from_millis(500),
+        );
         assert_eq!(
             line,
             "  3/10 s  due 2,000/s  ok 1,800/s  refused 90.0/s  failed 10.0/s  mean 10.5 ms  in flight 55"
