@@ -20,7 +20,8 @@ pub enum Outcome {
     Transport,
     /// No answer within the generator's own timeout.
     Timeout,
-    /// Never sent: its deadline or timeout passed while every connection was busy.
+    /// Never sent: its deadline or timeout passed while every connection was busy, or before the
+    /// generator came to it.
     Unsent,
 }
 

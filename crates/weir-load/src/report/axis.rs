@@ -68,7 +68,7 @@ impl Axis {
                 let all = marks(self.low.log10().floor() as i32, self.high.log10().ceil() as i32);
                 let inside: Vec<f64> = all.into_iter().filter(|m| range.contains(m)).collect();
                 // Too many for the room: powers of ten alone.
-                let tens = inside.len() > 9;
+                let tens = inside.len() > 11;
                 let keep = |v: &f64| !tens || (v.log10() - v.log10().round()).abs() < 1e-9;
                 inside.into_iter().filter(keep).map(|v| (v, number(v))).collect()
             }

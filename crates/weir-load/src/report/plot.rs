@@ -141,7 +141,7 @@ impl Plot {
         let (x, y) = self.at((f64::MAX, *value));
         let _ = write!(
             out,
-            "<path class=\"level\" d=\"M{} {y:.1}H{x:.1}\"/><text class=\"tick\" x=\"{:.1}\" y=\"{:.1}\" \
+            "<path class=\"level\" d=\"M{} {y:.1}H{x:.1}\"/><text class=\"tick over\" x=\"{:.1}\" y=\"{:.1}\" \
              text-anchor=\"end\">{}</text>",
             MARGIN[0],
             x - 4.0,

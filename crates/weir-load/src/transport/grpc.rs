@@ -252,25 +252,4 @@ fn prefix(body: &[u8]) -> Option<usize> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_timeout_has_at_most_eight_digits() {
-        for (left, want) in [
-            (Duration::ZERO, "1u"),
-            (Duration::from_micros(50_000), "50000u"),
-            (Duration::from_secs(100), "100000m"),
-            (Duration::from_secs(1_000_000), "99999999m"),
-        ] {
-            assert_eq!(timeout(left), want);
-        }
-    }
-
-    #[test]
-    fn a_message_is_as_long_as_its_prefix_says() {
-        assert_eq!(prefix(&[0, 0, 0, 1, 2, 9]), Some(258));
-        assert_eq!(prefix(&[1, 0, 0, 0, 1, 9]), None);
-        assert_eq!(prefix(&[0, 0]), None);
-    }
-}
+mod tests;

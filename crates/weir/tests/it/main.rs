@@ -14,6 +14,7 @@ mod connections;
 mod drain;
 mod grpc;
 mod h2c;
+mod load;
 mod matching;
 mod metrics;
 mod openapi;
