@@ -29,10 +29,10 @@ pub struct About {
 /// The page. With `found`, `measured` is its best step, and the steps are shown too.
 pub fn page(about: &About, measured: &Measured, found: Option<&Found>) -> String {
     let mut out = String::from("<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"/>");
-    let _ = write!(
+    let _ = writeln!(
         out,
         "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/><title>weir load: {}</title>\
-         <style>{}</style></head><body>\n",
+         <style>{}</style></head><body>",
         escape(&about.target),
         include_str!("style.css")
     );

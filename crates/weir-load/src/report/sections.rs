@@ -211,11 +211,11 @@ pub(super) fn tables(m: &Measured) -> String {
         let _ = write!(out, "<tr><td class=\"soft\">{}</td><td>{count}</td><td></td></tr>", escape(words));
     }
     let g = &m.generator;
-    let _ = write!(
+    let _ = writeln!(
         out,
         "</table><table><tr><th>generator</th><th>core used</th><th>late p50, ms</th><th>late p99, ms</th>\
          <th>late max, ms</th><th>waited for a connection</th></tr><tr><td>{} thread(s), up to {} in flight</td>\
-         <td>{:.0} %</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr></table>\n",
+         <td>{:.0} %</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr></table>",
         g.threads,
         g.connections,
         g.cpu * 100.0,
