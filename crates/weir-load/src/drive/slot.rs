@@ -179,12 +179,13 @@ impl<T: Transport> Slot<T> {
         }
     }
 
-    /// Sends once. The server is told how much of the deadline is left; a naive caller that
-    /// sends again after its deadline asks for a microsecond.
+    /// Sends once. The server is told how much of the deadline is left; a naive caller that sends
+    /// again begins a new one each time.
     async fn attempt(&mut self, request: &Request, due: Instant, tries: &mut Tries) -> (Outcome, Instant) {
         let worker = &self.worker;
-        let left = worker.deadline.map(|deadline| {
-            (due + deadline).saturating_duration_since(Instant::now()).max(Duration::from_micros(1))
+        let left = worker.deadline.map(|deadline| match tries.sent {
+            0 => (due + deadline).saturating_duration_since(Instant::now()).max(Duration::from_micros(1)),
+            _ => deadline,
         });
         let reply = self.transport.call(request, left, due + worker.timeout).await;
         tries.sent += 1;
