@@ -6,6 +6,7 @@ mod print;
 use std::{fs, process::ExitCode, time::Instant};
 
 use anyhow::{Context, anyhow};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use weir_load::{Found, Machine, Measured, Objective, Plan, Prepared, Progress, Shape, Stage, report};
 use weir_types::{Clock, SystemClock};
@@ -15,10 +16,22 @@ use options::Wanted;
 
 pub(crate) fn run(options: &Load, output: &Output) -> anyhow::Result<ExitCode> {
     let wanted = Wanted::read(options).map_err(lines)?;
+    raise_files(wanted.connections);
     let prepared = weir_load::prepare(&wanted.requests).map_err(lines)?;
     let session = Session { options, wanted, prepared, output };
     session.prepared.notes.iter().for_each(|note| output.note(note));
     if options.find_max { session.find_max() } else { session.once() }
+}
+
+/// Asks for as many open files as connections need. Where that is refused, connections fail by name.
+fn raise_files(connections: usize) {
+    const OTHERS: u64 = 64;
+    let needed = connections as u64 + OTHERS;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|current| current < needed) {
+        let current = limit.maximum.map_or(needed, |most| needed.min(most));
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(current), maximum: limit.maximum });
+    }
 }
 
 fn lines(problems: Vec<String>) -> anyhow::Error {

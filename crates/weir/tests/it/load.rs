@@ -58,7 +58,7 @@ fn bodies_made_from_the_signature_are_valid_on_every_face() {
 #[test]
 fn new_bodies_are_valid_too() {
     let (server, url) = demo("housing.toml");
-    let arguments = ["housing", "--connections", "2", "--repeat", "0.5", "--poisson", "--rate", "50"];
+    let arguments = ["housing", "--threads", "2", "--repeat", "0.5", "--poisson", "--rate", "50"];
     assert_all_right(&measured(&url, &arguments), &arguments);
     server.stop();
 }
