@@ -90,6 +90,11 @@ impl Worker {
         moment.checked_duration_since(self.measured.0)
     }
 
+    /// Whether the load was ended before its time.
+    pub(super) fn stopped(&self) -> bool {
+        self.progress.stopped()
+    }
+
     /// A request falls due; `now` is when the generator came to it.
     pub(super) fn due(&self, due: Instant, now: Instant) {
         self.progress.due();
@@ -151,7 +156,7 @@ impl<T: Transport> Slot<T> {
     pub(super) async fn loop_closed(mut self) {
         loop {
             let now = Instant::now();
-            if now >= self.worker.measured.1 {
+            if now >= self.worker.measured.1 || self.worker.stopped() {
                 return;
             }
             self.worker.progress.due();
