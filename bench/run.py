@@ -122,9 +122,8 @@ def measure_sentiment(options):
         sys.exit("bench: the sentiment model is missing: make fetch, or measure --only housing")
     configs = {engine: servers.write_config(f"sentiment-{engine}", servers.sentiment_folder(engine), SENTIMENT_ROUTES)
                for engine in ("rten", "onnxruntime")}
-    library = next(servers.PEERS.glob("lib/python*/site-packages/onnxruntime/capi/libonnxruntime.so.*"))
     text = configs["onnxruntime"].read_text()
-    configs["onnxruntime"].write_text(text.replace("[server]\n", f"[server]\nonnxruntime = {json.dumps(str(library))}\n"))
+    configs["onnxruntime"].write_text(text.replace("[server]\n", f"[server]\nonnxruntime = {json.dumps(str(servers.peer_library()))}\n"))
     measured = []
     with servers.weir(configs["rten"], "Weir rten") as rten, \
             servers.weir(configs["onnxruntime"], "Weir onnxruntime") as ort, servers.peer("sentiment") as peer:

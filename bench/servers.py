@@ -99,18 +99,28 @@ def weir_binary():
     return Path(json.loads(metadata)["target_directory"]) / "dist/weir"
 
 
-def make_peer_environment():
-    stamp = PEERS / "requirements.txt"
-    if stamp.exists() and stamp.read_bytes() == PEER_REQUIREMENTS.read_bytes():
+def make_environment(folder, requirements, content):
+    """A Python environment, made anew when its requirements change."""
+    stamp = folder / "requirements.txt"
+    if stamp.exists() and stamp.read_bytes() == requirements.read_bytes():
         return
-    note("installing FastAPI, Pydantic and onnxruntime into .cache/venvs/peers")
-    shutil.rmtree(PEERS, ignore_errors=True)
-    pip = [PEERS / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-           "--requirement", PEER_REQUIREMENTS]
-    for command in [[sys.executable, "-m", "venv", PEERS], pip]:
+    note(f"installing {content} into {folder.relative_to(ROOT)}")
+    shutil.rmtree(folder, ignore_errors=True)
+    pip = [folder / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+           "--requirement", requirements]
+    for command in [[sys.executable, "-m", "venv", folder], pip]:
         if subprocess.run(command).returncode != 0:
-            sys.exit("bench: the peer's environment could not be made; see above")
-    shutil.copy(PEER_REQUIREMENTS, stamp)
+            sys.exit("bench: the environment could not be made; see above")
+    shutil.copy(requirements, stamp)
+
+
+def make_peer_environment():
+    make_environment(PEERS, PEER_REQUIREMENTS, "FastAPI, Pydantic and onnxruntime")
+
+
+def peer_library():
+    """The ONNX Runtime library that the peer uses, so that both run the same."""
+    return next(PEERS.glob("lib/python*/site-packages/onnxruntime/capi/libonnxruntime.so.*"))
 
 
 def peer(model):
