@@ -8,13 +8,13 @@ use prost::Message;
 use weir_types::{Access, Credentials, Deadline, Error, ErrorCode, Grant};
 
 use super::{
-    coding::Coding,
     frame::{self, Messages},
     reply::Reply,
     timeout,
 };
 use crate::{
     body::BodyLimits,
+    coding::Coding,
     head,
     server::{InFlight, Shared},
 };

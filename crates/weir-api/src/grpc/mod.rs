@@ -8,7 +8,6 @@
 //! Its client is what the tests ask with. Messages are prost's, from the `.proto` files.
 
 mod call;
-mod coding;
 mod config;
 mod contents;
 mod frame;

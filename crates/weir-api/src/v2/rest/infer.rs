@@ -10,11 +10,12 @@ use weir_types::{Access, Deadline, Error};
 
 use super::{Call, error, raw::read_raw_body};
 use crate::{
-    body, head,
+    body,
+    coding::Coding,
+    head,
     listener::Body,
     respond,
     v2::{
-        compression::Coding,
         core::{InferRequest, ModelView, Parameter, infer},
         json::{Encoded, Most, read, write_response},
     },
@@ -97,7 +98,7 @@ fn unpack(
     admitted: &mut Admitted,
 ) -> Result<Bytes, Error> {
     let Some(coding) = coding else { return Ok(bytes) };
-    coding.undo(&bytes, call.shared.body_limits.max_bytes, |n| admitted.hold(n)).map(Bytes::from)
+    coding.unpack_body(&bytes, call.shared.body_limits.max_bytes, |n| admitted.hold(n)).map(Bytes::from)
 }
 
 /// Which outputs go behind the JSON.
@@ -148,7 +149,7 @@ fn decode(view: &ModelView, body: &[u8], json_bytes: Option<usize>) -> Result<(I
 fn encode(headers: &HeaderMap, view: &ModelView, encoded: Encoded) -> Response<Body> {
     let Encoded { mut body, json } = encoded;
     // The header counts plain bytes, also where the body is compressed.
-    let coding = Coding::of_answer(headers).and_then(|c| Some((c, c.compress(&body)?)));
+    let coding = Coding::of_answer(headers).and_then(|c| Some((c, c.pack_body(&body)?)));
     let coding = coding.map(|(coding, small)| {
         body = small;
         coding
