@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use weir_types::{DType, Scalar};
 
-use crate::{Activation, EngineChoice, ModelLimits, Pooling, Task};
+use crate::{Activation, Aggregation, EngineChoice, ModelLimits, Pooling, Task};
 
 /// What the artefact cannot say about a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -293,6 +293,9 @@ pub struct TextTable {
     /// How logits become scores: `softmax`, `sigmoid` or `none`. Default: softmax, and sigmoid
     /// for `multi_label` and for a single label.
     pub activation: Option<Activation>,
+    /// For token classification, how labels of tokens become entities, as in transformers'
+    /// pipeline: `none`, `simple`, `first`, `average` or `max`. Default: `simple`.
+    pub aggregation: Option<Aggregation>,
 }
 
 impl Default for TextTable {
@@ -304,6 +307,7 @@ impl Default for TextTable {
             normalize: false,
             multi_label: false,
             activation: None,
+            aggregation: None,
         }
     }
 }
