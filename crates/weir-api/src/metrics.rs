@@ -71,6 +71,8 @@ pub(crate) struct Metrics {
     stages: Histograms<StageLabels>,
     /// Requests being answered now.
     pub(crate) in_flight: Gauge,
+    /// Connections ended for a flood of HTTP/2 frames.
+    pub(crate) floods: Counter,
 }
 
 impl Metrics {
@@ -95,9 +97,12 @@ impl Metrics {
             stages.clone(),
         );
         registry.register("weir_requests_in_flight", "Requests being answered now", in_flight.clone());
+        let floods = Counter::default();
+        let text = "Connections closed because their HTTP/2 control frames outnumbered any work";
+        registry.register("weir_http2_floods", text, floods.clone());
         registry.register_collector(Box::new(ModelCollector(snapshot)));
         registry.register_collector(Box::new(ProcessCollector));
-        Self { registry, requests, duration, stages, in_flight }
+        Self { registry, requests, duration, stages, in_flight, floods }
     }
 
     /// The exposition. A formatting error cannot happen with a `String`.

@@ -201,7 +201,10 @@ impl Server {
             header_timeout: self.config.header_timeout.0,
             write_timeout: self.config.write_timeout.0,
         };
-        let bind = async |address| Listener::bind(address, bounds).await.map_err(|e| (address, e));
+        let floods = &self.shared.metrics.floods;
+        let bind = async |address| {
+            Listener::bind(address, bounds, floods.clone()).await.map_err(|error| (address, error))
+        };
         let public = bind(self.config.listen).await?;
         let maybe = async |address: Option<SocketAddr>| match address {
             Some(address) => bind(address).await.map(Some),
