@@ -69,8 +69,10 @@ def variant(source, name, batching):
     return folder
 
 
-def config(name, model, folder):
-    routes = {path: [line.replace("{model}", model) for line in table] for path, table in ROUTE.items()}
+def config(name, model, folder, routes=None):
+    """A `weir.toml` that runs on the peer's ONNX Runtime; `routes` default to one for texts."""
+    routes = ROUTE if routes is None else routes
+    routes = {path: [line.replace("{model}", model) for line in table] for path, table in routes.items()}
     file = servers.write_config(name, folder, routes)
     text = file.read_text().replace("[server]\n", f"[server]\nonnxruntime = {json.dumps(str(servers.peer_library()))}\n")
     file.write_text(text)
@@ -174,8 +176,7 @@ def main():
         sys.exit("bench: the sentiment model is missing: make fetch")
     models = [measure("sentiment", sentiment, "encoder.onnx", options),
               measure("encoder", encoder_folder(), "model.onnx", options)]
-    result = {"machine": machine.describe(), "load": busy, "rounds": options.rounds, "seconds": options.seconds,
-              "models": models}
+    result = {**machine.circumstances(options, busy), "models": models}
     print(json.dumps(result, indent=2) if options.json else report.machine_line(result) + "\n\n" + markdown(models))
 
 
