@@ -22,9 +22,14 @@ use super::{frames::Cursor, watch::Watch};
 const LINGER: Duration = Duration::from_secs(1);
 /// Most bytes that are thrown away while lingering.
 const LINGER_BYTES: usize = 16 << 20;
+/// The same for HTTP/2, where a body is stopped by its stream and only what breaks the rules
+/// ends a connection that is still sending.
+const LINGER_BYTES_H2: usize = 1 << 20;
 /// Frames after which others have their turn. A client can send frames faster than they are
 /// dealt with: without an end of its own, its turn takes tens of milliseconds.
-const TURN_FRAMES: u64 = 256;
+const TURN_FRAMES: u64 = 64;
+/// What is read at once while frames are that small: one read could hold many turns.
+const CROWDED_BYTES: usize = 1 << 10;
 /// Bytes after which others have their turn.
 const TURN_BYTES: usize = 256 << 10;
 
@@ -55,6 +60,8 @@ struct Turn {
     bytes: usize,
     /// Steps of the protocol when it began.
     from: u64,
+    /// The one before ended because of its many frames.
+    crowded: bool,
 }
 
 impl Turn {
@@ -63,7 +70,25 @@ impl Turn {
     }
 
     fn restart(&mut self, steps: u64) {
-        *self = Self { bytes: 0, from: steps };
+        let crowded = steps - self.from >= TURN_FRAMES;
+        *self = Self { bytes: 0, from: steps, crowded };
+    }
+
+    /// Reads what one turn may read.
+    fn read<S: AsyncRead>(
+        &self,
+        inner: Pin<&mut S>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.crowded {
+            return inner.poll_read(cx, buf);
+        }
+        let mut scratch = [0; CROWDED_BYTES];
+        let mut part = ReadBuf::new(&mut scratch[..CROWDED_BYTES.min(buf.remaining())]);
+        ready!(inner.poll_read(cx, &mut part))?;
+        buf.put_slice(part.filled());
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -136,7 +161,7 @@ impl<S: AsyncRead + AsyncWrite> AsyncRead for Guarded<S> {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let Poll::Ready(result) = this.inner.poll_read(cx, buf) else {
+        let Poll::Ready(result) = this.turn.read(this.inner, cx, buf) else {
             this.turn.restart(steps);
             if !this.watch.is_unfinished() {
                 *this.owed = None;
@@ -213,7 +238,8 @@ impl<S: AsyncRead + AsyncWrite> AsyncWrite for Guarded<S> {
         if this.linger.is_none() {
             ready!(this.inner.as_mut().poll_shutdown(cx))?;
         }
-        let (timer, left) = this.linger.get_or_insert_with(|| (Box::pin(sleep(LINGER)), LINGER_BYTES));
+        let bytes = if this.watch.frames().is_some() { LINGER_BYTES_H2 } else { LINGER_BYTES };
+        let (timer, left) = this.linger.get_or_insert_with(|| (Box::pin(sleep(LINGER)), bytes));
         let mut scratch = [0; 8192];
         loop {
             let mut buf = ReadBuf::new(&mut scratch);
@@ -339,7 +365,7 @@ mod tests {
         let (mut client, mut guarded, _) = guarded(1 << 20);
         // A byte of a body in each frame: no flood, and more frames than one turn takes.
         let head = [0, 0, 1, 1, 4, 0, 0, 0, 1, 0x82];
-        let data = [0, 0, 1, 0, 0, 0, 0, 0, 1, b'x'].repeat(4 * TURN_FRAMES as usize);
+        let data = [0, 0, 1, 0, 0, 0, 0, 0, 1, b'x'].repeat(16 * TURN_FRAMES as usize);
         client.write_all(&[PREFACE, SETTINGS, &head, &data].concat()).await.unwrap();
         let (mut turns, mut read) = (0, 0);
         std::future::poll_fn(|cx| {
@@ -355,7 +381,7 @@ mod tests {
             Poll::Ready(())
         })
         .await;
-        assert!(turns >= 3, "{turns}");
+        assert!(turns >= 8, "{turns}");
     }
 
     #[tokio::test(start_paused = true)]
