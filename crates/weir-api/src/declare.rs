@@ -15,6 +15,7 @@ use weir_types::{Answer, Error, ErrorCode, ModelName, Version};
 
 use crate::{
     config::{RequestShape, RouteConfig, RouteMethod},
+    openai,
     operation::{Builtin, Operation, OperationKind, ResponseTemplate, Word},
     template,
     v2::rest::ENDPOINTS,
@@ -83,6 +84,7 @@ pub(crate) fn declare(
     problems.extend(doubles(routes));
     all.served.extend(model_operations(snapshot));
     all.unavailable.extend(unavailable_operations(snapshot));
+    all.served.push(embeddings(snapshot));
     all.served.extend(builtins());
     all.served.extend(v2());
     problems.extend(clashes(&all, routes));
@@ -304,6 +306,20 @@ fn predict_operation(path: String, version: &Arc<ServedVersion>, latest: bool) -
     Declared { operation, version: Some(version.clone()) }
 }
 
+/// Always there, so that a model which is gone for now is told so; described where a model
+/// embeds.
+fn embeddings(snapshot: &ServingSnapshot) -> Declared {
+    let models = openai::embedders(snapshot).map(|version| version.spec.clone()).collect();
+    let operation = Operation {
+        path: openai::PATH.into(),
+        method: RouteMethod::Post,
+        tag: "models".into(),
+        summary: "Embed texts, as OpenAI's API does".into(),
+        kind: OperationKind::Embeddings { models },
+    };
+    Declared { operation, version: None }
+}
+
 fn v2() -> impl Iterator<Item = Declared> {
     ENDPOINTS.into_iter().map(|(endpoint, method, path)| Declared {
         operation: Operation {
@@ -358,7 +374,7 @@ fn clashes(all: &Declarations, routes: &[RouteConfig]) -> Vec<RouteProblem> {
         .served
         .iter()
         .filter(|d| {
-            matches!(d.operation.kind, OperationKind::Builtin(_))
+            matches!(d.operation.kind, OperationKind::Builtin(_) | OperationKind::Embeddings { .. })
                 || d.operation.path.starts_with(MODELS_PREFIX)
         })
         .map(|d| (d.operation.path.as_str(), d.operation.method))

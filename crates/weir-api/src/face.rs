@@ -1,7 +1,7 @@
 //! What requests are matched against: compiled off the request path from configuration and
 //! snapshot, swapped as one value.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method};
@@ -16,6 +16,7 @@ use crate::{
     config::{RouteConfig, RouteMethod},
     declare::{self, Declared, RouteProblem, Unavailable},
     metrics::{Metrics, RouteMetrics},
+    openai::{self, Embedders},
     openapi,
     operation::{Builtin, Endpoint, Operation, OperationKind},
     predict::{PredictHandler, decode_limits},
@@ -29,6 +30,8 @@ pub(crate) enum Handler {
     Predict(Box<PredictHandler>),
     Template(Box<Template>),
     Builtin(Builtin),
+    /// Embeddings as OpenAI's API has them.
+    Embeddings,
     /// The Open Inference Protocol.
     V2(Endpoint),
     /// A file of the docs page.
@@ -75,6 +78,8 @@ pub(crate) struct Face {
     pub(crate) models: Bytes,
     /// The versions as tensor clients see them.
     pub(crate) v2: v2::core::Models,
+    /// The models that embed texts.
+    pub(crate) embedders: Embedders,
     /// Counts requests that match nothing.
     pub(crate) unmatched: RouteMetrics,
     router: matchit::Router<Entry>,
@@ -120,6 +125,7 @@ impl Face {
             openapi: document.to_string().into(),
             models: models(&snapshot).into(),
             v2: v2::core::Models::new(snapshot.clone(), metrics),
+            embedders: Embedders::new(&snapshot, metrics),
             unmatched: metrics.route("", "unmatched", None),
             snapshot,
             router,
@@ -203,6 +209,9 @@ impl Builder<'_> {
             (OperationKind::Builtin(builtin), _) => {
                 self.add(method, &path, Handler::Builtin(builtin), None);
             }
+            (OperationKind::Embeddings { .. }, _) => {
+                self.add(method, &path, Handler::Embeddings, None);
+            }
             (OperationKind::V2(endpoint), _) => {
                 self.add(method, &path, Handler::V2(endpoint), None);
             }
@@ -281,7 +290,8 @@ fn http_method(method: RouteMethod) -> Method {
     }
 }
 
-/// `GET /v1/models`: each model, its versions, and what runs them.
+/// `GET /v1/models`: each model, its versions, and what runs them; the embedders once more as
+/// OpenAI lists models.
 fn models(snapshot: &ServingSnapshot) -> String {
     let version = |v: &Arc<ServedVersion>| {
         json!({
@@ -297,5 +307,16 @@ fn models(snapshot: &ServingSnapshot) -> String {
         .models()
         .map(|(name, model)| json!({"name": name.as_str(), "versions": model.versions().map(version).collect::<Vec<_>>()}))
         .collect();
-    json!({ "models": models }).to_string()
+    // For clients of OpenAI's API, what they can ask here; no model of theirs is without a
+    // time, and the artefact's is the one that is known.
+    let embedder = |v: &Arc<ServedVersion>| {
+        json!({
+            "id": v.spec.name.as_str(),
+            "object": "model",
+            "created": v.spec.modified.and_then(|t| t.duration_since(UNIX_EPOCH).ok()).map_or(0, |d| d.as_secs()),
+            "owned_by": "weir",
+        })
+    };
+    let embedders: Vec<_> = openai::embedders(snapshot).map(embedder).collect();
+    json!({ "object": "list", "data": embedders, "models": models }).to_string()
 }

@@ -18,6 +18,7 @@ pub mod grpc;
 mod head;
 mod listener;
 mod metrics;
+mod openai;
 mod openapi;
 pub mod operation;
 mod predict;

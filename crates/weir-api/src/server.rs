@@ -19,7 +19,6 @@ use hyper::{
     body::{Body as _, Incoming},
     service::Service,
 };
-use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use weir_serving::{Admission, ModelControl, Predictor, ServingSnapshot};
@@ -35,9 +34,11 @@ use crate::{
     grpc, head,
     listener::{Body, Bounds, Listener, Untaken},
     metrics::{Metrics, RouteMetrics},
-    predict, respond,
-    v2::{core::ModelView, rest},
+    openai, predict, respond,
+    v2::rest,
 };
+
+pub(crate) use crate::metrics::InFlight;
 
 /// What every request reads.
 pub(crate) struct Shared {
@@ -261,22 +262,6 @@ impl Service<Request<Incoming>> for Api {
     }
 }
 
-/// Counts a request out again, also when its caller goes away.
-pub(crate) struct InFlight(Gauge);
-
-impl InFlight {
-    pub(crate) fn enter(metrics: &Metrics) -> Self {
-        metrics.in_flight.inc();
-        Self(metrics.in_flight.clone())
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
-
 /// The life of one request, from its head to its answer.
 async fn handle(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
     let start = shared.predictor.clock().now();
@@ -310,10 +295,10 @@ async fn handle(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     finish(&head, &mut response, id);
-    // One route serves all models of the protocol; each model counts for itself.
-    let view = response.extensions_mut().remove::<Arc<ModelView>>();
+    // One route serves all models of a protocol; each model counts for itself.
+    let model = response.extensions_mut().remove::<Arc<RouteMetrics>>();
     let metrics = route.as_ref().map_or(&face.unmatched, |r| &r.metrics);
-    let metrics = view.as_ref().map_or(metrics, |v| &v.metrics);
+    let metrics = model.as_deref().unwrap_or(metrics);
     observe(shared, &head, &response, route.as_deref(), metrics, start);
     response
 }
@@ -337,6 +322,7 @@ async fn dispatch(
             read.map_or_else(|e| respond::error(&e, id), |()| template.answer(head, parameters))
         }
         Handler::Builtin(builtin) => builtin::answer(shared, face, *builtin, &head.headers),
+        Handler::Embeddings => openai::answer(shared, face, head, body).await,
         Handler::V2(endpoint) => rest::answer(shared, face, *endpoint, parameters, head, body).await,
         Handler::Asset => builtin::asset(head.uri.path(), &head.headers),
         Handler::Unavailable(error) => respond::error(error, id),

@@ -109,6 +109,11 @@ impl Admitted {
         self.room.hold(bytes)
     }
 
+    /// The room that it holds.
+    pub fn room(&mut self) -> &mut Room {
+        &mut self.room
+    }
+
     /// When the answer stops being of use.
     pub fn deadline(&self) -> Deadline {
         self.deadline

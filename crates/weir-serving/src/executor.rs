@@ -36,6 +36,9 @@ pub struct Job {
 pub struct Done {
     /// The answer.
     pub outputs: Outputs,
+    /// Tokens that the model read for it, as [`Prepared::tokens`](weir_engine::Prepared::tokens)
+    /// counts them; `None` for models that read no text.
+    pub tokens: Option<usize>,
     /// How long the job waited for a thread.
     pub queued: Duration,
     /// How long the engine ran.
@@ -118,20 +121,27 @@ impl Stats {
     }
 }
 
+/// An answer, and the tokens that were read for it.
+struct Answered {
+    outputs: Outputs,
+    tokens: Option<usize>,
+}
+
 /// Prepares and executes one batch, turning a panic into an error: one request's bad luck
 /// must not take down the thread that serves the others.
-fn run(engine: &dyn Engine, batch: Batch, cancel: CancelFlag, stats: &Stats) -> Result<Outputs, Error> {
+fn run(engine: &dyn Engine, batch: Batch, cancel: CancelFlag, stats: &Stats) -> Result<Answered, Error> {
     Stats::count(&stats.executed);
-    let work = || -> Result<Outputs, EngineError> {
+    let work = || -> Result<Answered, EngineError> {
         let prepared = engine.prepare(batch)?;
-        engine.execute(&[&prepared], &mut Context { outputs: None, cancel })
+        let outputs = engine.execute(&[&prepared], &mut Context { outputs: None, cancel })?;
+        Ok(Answered { outputs, tokens: prepared.tokens() })
     };
     let result = catch_unwind(AssertUnwindSafe(work))
         .unwrap_or_else(|_| Err(EngineError::Runtime("the engine panicked".into())));
     match result {
-        Ok(outputs) => {
-            stats.rows.fetch_add(outputs.rows as u64, Ordering::Relaxed);
-            Ok(outputs)
+        Ok(answered) => {
+            stats.rows.fetch_add(answered.outputs.rows as u64, Ordering::Relaxed);
+            Ok(answered)
         }
         Err(error) => Err(report(engine, &error)),
     }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use weir_types::{Batch, Clock, Deadline, Error, ErrorCode, Grant, Outputs};
 
-use crate::{Admission, Admitted, Job, Room, ServedVersion};
+use crate::{Admission, Admitted, Done, Job, Room, ServedVersion};
 
 /// The use case's entrance.
 #[derive(Clone)]
@@ -99,7 +99,8 @@ impl Ready {
         let Routed { admitted, version } = self.routed;
         let job = Job { batch: self.batch, deadline: admitted.deadline() };
         let done = version.executor.execute(job).await?;
-        Ok(Executed { outputs: done.outputs, queued: done.queued, ran: done.ran, version })
+        let Done { outputs, tokens, queued, ran } = done;
+        Ok(Executed { outputs, tokens, queued, ran, version })
     }
 }
 
@@ -108,6 +109,8 @@ impl Ready {
 pub struct Executed {
     /// The answer.
     pub outputs: Outputs,
+    /// Tokens that the model read for it; `None` for models that read no text.
+    pub tokens: Option<usize>,
     /// How long it waited for a thread.
     pub queued: Duration,
     /// How long the engine ran.

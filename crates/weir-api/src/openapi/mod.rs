@@ -11,6 +11,7 @@
 
 mod answer;
 mod builtin;
+mod embeddings;
 mod names;
 mod parameters;
 mod problems;
@@ -66,6 +67,10 @@ impl Writer {
             OperationKind::Template { query, path, response } => {
                 let parameters = parameters::declared(&operation.path, path, query);
                 self.template(head, operation, parameters, response)
+            }
+            OperationKind::Embeddings { models } if models.is_empty() => return None,
+            OperationKind::Embeddings { models } => {
+                merge(head, embeddings::describe(models, &mut self.components))
             }
             // Its own specification is what its clients are made from.
             OperationKind::V2(_) => return None,

@@ -38,6 +38,7 @@ fn spec(name: &str, task: Task, fields: Vec<Field>, outputs: &[(&str, DType, Vec
         version: "1".parse().unwrap(),
         artifact: "model.onnx".into(),
         artifact_bytes: 1,
+        modified: None,
         digest: "00".into(),
         description: None,
         signature: Signature { inputs: Vec::new(), outputs: outputs.iter().map(output).collect() },
@@ -219,6 +220,34 @@ fn the_demo() {
         builtins.map(|(b, path)| operation(RouteMethod::Get, path, "server", OperationKind::Builtin(b))),
     );
     golden("openapi-demo.json", &operations);
+}
+
+/// A model that reads texts of at most `max_length` characters.
+fn reader(name: &str, task: Task, max_length: usize, output: (&str, DType, Vec<Dim>)) -> ModelSpec {
+    let mut text = Field::new("text", DType::String, 0, 0);
+    text.rules.max_length = Some(max_length);
+    spec(name, task, vec![text], &[output])
+}
+
+#[test]
+fn entities_and_embeddings() {
+    let mut tagger = reader("ner", Task::TokenClassification, 50, ("entities", DType::String, vec![]));
+    let names = vec!["PER".to_owned(), "LOC".to_owned()];
+    tagger.answers = vec![("entities".into(), Answer::Entities { output: 0, names })];
+    let embedder = |name, max, size| {
+        Arc::new(reader(name, Task::Embedding, max, ("embedding", DType::Float32, vec![Dim::Fixed(size)])))
+    };
+    let (tagger, models) = (Arc::new(tagger), vec![embedder("large", 900, 768), embedder("small", 100, 384)]);
+    let embeddings = |models| OperationKind::Embeddings { models };
+    golden(
+        "openapi-text.json",
+        &[
+            predict("/entities", &tagger, BodyShape::Row, &[("found", "entities")]),
+            operation(RouteMethod::Post, "/v1/embeddings", "models", embeddings(models)),
+        ],
+    );
+    let none = operation(RouteMethod::Post, "/v1/embeddings", "models", embeddings(vec![]));
+    assert_eq!(document(&[none], "0")["paths"], json!({}), "described where there is a model to ask");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::{
 use weir_engine::{CancelFlag, Engine};
 use weir_types::{Clock, Error, ErrorCode};
 
-use super::{Done, ExecuteFuture, Executor, Job, Pool, Stats, run};
+use super::{Answered, Done, ExecuteFuture, Executor, Job, Pool, Stats, run};
 
 /// Runs each job at once on the caller's thread: for models of microseconds, where a
 /// hand-over to another thread would cost more than the work.
@@ -39,7 +39,8 @@ impl Inline {
         let result = run(&*self.engine, job.batch, CancelFlag::default(), &self.stats);
         let ran = self.clock.now() - start;
         self.stats.finished(&result, (Duration::ZERO, ran), self.clock.wall());
-        Ok(Done { outputs: result?, queued: Duration::ZERO, ran })
+        let Answered { outputs, tokens } = result?;
+        Ok(Done { outputs, tokens, queued: Duration::ZERO, ran })
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use weir_engine::{CancelFlag, Engine};
 use weir_types::{Clock, Error, ErrorCode};
 
-use super::{Done, ExecuteFuture, Executor, Job, Stats, inline::past_deadline, run};
+use super::{Answered, Done, ExecuteFuture, Executor, Job, Stats, inline::past_deadline, run};
 
 /// A few threads that take jobs in order. Tokio's `spawn_blocking` was rejected: its pool
 /// grows to hundreds of threads, which is the opposite of a bound.
@@ -106,7 +106,7 @@ impl Shared {
             let result = run(&*self.engine, job.batch, cancel, &self.stats);
             let (queued, ran) = (start - since, self.clock.now() - start);
             self.stats.finished(&result, (queued, ran), self.clock.wall());
-            let done = result.map(|outputs| Done { outputs, queued, ran });
+            let done = result.map(|Answered { outputs, tokens }| Done { outputs, tokens, queued, ran });
             // Nobody left to tell is no error: the caller went away while it ran.
             let _ = reply.send(done);
         }

@@ -17,6 +17,7 @@ mod grpc;
 mod h2c;
 mod matching;
 mod metrics;
+mod openai;
 mod openapi;
 mod output;
 mod reload;

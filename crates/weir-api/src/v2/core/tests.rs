@@ -24,8 +24,8 @@ impl Executor for Echo {
     fn execute(&self, job: Job) -> ExecuteFuture<'_> {
         let Batch { rows, inputs } = job.batch;
         let late = job.deadline.is_past(Instant::now());
-        let done =
-            Done { outputs: Outputs { rows, tensors: inputs }, queued: Duration::ZERO, ran: Duration::ZERO };
+        let outputs = Outputs { rows, tensors: inputs };
+        let done = Done { outputs, tokens: None, queued: Duration::ZERO, ran: Duration::ZERO };
         let late_error = || Error::new(ErrorCode::DeadlineExceeded, "late");
         Box::pin(std::future::ready(if late { Err(late_error()) } else { Ok(done) }))
     }
@@ -53,6 +53,7 @@ fn view(inputs: Vec<TensorSpec>, fields: Vec<Field>, columns: bool) -> ModelView
         version: "1".parse().unwrap(),
         artifact: "model.onnx".into(),
         artifact_bytes: 1,
+        modified: None,
         digest: "00".into(),
         description: None,
         signature: Signature { outputs: inputs.clone(), inputs },

@@ -27,7 +27,7 @@ pub(crate) struct ModelView {
     /// Handles of the version's stages.
     pub(crate) stages: StageMetrics,
     /// Counts inference requests to this version.
-    pub(crate) metrics: RouteMetrics,
+    pub(crate) metrics: Arc<RouteMetrics>,
     /// `<model>/<version>`, for the header that names what answered.
     pub(crate) named: HeaderValue,
 }
@@ -54,7 +54,7 @@ impl ModelView {
             outputs: spec.signature.outputs.iter().map(TensorMetadata::from).collect(),
             rules: FieldRules::new(&spec.schema),
             stages: metrics.stages(&version),
-            metrics: metrics.route("POST", INFER_PATH, Some(&version)),
+            metrics: Arc::new(metrics.route("POST", INFER_PATH, Some(&version))),
             // Names are ASCII.
             named: HeaderValue::from_str(&named).unwrap_or(HeaderValue::from_static("")),
             version,
@@ -91,7 +91,7 @@ impl ModelView {
     ///
     /// # Errors
     /// `InvalidArgument` where they are not what the model takes, with the first reason.
-    pub(super) fn batch(&self, inputs: Vec<NamedTensor>) -> Result<Batch, Error> {
+    pub(crate) fn batch(&self, inputs: Vec<NamedTensor>) -> Result<Batch, Error> {
         let spec = &self.version.spec;
         let batch = match spec.columns {
             true => columns::batch(&spec.schema, inputs, spec.limits.max_rows)?,

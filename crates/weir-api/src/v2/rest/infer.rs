@@ -29,7 +29,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// Answers an inference request from head to body.
 ///
-/// The response carries the [`ModelView`], so that it is counted for its model.
+/// The response carries what its model counts.
 ///
 /// # Errors
 /// `NotFound` for a model that is not there; whatever else stands in the way is a response.
@@ -37,7 +37,7 @@ pub(super) async fn answer(call: &Call<'_>, incoming: &mut Incoming) -> Result<R
     let (name, version) = call.target();
     let view = call.face.v2.view(name, version)?;
     let mut response = run(call, view, incoming).await.unwrap_or_else(|e| error(&e));
-    response.extensions_mut().insert(view.clone());
+    response.extensions_mut().insert(view.metrics.clone());
     Ok(response)
 }
 
