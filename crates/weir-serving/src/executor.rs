@@ -164,7 +164,7 @@ pub(crate) mod tests {
         time::Instant,
     };
 
-    use weir_engine::{Cost, EngineInfo, Payload, Prepared};
+    use weir_engine::{Cost, EngineInfo, Payload, Prepared, TokenBatch};
     use weir_types::{ErrorCode, SystemClock, Tensor, TensorData};
 
     use super::*;
@@ -219,6 +219,7 @@ pub(crate) mod tests {
     async fn contract(executor: &dyn Executor) {
         let done = executor.execute(job(&[1.0, 2.0], LONG)).await.unwrap();
         assert_eq!(done.outputs.tensors[0].as_f32(), Some(&[2.0, 3.0][..]));
+        assert_eq!(done.tokens, None, "no text was read");
         let panicked = executor.execute(job(&[-1.0], LONG)).await.unwrap_err();
         assert_eq!(panicked.code, ErrorCode::Internal);
         assert!(!panicked.message.contains("negative"), "internals leak: {panicked}");
@@ -232,6 +233,44 @@ pub(crate) mod tests {
         assert_eq!((stats.answered.count(), stats.failed.count()), (2, 1));
         assert_eq!(stats.answered.ns(), stats.queued.ns() + stats.ran.ns());
         assert!(stats.last_answer_ms.load(Ordering::Relaxed) > 1_600_000_000_000);
+    }
+
+    /// An engine that reads texts of one token, two, three…
+    struct Reader(EngineInfo);
+
+    impl Engine for Reader {
+        fn info(&self) -> &EngineInfo {
+            &self.0
+        }
+
+        fn cost(&self) -> Cost {
+            Cost::Heavy
+        }
+
+        fn prepare(&self, batch: Batch) -> Result<Prepared, EngineError> {
+            let ids = (1..=batch.rows).map(|tokens| vec![0; tokens]).collect();
+            let payload = Payload::Tokens(TokenBatch { ids, ..TokenBatch::default() });
+            Ok(Prepared { rows: batch.rows, length: batch.rows, payload })
+        }
+
+        fn execute(&self, work: &[&Prepared], _: &mut Context) -> Result<Outputs, EngineError> {
+            Ok(Outputs { rows: work[0].rows, tensors: Vec::new() })
+        }
+    }
+
+    #[tokio::test]
+    async fn every_executor_tells_the_tokens_that_were_read() {
+        let info = EngineInfo { name: "test", version: "1".into(), reason: "a test".into() };
+        let (engine, clock) = (Arc::new(Reader(info)), Arc::new(SystemClock));
+        let executors: [Box<dyn Executor>; 3] = [
+            Box::new(Inline::new(engine.clone(), clock.clone())),
+            Box::new(Pool::new(engine.clone(), clock.clone(), 1, 1).unwrap()),
+            Box::new(BySize::new(engine, clock, 1, 8, 1)),
+        ];
+        for executor in executors {
+            let done = executor.execute(job(&[0.0; 3], LONG)).await.unwrap();
+            assert_eq!(done.tokens, Some(1 + 2 + 3));
+        }
     }
 
     #[tokio::test]
