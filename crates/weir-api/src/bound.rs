@@ -86,6 +86,8 @@ impl Bound {
             }
         };
         let (public, grpc) = tokio::join!(public.drain(drain_timeout), drain_grpc);
+        // A disk that hangs holds up the exit no longer than a client that does.
+        let _ = tokio::time::timeout(drain_timeout, shared.tracer.close()).await;
         public + grpc
     }
 }

@@ -22,6 +22,7 @@ mod openai;
 mod openapi;
 pub mod operation;
 mod predict;
+mod reason;
 mod respond;
 mod server;
 mod template;
@@ -32,3 +33,4 @@ pub use declare::RouteProblem;
 pub use server::Server;
 #[doc(hidden)] // what the fuzz targets call
 pub use v2::bodies as v2_bodies;
+pub use v2::core::{LogControl, LogSettings};

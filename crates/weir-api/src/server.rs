@@ -35,7 +35,10 @@ use crate::{
     listener::{Body, Bounds, Listener, Untaken},
     metrics::{Metrics, RouteMetrics},
     openai, predict, respond,
-    v2::rest,
+    v2::{
+        core::{LogControl, Tracer},
+        rest,
+    },
 };
 
 pub(crate) use crate::metrics::InFlight;
@@ -57,6 +60,8 @@ pub(crate) struct Shared {
     changes: watch::Sender<()>,
     reload_problem: ArcSwapOption<String>,
     control: OnceLock<ModelControl>,
+    log_control: OnceLock<Arc<dyn LogControl>>,
+    pub(crate) tracer: Tracer,
 }
 
 impl Shared {
@@ -95,6 +100,11 @@ impl Shared {
         self.control.get()
     }
 
+    /// Changes what is logged, where clients may.
+    pub(crate) fn log_control(&self) -> Option<&Arc<dyn LogControl>> {
+        self.log_control.get()
+    }
+
     pub(crate) fn reload_problem(&self) -> Option<Arc<String>> {
         self.reload_problem.load_full()
     }
@@ -123,12 +133,17 @@ impl Server {
     ) -> Result<Self, Vec<RouteProblem>> {
         let snapshot = Arc::new(snapshot);
         let serving = Arc::new(ArcSwap::new(snapshot.clone()));
-        let metrics = Metrics::new(serving.clone());
+        let admission = Admission::new(config.max_body_in_flight.0);
+        let metrics = Metrics::new(serving.clone(), admission.clone());
         let face = Face::build(&routes, snapshot, &metrics, config.metrics_listen.is_none())?;
+        let trace_file = config.trace_file.as_deref();
+        let tracer = Tracer::new(trace_file, config.trace_max.0, &*clock, &metrics.traces);
         let shared = Shared {
+            tracer,
+            log_control: OnceLock::new(),
             face: ArcSwap::from_pointee(face),
             serving,
-            predictor: Predictor::new(Admission::new(config.max_body_in_flight.0), clock),
+            predictor: Predictor::new(admission, clock),
             authorizer,
             grpc: grpc::Methods::new(&metrics),
             metrics,
@@ -150,6 +165,15 @@ impl Server {
         if self.config.model_control == ModelControlMode::Explicit {
             // Offered twice, the first one counts: both give orders to one keeper.
             let _ = self.shared.control.set(control.clone());
+        }
+    }
+
+    /// Gives clients the control of what is logged, if the configuration says that they have
+    /// control.
+    pub fn offer_log_control(&self, control: Arc<dyn LogControl>) {
+        if self.config.model_control == ModelControlMode::Explicit {
+            // Offered twice, the first one counts.
+            let _ = self.shared.log_control.set(control);
         }
     }
 

@@ -8,6 +8,7 @@ use prost::Message;
 use weir_types::{Access, Credentials, Deadline, Error, ErrorCode, Grant};
 
 use super::{
+    Counted,
     frame::{self, Messages},
     reply::Reply,
     timeout,
@@ -16,6 +17,7 @@ use crate::{
     body::BodyLimits,
     coding::Coding,
     head,
+    metrics::RouteMetrics,
     server::{InFlight, Shared},
 };
 
@@ -35,6 +37,7 @@ pub(super) struct Call {
     request: Option<Coding>,
     /// How its answers are coded.
     pub(super) answers: Option<Coding>,
+    counted: Counted,
     /// Counts it, for as long as it lives.
     _in_flight: InFlight,
 }
@@ -58,12 +61,24 @@ impl Call {
             deadline: Deadline::after(received, own.map_or(limit, |own| own.min(limit))),
             stream_deadline: own.map(|own| Deadline::after(received, own)),
             answers: Coding::of_answers(&head.headers, request),
+            counted: Counted::default(),
             headers: head.headers,
             shared,
             received,
             request,
             _in_flight: in_flight,
         })
+    }
+
+    /// Tells `counted` what the call counts for.
+    pub(super) fn counted(self, counted: &Counted) -> Self {
+        Self { counted: counted.clone(), ..self }
+    }
+
+    /// From now on the call counts for a model.
+    pub(super) fn counts_for(&self, metrics: &Arc<RouteMetrics>) {
+        // A call that is not a stream asks one model.
+        let _ = self.counted.set(metrics.clone());
     }
 
     /// Asks for access.

@@ -12,10 +12,10 @@ use prost::{
 };
 use weir_types::Error;
 
+use crate::v2::core::MAX_RANK;
+
 /// Most inputs, outputs, raw contents, parameters and their names in one request.
 const MAX_ENTRIES: usize = 4_096;
-/// Most dimensions of one tensor.
-const MAX_RANK: usize = 64;
 /// Bytes that one element of BYTES takes besides its own.
 const BYTES_ELEMENT: usize = 32;
 /// Bytes of the largest number.

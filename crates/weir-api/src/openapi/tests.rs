@@ -12,6 +12,7 @@ use super::document;
 use crate::{
     config::{ParameterConfig, RouteMethod},
     operation::{Builtin, Operation, OperationKind, ResponseTemplate, Word},
+    v2::rest::ENDPOINTS,
 };
 
 fn golden(name: &str, operations: &[Operation]) {
@@ -220,6 +221,24 @@ fn the_demo() {
         builtins.map(|(b, path)| operation(RouteMethod::Get, path, "server", OperationKind::Builtin(b))),
     );
     golden("openapi-demo.json", &operations);
+}
+
+#[test]
+fn the_tensor_face_of_the_demo() {
+    let (housing, sentiment) = (Arc::new(housing()), Arc::new(sentiment()));
+    let mut operations: Vec<Operation> = ENDPOINTS
+        .into_iter()
+        .map(|(endpoint, method, path)| operation(method, path, "v2", OperationKind::V2(endpoint)))
+        .collect();
+    for spec in [&housing, &sentiment] {
+        let path = format!("/v1/models/{}:predict", spec.name);
+        let mut predict = predict(&path, spec, BodyShape::Instances, &[]);
+        if let OperationKind::Predict { selectable, .. } = &mut predict.kind {
+            *selectable = true;
+        }
+        operations.push(predict);
+    }
+    golden("openapi-v2.json", &operations);
 }
 
 /// A model that reads texts of at most `max_length` characters.

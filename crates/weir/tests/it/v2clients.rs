@@ -38,7 +38,7 @@ pub(crate) fn lay_out(place: &Path) {
     let text = text.replacen("name = \"housing\"", "name = \"housing_columns\"", 1);
     fs::write(manifest, text + "\n[v2]\ncolumns = true\n").unwrap();
     let config = format!(
-        "[server]\nmodels = [\"models\"]\nmodel_control = \"explicit\"\nonnxruntime = {:?}\n",
+        "[server]\nmodels = [\"models\"]\nmodel_control = \"explicit\"\ntrace_file = \"trace.json\"\nonnxruntime = {:?}\n",
         onnxruntime()
     );
     fs::write(place.join("weir.toml"), config).unwrap();

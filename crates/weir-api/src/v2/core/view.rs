@@ -1,6 +1,6 @@
 //! One version of a model as tensors, and the checks of a request against it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::HeaderValue;
 use weir_serving::ServedVersion;
@@ -11,7 +11,9 @@ use super::{
     rules::FieldRules,
 };
 use crate::{
+    grpc,
     metrics::{Metrics, RouteMetrics, StageMetrics},
+    server::Shared,
     v2::rest::INFER_PATH,
 };
 
@@ -28,6 +30,8 @@ pub(crate) struct ModelView {
     pub(crate) stages: StageMetrics,
     /// Counts inference requests to this version.
     pub(crate) metrics: Arc<RouteMetrics>,
+    calls: OnceLock<Arc<RouteMetrics>>,
+    streamed: OnceLock<Arc<RouteMetrics>>,
     /// `<model>/<version>`, for the header that names what answered.
     pub(crate) named: HeaderValue,
 }
@@ -55,6 +59,8 @@ impl ModelView {
             rules: FieldRules::new(&spec.schema),
             stages: metrics.stages(&version),
             metrics: Arc::new(metrics.route("POST", INFER_PATH, Some(&version))),
+            calls: OnceLock::new(),
+            streamed: OnceLock::new(),
             // Names are ASCII.
             named: HeaderValue::from_str(&named).unwrap_or(HeaderValue::from_static("")),
             version,
@@ -64,6 +70,14 @@ impl ModelView {
     /// The version.
     pub(crate) fn version(&self) -> &Arc<ServedVersion> {
         &self.version
+    }
+
+    /// Counts gRPC requests to this version: calls, or those of streams. Made with the first
+    /// of them: most models never see one, and each histogram is 18 lines of `/metrics`.
+    pub(crate) fn grpc(&self, shared: &Shared, stream: bool) -> &Arc<RouteMetrics> {
+        let (slot, path) =
+            if stream { (&self.streamed, grpc::STREAM_PATH) } else { (&self.calls, grpc::INFER_PATH) };
+        slot.get_or_init(|| Arc::new(shared.metrics.route("gRPC", path, Some(&self.version))))
     }
 
     /// The inputs, as clients see them.

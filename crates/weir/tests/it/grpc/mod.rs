@@ -6,4 +6,6 @@ mod control;
 mod health;
 mod infer;
 mod life;
+mod parity;
 mod stream;
+mod tensors;
