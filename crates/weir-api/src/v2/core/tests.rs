@@ -76,7 +76,8 @@ fn view(inputs: Vec<TensorSpec>, fields: Vec<Field>, columns: bool) -> ModelView
     };
     let engine = EngineInfo { name: "test", version: "1".into(), reason: "a test".into() };
     let version = ServedVersion { spec: Arc::new(spec), engine, executor: Arc::new(Echo::default()) };
-    ModelView::new(Arc::new(version), &Metrics::new(Arc::new(Arc::new(ServingSnapshot::default()).into())))
+    let snapshot = Arc::new(Arc::new(ServingSnapshot::default()).into());
+    ModelView::new(Arc::new(version), &Metrics::new(snapshot, Admission::new(0)))
 }
 
 fn table(columns: bool) -> ModelView {

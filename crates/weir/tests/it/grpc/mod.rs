@@ -7,5 +7,6 @@ mod health;
 mod infer;
 mod life;
 mod parity;
+mod settings;
 mod stream;
 mod tensors;

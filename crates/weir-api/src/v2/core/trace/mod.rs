@@ -26,7 +26,7 @@ use weir_types::{Clock, Error};
 
 use file::Files;
 pub(crate) use settings::{Change, Shown};
-use settings::{Scope, Scopes};
+use settings::{Scope, Scopes, Shared};
 
 /// Traces that may wait for the disk; one more is dropped and counted.
 const MAX_WAITING: usize = 1024;
@@ -186,8 +186,13 @@ impl Tracer {
     pub(crate) fn change(&self, model: Option<&str>, changes: &[Change]) -> Result<Shown, Error> {
         let mut scopes = self.scopes.lock().unwrap_or_else(PoisonError::into_inner);
         let mut scope: Scope = scopes.of(model);
+        let shared = Shared {
+            of_model: model.is_some(),
+            file: self.sink.as_ref().map(|sink| sink.name.as_str()),
+            frequency: scopes.global.frequency(),
+        };
         for change in changes {
-            scope.apply(change, model.is_some(), self.sink.as_ref().map(|s| s.name.as_str()))?;
+            scope.apply(change, shared)?;
         }
         scopes.replace(model, scope);
         self.in_force.store(Arc::new(scopes.in_force()));

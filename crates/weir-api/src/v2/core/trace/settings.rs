@@ -35,9 +35,20 @@ pub(super) struct Scope {
     seen: Arc<AtomicU64>,
 }
 
+/// What a change of one place has to know of the others.
+#[derive(Clone, Copy)]
+pub(super) struct Shared<'s> {
+    /// Whether the change is of one model.
+    pub(super) of_model: bool,
+    /// The name of the file there is to trace into.
+    pub(super) file: Option<&'s str>,
+    /// Traces in one file.
+    pub(super) frequency: u64,
+}
+
 impl Scope {
     /// Traces in one file; 0 for all of them.
-    fn frequency(&self) -> u64 {
+    pub(super) fn frequency(&self) -> u64 {
         self.frequency.unwrap_or(0)
     }
 
@@ -45,16 +56,12 @@ impl Scope {
         self.on.is_none() && self.rate.is_none() && self.remaining.is_none() && self.frequency.is_none()
     }
 
-    /// Makes one change; `file` is the name of the file there is to trace into.
+    /// Makes one change.
     ///
     /// # Errors
     /// As [`Tracer::change`](super::Tracer::change).
-    pub(super) fn apply(
-        &mut self,
-        (name, values): &Change,
-        of_model: bool,
-        file: Option<&str>,
-    ) -> Result<(), Error> {
+    pub(super) fn apply(&mut self, (name, values): &Change, shared: Shared<'_>) -> Result<(), Error> {
+        let file = shared.file;
         match name.as_str() {
             "trace_level" => self.on = level(values, file.is_some())?,
             "trace_rate" => {
@@ -65,10 +72,11 @@ impl Scope {
                 let count = one(name, values)?.map(count).transpose()?;
                 self.remaining = count.map(|n| Arc::new(AtomicI64::new(n)));
             }
-            "log_frequency" if of_model && !values.is_empty() => {
-                return Err(Error::invalid(
-                    "`log_frequency` is of the file, which all models share: set it without a model",
-                ));
+            "log_frequency" if shared.of_model => {
+                // What was read of a model may be sent back.
+                let own = shared.frequency.to_string();
+                let text = "of the file, which all models share: set it without a model";
+                one(name, values)?.map_or(Ok(()), |value| fixed_to(name, value, &own, text))?;
             }
             "log_frequency" => {
                 self.frequency = one(name, values)?.map(|text| whole(name, text, 0)).transpose()?;
@@ -131,20 +139,21 @@ fn count(text: &str) -> Result<i64, Error> {
 
 /// A setting that clients may send back as they read it, and not change.
 fn fixed(name: &str, values: &[String], own: &str, whose: &str) -> Result<(), Error> {
-    match one(name, values)? {
-        None => Ok(()),
-        Some(value) if value == own => Ok(()),
-        Some(_) => Err(Error::new(
-            ErrorCode::Unsupported,
-            format!("`{name}` is not changed over the network: it is {whose}"),
-        )),
+    let text = format!("not changed over the network: it is {whose}");
+    one(name, values)?.map_or(Ok(()), |value| fixed_to(name, value, own, &text))
+}
+
+fn fixed_to(name: &str, value: &str, own: &str, text: &str) -> Result<(), Error> {
+    if value == own {
+        return Ok(());
     }
+    Err(Error::new(ErrorCode::Unsupported, format!("`{name}` is {text}")))
 }
 
 /// The settings of all places.
 #[derive(Debug, Default)]
 pub(super) struct Scopes {
-    global: Scope,
+    pub(super) global: Scope,
     /// Of models that have some of their own; names of served models, so their number is
     /// bounded.
     models: BTreeMap<String, Scope>,

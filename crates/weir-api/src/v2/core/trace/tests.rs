@@ -195,6 +195,7 @@ fn settings_that_cannot_be_are_refused_and_change_nothing() {
         assert_eq!(value(&traced.tracer.shown(None), "trace_rate"), "1000");
     }
     assert!(traced.set(Some("m"), "log_frequency", &["1"]).is_err());
+    traced.set(Some("m"), "log_frequency", &["0"]).unwrap();
     assert!(traced.set(None, "trace_rate", &["1", "2"]).is_err());
     // What was read may be sent back.
     traced.set(None, "trace_file", &["trace.json"]).unwrap();
