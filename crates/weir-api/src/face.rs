@@ -98,7 +98,7 @@ impl Face {
         metrics: &Metrics,
         public_metrics: bool,
     ) -> Result<Self, Vec<RouteProblem>> {
-        let mut declared = declare::declare(routes, &snapshot)?;
+        let (mut declared, mut problems) = declare::declare(routes, &snapshot);
         let is_metrics = |d: &Declared| matches!(d.operation.kind, OperationKind::Builtin(Builtin::Metrics));
         declared.served.retain(|d| public_metrics || !is_metrics(d));
         let operations: Vec<Operation> = declared.served.iter().map(|d| d.operation.clone()).collect();
@@ -106,15 +106,14 @@ impl Face {
         let mut builder =
             Builder { metrics, paths: HashMap::new(), order: Vec::new(), versions: HashMap::new() };
         // First, so that a declared path which cannot stand beside it is the one that is told.
-        builder.add(Method::GET, "/docs/{file}", Handler::Asset, None);
-        let mut problems = Vec::new();
+        builder.add(RouteMethod::Get, "/docs/{file}", Handler::Asset, None);
         let mut told = |path: &str, message| {
             let route = routes.iter().position(|route| route.path == path);
             problems.push(RouteProblem { route, message });
         };
-        for Declared { operation, version } in declared.served {
-            let path = operation.path.clone();
-            builder.operation(operation, version).unwrap_or_else(|problem| told(&path, problem));
+        for one in declared.served {
+            let path = one.operation.path.clone();
+            builder.operation(one).unwrap_or_else(|problem| told(&path, problem));
         }
         declared.unavailable.into_iter().for_each(|route| builder.unavailable(route));
         let (router, versions) = builder.finish(&mut told);
@@ -187,23 +186,31 @@ struct Builder<'a> {
 impl Builder<'_> {
     fn add(
         &mut self,
-        method: Method,
+        method: RouteMethod,
         path: &str,
         handler: Handler,
         version: Option<&ServedVersion>,
     ) -> Arc<Route> {
-        let metrics = self.metrics.route(method.as_str(), counted_as(&handler, path), version);
+        let metrics = self.metrics.route(method.name(), counted_as(&handler, path), version);
         let route = Arc::new(Route { handler, metrics, path: path.to_owned() });
         let methods = self.paths.entry(path.to_owned()).or_insert_with(|| {
             self.order.push(path.to_owned());
             Vec::new()
         });
+        let method = match method {
+            RouteMethod::Get => Method::GET,
+            RouteMethod::Post => Method::POST,
+            RouteMethod::Put => Method::PUT,
+            RouteMethod::Patch => Method::PATCH,
+            RouteMethod::Delete => Method::DELETE,
+        };
         methods.push((method, route.clone()));
         route
     }
 
-    fn operation(&mut self, operation: Operation, version: Option<Arc<ServedVersion>>) -> Result<(), String> {
-        let method = http_method(operation.method);
+    fn operation(&mut self, declared: Declared) -> Result<(), String> {
+        let Declared { operation, version, by_version } = declared;
+        let method = operation.method;
         let path = operation.path;
         match (operation.kind, version) {
             (OperationKind::Builtin(builtin), _) => {
@@ -216,7 +223,8 @@ impl Builder<'_> {
                 self.add(method, &path, Handler::V2(endpoint), None);
             }
             (OperationKind::Template { query, path: parameters, response }, _) => {
-                let template = Template::new(&query, &parameters, response)?;
+                let template =
+                    Template::new(&query, &parameters, response).map_err(|problems| problems.join("; "))?;
                 self.add(method, &path, Handler::Template(Box::new(template)), None);
             }
             (OperationKind::Predict { shape, response, selectable, .. }, Some(version)) => {
@@ -233,7 +241,7 @@ impl Builder<'_> {
                     version: version.clone(),
                 };
                 let route = self.add(method, &path, Handler::Predict(Box::new(handler)), Some(&version));
-                if path.starts_with("/v1/models/") && !selectable {
+                if by_version {
                     let key = (version.spec.name.to_string(), version.spec.version.to_string());
                     self.versions.insert(key, route);
                 }
@@ -244,7 +252,7 @@ impl Builder<'_> {
     }
 
     fn unavailable(&mut self, route: Unavailable) {
-        self.add(http_method(route.method), &route.path, Handler::Unavailable(route.error), None);
+        self.add(route.method, &route.path, Handler::Unavailable(route.error), None);
     }
 
     fn finish(mut self, told: &mut dyn FnMut(&str, String)) -> (matchit::Router<Entry>, Versions) {
@@ -278,16 +286,6 @@ fn counted_as<'p>(handler: &Handler, path: &'p str) -> &'p str {
 fn answers_head(handler: &Handler) -> bool {
     matches!(handler, Handler::Asset | Handler::V2(_))
         || matches!(handler, Handler::Builtin(builtin) if !matches!(builtin, Builtin::Health | Builtin::Models))
-}
-
-fn http_method(method: RouteMethod) -> Method {
-    match method {
-        RouteMethod::Get => Method::GET,
-        RouteMethod::Post => Method::POST,
-        RouteMethod::Put => Method::PUT,
-        RouteMethod::Patch => Method::PATCH,
-        RouteMethod::Delete => Method::DELETE,
-    }
 }
 
 /// `GET /v1/models`: each model, its versions, and what runs them; the embedders once more as

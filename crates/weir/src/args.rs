@@ -54,15 +54,11 @@ pub(crate) struct Serve {
     #[command(flatten)]
     pub(crate) sources: Sources,
     /// Address to listen on [default: 127.0.0.1:8000].
-    #[arg(long, value_name = "ADDRESS", value_parser = address)]
+    #[arg(long, value_name = "ADDRESS", value_parser = weir_api::config::parse_address)]
     pub(crate) listen: Option<SocketAddr>,
     /// Reload when a model's files change.
     #[arg(long)]
     pub(crate) watch: bool,
-}
-
-fn address(text: &str) -> Result<SocketAddr, &'static str> {
-    text.parse().map_err(|_| "write an IP address and a port, such as 127.0.0.1:8000 or 0.0.0.0:8000")
 }
 
 #[derive(Debug, Args)]

@@ -7,3 +7,4 @@ pub(crate) mod init;
 pub(crate) mod inspect;
 pub(crate) mod predict;
 pub(crate) mod serve;
+mod start;
