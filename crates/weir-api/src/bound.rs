@@ -4,8 +4,9 @@ use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use crate::{
     config::ServerConfig,
+    exchange::{Api, Faces},
     listener::Listener,
-    server::{Api, Faces, Shared},
+    server::Shared,
 };
 
 /// The sockets of a server.

@@ -14,11 +14,7 @@ use super::{
     timeout,
 };
 use crate::{
-    body::BodyLimits,
-    coding::Coding,
-    head,
-    metrics::RouteMetrics,
-    server::{InFlight, Shared},
+    body::BodyLimits, coding::Coding, head, metrics::InFlight, metrics::RouteMetrics, server::Shared,
 };
 
 /// Largest message of a method that takes names only.

@@ -43,13 +43,7 @@ use method::Method;
 pub(crate) use method::{INFER_PATH, Methods, STREAM_PATH};
 pub(crate) use reply::Reply;
 
-use crate::{
-    head,
-    listener::Body,
-    metrics::RouteMetrics,
-    respond,
-    server::{InFlight, Shared},
-};
+use crate::{head, listener::Body, metrics::InFlight, metrics::RouteMetrics, respond, server::Shared};
 
 /// Whether a request is gRPC's, by its content type.
 pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {

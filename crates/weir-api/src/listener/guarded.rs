@@ -15,7 +15,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use super::{frames::Cursor, watch::Watch};
+use super::{frames::Cursor, turn::Turn, watch::Watch};
 
 /// How long a closed connection is read on, so that a client that is still sending sees
 /// the answer (a 413, say) rather than a reset.
@@ -25,14 +25,6 @@ const LINGER_BYTES: usize = 16 << 20;
 /// The same for HTTP/2, where a body is stopped by its stream and only what breaks the rules
 /// ends a connection that is still sending.
 const LINGER_BYTES_H2: usize = 1 << 20;
-/// Frames after which others have their turn. A client can send frames faster than they are
-/// dealt with: without an end of its own, its turn takes tens of milliseconds.
-const TURN_FRAMES: u64 = 64;
-/// What is read at once while frames are that small: one read could hold many turns.
-const CROWDED_BYTES: usize = 1 << 10;
-/// Bytes after which others have their turn.
-const TURN_BYTES: usize = 256 << 10;
-
 pin_project! {
     /// Wraps a connection and ends it when the client stalls, in what hyper has no deadline
     /// for (see [`Watch::is_unfinished`]) and while it takes no byte of an answer, or when it
@@ -51,44 +43,6 @@ pin_project! {
         write_timeout: Duration,
         stalled: Option<Pin<Box<Sleep>>>,
         linger: Option<(Pin<Box<Sleep>>, usize)>,
-    }
-}
-
-/// What was read since others had their turn.
-#[derive(Debug, Default)]
-struct Turn {
-    bytes: usize,
-    /// Steps of the protocol when it began.
-    from: u64,
-    /// The one before ended because of its many frames.
-    crowded: bool,
-}
-
-impl Turn {
-    fn is_over(&self, steps: u64) -> bool {
-        self.bytes >= TURN_BYTES || steps - self.from >= TURN_FRAMES
-    }
-
-    fn restart(&mut self, steps: u64) {
-        let crowded = steps - self.from >= TURN_FRAMES;
-        *self = Self { bytes: 0, from: steps, crowded };
-    }
-
-    /// Reads what one turn may read.
-    fn read<S: AsyncRead>(
-        &self,
-        inner: Pin<&mut S>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if !self.crowded {
-            return inner.poll_read(cx, buf);
-        }
-        let mut scratch = [0; CROWDED_BYTES];
-        let mut part = ReadBuf::new(&mut scratch[..CROWDED_BYTES.min(buf.remaining())]);
-        ready!(inner.poll_read(cx, &mut part))?;
-        buf.put_slice(part.filled());
-        Poll::Ready(Ok(()))
     }
 }
 
@@ -173,7 +127,7 @@ impl<S: AsyncRead + AsyncWrite> AsyncRead for Guarded<S> {
         };
         let read = &buf.filled()[before..];
         this.watch.see(read);
-        this.turn.bytes += read.len();
+        this.turn.read_some(read.len());
         if this.watch.steps() > steps {
             *this.owed = None;
         }
@@ -265,7 +219,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
     use super::*;
-    use crate::listener::heads::TwoFramings;
+    use crate::listener::{heads::TwoFramings, turn::TURN_FRAMES};
 
     const SECOND: Duration = Duration::from_secs(1);
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
