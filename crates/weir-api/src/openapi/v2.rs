@@ -176,7 +176,8 @@ fn infer_body(models: &[&ModelSpec], components: &mut Components) -> Value {
         media["example"] = example;
     }
     // JSON with bytes behind it has no schema.
-    json!({"content": {"application/json": media, "application/octet-stream": {}}, "required": true})
+    // Not required: with a header of 0, no body is no rows.
+    json!({"content": {"application/json": media, "application/octet-stream": {}}, "required": false})
 }
 
 fn success(endpoint: Endpoint, components: &mut Components) -> Value {
