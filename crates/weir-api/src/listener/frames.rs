@@ -35,9 +35,9 @@ const ENHANCE_YOUR_CALM: u8 = 11;
 const CONTROL: u32 = 100;
 /// A SETTINGS costs more: it walks over all streams, and is answered.
 const CHANGE: u32 = 16 * CONTROL;
-/// A crumb of a body costs little, but something. Bodies written token by token are real, at
-/// some thousand frames a second; the h2 crate bounds crumbs only while they are not read.
-const CRUMB: u32 = 1;
+/// A crumb of a body costs a tenth. Bodies written token by token are real, at some hundred
+/// frames a second; the h2 crate bounds some 2,000 crumbs too, but only while nobody reads them.
+const CRUMB: u32 = 10;
 /// What a new connection may spend. Browsers begin with some ten frames, gRPC with three.
 const BURST: u32 = 256 * CONTROL;
 /// What may be saved: all of [`MAX_STREAMS`](super::MAX_STREAMS) with their upkeep.
