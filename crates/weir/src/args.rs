@@ -1,9 +1,13 @@
 //! The command line.
 
+mod load;
+
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+
+pub(crate) use load::{FaceArg, Load};
 
 /// A trained model becomes a production real-time API.
 #[derive(Debug, Parser)]
@@ -26,6 +30,8 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Predict for JSON rows from standard input, one a line.
     Predict(Predict),
+    /// Send a server requests by schedule, and measure how it answers.
+    Load(Box<Load>),
     /// Check, show or print configuration.
     #[command(subcommand)]
     Config(Config),

@@ -15,6 +15,7 @@ mod drain;
 mod floods;
 mod grpc;
 mod h2c;
+mod load;
 mod matching;
 mod metrics;
 mod openai;
