@@ -11,6 +11,8 @@ pub(super) const VERSION: &str = "0.23.2";
 /// is about the training set-up (all-MiniLM-L6-v2 pads every text to 128) and is overridden.
 pub(super) struct Tokens {
     tokenizer: Tokenizer,
+    /// Longest a text can be.
+    pub(super) max_tokens: usize,
     max_chars: usize,
     /// Id that fills short rows; the attention mask hides it.
     pub(super) pad: u32,
@@ -54,7 +56,7 @@ impl Tokens {
         };
         let cut = tokenizer.with_truncation(Some(cut)).map(|_| ());
         cut.map_err(|e| EngineError::Artifact(format!("tokenizer.json: {e}")))?;
-        Ok(Self { tokenizer, max_chars, pad, pairs })
+        Ok(Self { tokenizer, max_tokens, max_chars, pad, pairs })
     }
 
     /// Tokenises `texts`, special tokens included, each cut to the limit; with `queries` one
