@@ -9,6 +9,7 @@
 mod body;
 mod bound;
 mod builtin;
+mod coding;
 pub mod config;
 mod declare;
 mod docs;

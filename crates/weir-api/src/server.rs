@@ -4,7 +4,7 @@ use std::{
     convert::Infallible,
     future::Future,
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::{
         Arc, OnceLock,
@@ -201,7 +201,10 @@ impl Server {
             header_timeout: self.config.header_timeout.0,
             write_timeout: self.config.write_timeout.0,
         };
-        let bind = async |address| Listener::bind(address, bounds).await.map_err(|e| (address, e));
+        let floods = &self.shared.metrics.floods;
+        let bind = async |address| {
+            Listener::bind(address, bounds, floods.clone()).await.map_err(|error| (address, error))
+        };
         let public = bind(self.config.listen).await?;
         let maybe = async |address: Option<SocketAddr>| match address {
             Some(address) => bind(address).await.map(Some),
@@ -231,6 +234,8 @@ pub(crate) enum Faces {
 pub(crate) struct Api {
     pub(crate) shared: Arc<Shared>,
     pub(crate) faces: Faces,
+    /// The other end of the connection.
+    pub(crate) peer: IpAddr,
 }
 
 impl Service<Request<Incoming>> for Api {
@@ -239,15 +244,15 @@ impl Service<Request<Incoming>> for Api {
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        let Self { shared, faces } = self.clone();
+        let Self { shared, faces, peer } = self.clone();
         Box::pin(async move {
             let grpc = grpc::is_grpc(request.headers());
             let untaken = request.extensions_mut().remove::<Untaken>();
             let response = match faces {
                 Faces::Metrics if request.uri().path() == "/metrics" => builtin::metrics(&shared),
-                Faces::All | Faces::Grpc if grpc => grpc::handle(shared, request).await,
+                Faces::All | Faces::Grpc if grpc => grpc::handle(shared, peer, request).await,
                 Faces::Http if grpc => grpc::elsewhere(),
-                Faces::All | Faces::Http => handle(&shared, request).await,
+                Faces::All | Faces::Http => handle(&shared, peer, request).await,
                 Faces::Grpc | Faces::Metrics => respond::not_found(),
             };
             Ok(match untaken {
@@ -275,7 +280,7 @@ impl Drop for InFlight {
 }
 
 /// The life of one request, from its head to its answer.
-async fn handle(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
+async fn handle(shared: &Shared, peer: IpAddr, request: Request<Incoming>) -> Response<Body> {
     let start = shared.predictor.clock().now();
     let _in_flight = InFlight::enter(&shared.metrics);
     let (head, mut body) = request.into_parts();
@@ -288,7 +293,8 @@ async fn handle(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
     };
     let (mut response, route) = match found {
         Ok(Found::Route(route, parameters)) => {
-            (dispatch(shared, &face, &route, &parameters, &head, &mut body, &id).await, Some(route))
+            let asked = (&*route, &*parameters, &head);
+            (dispatch(shared, &face, peer, asked, &mut body, &id).await, Some(route))
         }
         Ok(Found::MethodNotAllowed(allow)) if v2 => (rest::method_not_allowed(allow), None),
         Ok(Found::Nothing) if v2 => (rest::not_found(), None),
@@ -318,14 +324,13 @@ async fn handle(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
 async fn dispatch(
     shared: &Shared,
     face: &Face,
-    route: &Route,
-    parameters: &[(String, String)],
-    head: &Parts,
+    peer: IpAddr,
+    (route, parameters, head): (&Route, &[(String, String)], &Parts),
     body: &mut Incoming,
     id: &HeaderValue,
 ) -> Response<Body> {
     match &route.handler {
-        Handler::Predict(handler) => match predict::answer(shared, face, handler, head, body).await {
+        Handler::Predict(handler) => match predict::answer(shared, face, handler, (peer, head), body).await {
             Ok(response) => response,
             Err(refusal) => refusal.response(id),
         },
@@ -334,7 +339,7 @@ async fn dispatch(
             read.map_or_else(|e| respond::error(&e, id), |()| template.answer(head, parameters))
         }
         Handler::Builtin(builtin) => builtin::answer(shared, face, *builtin, &head.headers),
-        Handler::V2(endpoint) => rest::answer(shared, face, *endpoint, parameters, head, body).await,
+        Handler::V2(endpoint) => rest::answer(shared, face, *endpoint, parameters, (peer, head), body).await,
         Handler::Asset => builtin::asset(head.uri.path(), &head.headers),
         Handler::Unavailable(error) => respond::error(error, id),
     }

@@ -85,17 +85,27 @@ impl BatchingTable {
         range("priority_levels", Some(*priority_levels), 64);
         range("default_priority", self.default_priority, (*priority_levels).clamp(1, 64));
         if self.max_delay.0 > MAX_DELAY {
-            report.at("batching.max_delay", "`batching.max_delay` is at most 1s: callers wait that long for nothing");
+            report.at(
+                "batching.max_delay",
+                "`batching.max_delay` is at most 1s: callers wait that long for nothing",
+            );
         }
         let buckets = &self.buckets;
-        if buckets.len() > MAX_BUCKETS || buckets.first() == Some(&0) || buckets.windows(2).any(|w| w[0] >= w[1]) {
-            let text = format!("`batching.buckets` is at most {MAX_BUCKETS} lengths from 1, each larger than the one before");
+        if buckets.len() > MAX_BUCKETS
+            || buckets.first() == Some(&0)
+            || buckets.windows(2).any(|w| w[0] >= w[1])
+        {
+            let text = format!(
+                "`batching.buckets` is at most {MAX_BUCKETS} lengths from 1, each larger than the one before"
+            );
             report.at("batching.buckets", text);
         }
     }
 
     /// The default priority, from 1.
     pub fn default_priority(&self) -> usize {
-        self.default_priority.unwrap_or(self.priority_levels.div_ceil(2)).clamp(1, self.priority_levels.max(1))
+        self.default_priority
+            .unwrap_or(self.priority_levels.div_ceil(2))
+            .clamp(1, self.priority_levels.max(1))
     }
 }

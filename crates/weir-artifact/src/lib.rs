@@ -34,6 +34,8 @@ pub use manifest::{
     CoerceWord, DTypeWord, ExtraWord, FieldTable, InputTable, LimitsTable, Manifest, OutputTable,
     ScalarValue, TextTable, V2Table,
 };
-pub use spec::{Activation, EngineChoice, ModelLimits, ModelSpec, Pooling, Sample, Task, TextSpec};
-pub use text::encoder_output;
+pub use spec::{
+    Activation, Aggregation, EngineChoice, ModelLimits, ModelSpec, Pooling, Sample, Task, TextSpec,
+};
+pub use text::{Reading, encoder_output};
 pub use weir_config::Problem;

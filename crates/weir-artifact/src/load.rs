@@ -100,7 +100,7 @@ pub(crate) struct Parts {
     pub(crate) scores: Option<usize>,
     /// The output that holds the class that the model decided for.
     pub(crate) decision: Option<task::Decision>,
-    text: Option<TextSpec>,
+    pub(crate) text: Option<TextSpec>,
 }
 
 pub(crate) fn resolve(

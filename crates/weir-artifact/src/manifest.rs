@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use weir_types::{DType, Scalar};
 
-use crate::{Activation, BatchingTable, EngineChoice, ModelLimits, Pooling, Task};
+use crate::{Activation, Aggregation, BatchingTable, EngineChoice, ModelLimits, Pooling, Task};
 
 /// What the artefact cannot say about a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -296,6 +296,9 @@ pub struct TextTable {
     /// How logits become scores: `softmax`, `sigmoid` or `none`. Default: softmax, and sigmoid
     /// for `multi_label` and for a single label.
     pub activation: Option<Activation>,
+    /// For token classification, how labels of tokens become entities, as in transformers'
+    /// pipeline: `none`, `simple`, `first`, `average` or `max`. Default: `simple`.
+    pub aggregation: Option<Aggregation>,
 }
 
 impl Default for TextTable {
@@ -307,6 +310,7 @@ impl Default for TextTable {
             normalize: false,
             multi_label: false,
             activation: None,
+            aggregation: None,
         }
     }
 }

@@ -80,6 +80,48 @@ pub enum Activation {
     None,
 }
 
+/// How labels of tokens become entities, by the names of transformers'
+/// `TokenClassificationPipeline`. All but `none` join neighbours: a token of the same type
+/// continues the entity before it unless its label begins with `B-`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Aggregation {
+    /// Each token is an entity, with its label as it is (`B-PER`).
+    None,
+    /// Each token counts by its own best label.
+    #[default]
+    Simple,
+    /// The words' tokens take the label of the first one.
+    First,
+    /// A word's scores are the mean of its tokens'.
+    Average,
+    /// The words' tokens take the label of the one that is surest.
+    Max,
+}
+
+impl Aggregation {
+    /// The name used in `model.toml` and shown to people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Aggregation::None => "none",
+            Aggregation::Simple => "simple",
+            Aggregation::First => "first",
+            Aggregation::Average => "average",
+            Aggregation::Max => "max",
+        }
+    }
+
+    /// What an entity is called whose tokens are labelled `label`; `None` for the label of
+    /// what is no entity, `O`.
+    pub fn entity(self, label: &str) -> Option<&str> {
+        let name = match self {
+            Aggregation::None => label,
+            _ => label.split_once('-').map_or(label, |(_, entity)| entity),
+        };
+        (name != "O").then_some(name)
+    }
+}
+
 /// Tokenizer, pooling and head of a text model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TextSpec {
@@ -95,6 +137,8 @@ pub struct TextSpec {
     pub multi_label: bool,
     /// How logits become scores; by default what `multi_label` and the number of labels say.
     pub activation: Option<Activation>,
+    /// How labels of tokens become entities; for token classification only.
+    pub aggregation: Aggregation,
 }
 
 /// Bounds on one request to this model.

@@ -1,8 +1,11 @@
 //! The seam: what an engine is.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use weir_types::{Batch, Error, ErrorCode, Outputs, Tensor};
@@ -121,12 +124,35 @@ pub struct Context {
 }
 
 /// Token ids of some texts, not yet padded.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct TokenBatch {
     /// Token ids, one list a text.
     pub ids: Vec<Vec<u32>>,
     /// Segment ids, one list a text.
     pub type_ids: Vec<Vec<u32>>,
+    /// The texts and where their tokens stand in them; none unless the model answers with
+    /// parts of a text.
+    pub places: Vec<Places>,
+}
+
+/// A text and where its tokens stand.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Places {
+    /// The text.
+    pub text: String,
+    /// Its tokens but for the special ones, in order.
+    pub tokens: Vec<Place>,
+}
+
+/// Where one token stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Index into the text's token ids.
+    pub index: usize,
+    /// Bytes of the text that it was made of.
+    pub bytes: Range<usize>,
+    /// Whether it goes on with the word of the token before it.
+    pub continues: bool,
 }
 
 /// What `prepare` made of a batch, in the engine's own form.
@@ -147,6 +173,17 @@ pub struct Prepared {
     pub length: usize,
     /// The work.
     pub payload: Payload,
+}
+
+impl Prepared {
+    /// Tokens of all its rows as the model reads them: special tokens included, cut at the
+    /// limit, without padding. `None` for models that read no text.
+    pub fn tokens(&self) -> Option<usize> {
+        match &self.payload {
+            Payload::Tensors(_) => None,
+            Payload::Tokens(tokens) => Some(tokens.ids.iter().map(Vec::len).sum()),
+        }
+    }
 }
 
 /// A loaded model. Shared between threads; one call at a time is not assumed.

@@ -57,7 +57,8 @@ pub fn load(model: &LoadedModel, options: &EngineOptions) -> Result<Arc<dyn Engi
         }
     }?;
     let Some(text) = &model.spec.text else { return Ok(engine) };
-    let engine = TextEngine::new(engine, &model.graph.signature, text, model.spec.task, text_limits(model))?;
+    let purpose = (model.spec.task, &model.spec.labels[..]);
+    let engine = TextEngine::new(engine, &model.graph.signature, text, purpose, text_limits(model))?;
     Ok(Arc::new(engine))
 }
 

@@ -179,7 +179,11 @@ mod tests {
 
     fn admit(admission: &Admission, bytes: u64) -> Result<Admitted, Error> {
         let grant = AllowLocal.authorize(Credentials::default(), Access::Read).unwrap();
-        admission.admit(Sender::granted(grant), bytes, Deadline::after(Instant::now(), Duration::from_secs(1)))
+        admission.admit(
+            Sender::granted(grant),
+            bytes,
+            Deadline::after(Instant::now(), Duration::from_secs(1)),
+        )
     }
 
     #[test]

@@ -20,7 +20,8 @@ mod watch;
 pub use admission::{Admission, Admitted, Room, Sender};
 pub use control::{Keeper, ModelControl};
 pub use executor::{
-    Batches, Caller, Cores, Done, ExecuteFuture, Executor, Job, Local, LocalOptions, MemoryBudget, Stats, Timing,
+    Batches, Caller, Cores, Done, ExecuteFuture, Executor, Job, Local, LocalOptions, MemoryBudget, Stats,
+    Timing,
 };
 pub use load::{LoadOptions, Loader, Progress};
 pub use predict::{Executed, Predictor, Ready, Routed};

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use weir_types::{Batch, Clock, Deadline, Error, ErrorCode, Outputs};
 
-use crate::{Admission, Admitted, Job, Room, ServedVersion, Sender};
+use crate::{Admission, Admitted, Job, Room, Sender, ServedVersion};
 
 /// The use case's entrance.
 #[derive(Clone)]

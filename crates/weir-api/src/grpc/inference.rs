@@ -156,11 +156,11 @@ pub(super) async fn ask(
     let (name, version) =
         (std::mem::take(&mut question.model_name), std::mem::take(&mut question.model_version));
     let model: ModelName = name.parse().map_err(|_| no_model(&name))?;
-    let grant = call.authorize(Access::Invoke(&model))?;
+    let sender = call.sender(Access::Invoke(&model))?;
     let view = call.shared.face().v2.view(&name, Some(&version))?.clone();
     let (request, form) = messages::request(question)?;
     let decoded = clock.now() - start;
-    let admitted = room.admit(grant, deadline);
+    let admitted = room.admit(sender, deadline);
     let answer = timeout_at(deadline.instant().into(), core::infer(admitted, &view, request, received));
     let answer = answer.await.map_err(|_| late())??;
     let start = clock.now();

@@ -8,7 +8,6 @@
 //! Its client is what the tests ask with. Messages are prost's, from the `.proto` files.
 
 mod call;
-mod coding;
 mod config;
 mod contents;
 mod frame;
@@ -28,7 +27,7 @@ pub mod wire {
     pub use super::generated::{health, inference, reflection};
 }
 
-use std::{sync::Arc, time::Instant};
+use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method as HttpMethod, Request, Response, StatusCode, Version, header};
@@ -63,7 +62,7 @@ pub(crate) fn elsewhere() -> Response<Body> {
 }
 
 /// Answers one call.
-pub(crate) async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Response<Body> {
+pub(crate) async fn handle(shared: Arc<Shared>, peer: IpAddr, request: Request<Incoming>) -> Response<Body> {
     let start = shared.predictor.clock().now();
     let in_flight = InFlight::enter(&shared.metrics);
     let (head, body) = request.into_parts();
@@ -73,7 +72,7 @@ pub(crate) async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> R
     let id = head::request_id(&head.headers);
     let method = Method::find(head.uri.path());
     let trace_id = head::trace_id(&head.headers).map(str::to_owned);
-    let mut response = match prepare(shared.clone(), head, in_flight, start) {
+    let mut response = match prepare(shared.clone(), peer, head, in_flight, start) {
         Ok(call) => answer(call, method, body).await,
         Err(error) => (reply::response(Err(&error), None), Some(error)),
     };
@@ -100,13 +99,14 @@ fn not_a_call(head: &http::request::Parts) -> Option<Response<Body>> {
 
 fn prepare(
     shared: Arc<Shared>,
+    peer: IpAddr,
     head: http::request::Parts,
     in_flight: InFlight,
     start: Instant,
 ) -> Result<Call, Error> {
     match head::ambiguity(&head) {
         Some(problem) => Err(Error::invalid(problem)),
-        None => Call::new(shared, head, in_flight, start),
+        None => Call::new((shared, peer), head, in_flight, start),
     }
 }
 

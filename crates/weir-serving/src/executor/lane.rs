@@ -58,7 +58,11 @@ impl<T> Lane<T> {
         let places = entries.into_iter().map(|(ticket, item)| state.queue.push(ticket, item)).collect();
         let short_handed = state.queue.len() > state.idle;
         drop(state);
-        if many { self.changed.notify_all() } else { self.changed.notify_one() }
+        if many {
+            self.changed.notify_all()
+        } else {
+            self.changed.notify_one()
+        }
         Ok(Pushed { places, short_handed })
     }
 

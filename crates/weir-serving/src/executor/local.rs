@@ -113,17 +113,7 @@ impl Local {
         let lane = Lane::new(*priority_levels);
         let ragged = engine.lengths(&Batch { rows: 0, inputs: Vec::new() }).is_some();
         let (hired, prioritised) = (AtomicUsize::new(0), AtomicBool::new(false));
-        Self(Arc::new(Core {
-            engine,
-            options,
-            stats,
-            lane,
-            rate,
-            ragged,
-            instances,
-            hired,
-            prioritised,
-        }))
+        Self(Arc::new(Core { engine, options, stats, lane, rate, ragged, instances, hired, prioritised }))
     }
 }
 

@@ -229,9 +229,9 @@ impl<T> Queue<T> {
 
     fn iter(&self) -> impl Iterator<Item = (Place, &Ticket, &T)> {
         self.levels.iter().enumerate().flat_map(|(level, l)| {
-            l.entries.iter().map(move |(&(tag, sequence), (ticket, item))| {
-                (Place { level, tag, sequence }, ticket, item)
-            })
+            l.entries
+                .iter()
+                .map(move |(&(tag, sequence), (ticket, item))| (Place { level, tag, sequence }, ticket, item))
         })
     }
 

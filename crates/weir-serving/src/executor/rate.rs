@@ -110,7 +110,10 @@ mod tests {
         assert_eq!(rate.drain(640, 64, 2), 3_200 * US);
         rate.record_turn(300 * US, 100 * US);
         let drain = rate.drain(640, 64, 2);
-        assert!(drain.abs_diff(9_600 * US) < US, "others hold the cores for two thirds of the time: {drain:?}");
+        assert!(
+            drain.abs_diff(9_600 * US) < US,
+            "others hold the cores for two thirds of the time: {drain:?}"
+        );
     }
 
     #[test]

@@ -224,9 +224,7 @@ mod tests {
     use weir_types::SystemClock;
 
     use super::*;
-    use crate::executor::{
-        tests::{Double, executor, job},
-    };
+    use crate::executor::tests::{Double, executor, job};
 
     const LONG: Duration = Duration::from_secs(60);
 
@@ -240,9 +238,7 @@ mod tests {
         let loads = Arc::new(AtomicUsize::new(1));
         let counted = loads.clone();
         let stats = Arc::new(Stats::default());
-        let light = |stats: Arc<Stats>| -> Arc<dyn Executor> {
-            Arc::new(executor(&Double::light(), stats))
-        };
+        let light = |stats: Arc<Stats>| -> Arc<dyn Executor> { Arc::new(executor(&Double::light(), stats)) };
         let wake = Box::new(move |stats| {
             counted.fetch_add(1, Ordering::Relaxed);
             Ok(light(stats))

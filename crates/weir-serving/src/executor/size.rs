@@ -72,6 +72,9 @@ impl Size {
 pub(super) fn kind(batch: &Batch) -> u64 {
     const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x100_0000_01b3;
-    let dims = batch.inputs.iter().flat_map(|t| [t.shape().len()].into_iter().chain(t.shape().iter().skip(1).copied()));
+    let dims = batch
+        .inputs
+        .iter()
+        .flat_map(|t| [t.shape().len()].into_iter().chain(t.shape().iter().skip(1).copied()));
     dims.fold(BASIS, |hash, dim| (hash ^ dim as u64).wrapping_mul(PRIME))
 }

@@ -62,8 +62,10 @@ async fn large_work_keeps_the_contract() {
 async fn what_waits_while_the_model_is_busy_runs_together() {
     let double = Double::held();
     let executor = local(&double, |b| b.max_rows = Some(4));
-    let jobs: Vec<_> =
-        (0..7).map(|i| executor.execute(job(double.clock(), &[i as f32], LONG))).inspect(|_| double.entered(1)).collect();
+    let jobs: Vec<_> = (0..7)
+        .map(|i| executor.execute(job(double.clock(), &[i as f32], LONG)))
+        .inspect(|_| double.entered(1))
+        .collect();
     assert_eq!(executor.waiting(), 6);
     double.open();
     for (i, job) in jobs.into_iter().enumerate() {
@@ -120,8 +122,11 @@ async fn a_poisonous_item_fails_alone() {
     let double = Double::held();
     let executor = local(&double, |_| {});
     let rows = [0.0, 1.0, 2.0, -3.0, 4.0, 5.0];
-    let jobs: Vec<_> =
-        rows.iter().map(|&x| executor.execute(job(double.clock(), &[x], LONG))).inspect(|_| double.entered(1)).collect();
+    let jobs: Vec<_> = rows
+        .iter()
+        .map(|&x| executor.execute(job(double.clock(), &[x], LONG)))
+        .inspect(|_| double.entered(1))
+        .collect();
     double.open();
     for (x, job) in rows.iter().zip(jobs) {
         let result = job.await;

@@ -1,10 +1,7 @@
 //! What a model shows when it is tried out at load: how long a row takes, and whether rows
 //! that run together get the answers that they get alone.
 
-use std::{
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use weir_artifact::ModelSpec;
 use weir_codec::{BodyShape, DecodeLimits, RowDecoder};
@@ -101,14 +98,16 @@ impl Trial {
         if !by_rows(spec) {
             return Err("an input or output has no free leading dimension".to_owned());
         }
-        let unknown = || "two different rows to try it with are missing: give golden rows (`samples`)".to_owned();
+        let unknown =
+            || "two different rows to try it with are missing: give golden rows (`samples`)".to_owned();
         let first = rows.first().ok_or_else(unknown)?;
         let alike = |row: &&Batch| *row != first && kind(row) == kind(first);
         let second = rows.iter().find(alike).cloned().or_else(|| other(first)).ok_or_else(unknown)?;
         let alone = [answer(engine, &[first]), answer(engine, &[&second])];
         let [Ok(one), Ok(two)] = alone else { return Err(unknown()) };
         let start = clock.now();
-        let together = answer(engine, &[first, &second]).map_err(|e| format!("two rows together fail: {e}"))?;
+        let together =
+            answer(engine, &[first, &second]).map_err(|e| format!("two rows together fail: {e}"))?;
         let took = clock.now() - start;
         self.rate.record(self.cost(engine, first) + self.cost(engine, &second), took);
         let parts = together.split(&[first.rows, second.rows]).map_err(|e| e.to_string())?;
@@ -141,8 +140,12 @@ fn other(row: &Batch) -> Option<Batch> {
         let data = match tensor.data().clone() {
             TensorData::Float32(v) => TensorData::Float32(v.iter().map(|x| x * 1.25 + 0.5).collect()),
             TensorData::Float64(v) => TensorData::Float64(v.iter().map(|x| x * 1.25 + 0.5).collect()),
-            TensorData::Int64(v) => TensorData::Int64(v.iter().map(|x| if *x > 0 { x - 1 } else { 1 }).collect()),
-            TensorData::Int32(v) => TensorData::Int32(v.iter().map(|x| if *x > 0 { x - 1 } else { 1 }).collect()),
+            TensorData::Int64(v) => {
+                TensorData::Int64(v.iter().map(|x| if *x > 0 { x - 1 } else { 1 }).collect())
+            }
+            TensorData::Int32(v) => {
+                TensorData::Int32(v.iter().map(|x| if *x > 0 { x - 1 } else { 1 }).collect())
+            }
             TensorData::Uint8(v) => TensorData::Uint8(v.iter().map(|x| x ^ 1).collect()),
             TensorData::Bool(v) => TensorData::Bool(v.iter().map(|x| !x).collect()),
             TensorData::String(v) => TensorData::String(v.iter().map(|s| format!("{s} and more")).collect()),
@@ -155,7 +158,8 @@ fn other(row: &Batch) -> Option<Batch> {
 }
 
 fn answer(engine: &dyn Engine, rows: &[&Batch]) -> Result<Outputs, EngineError> {
-    let prepared = rows.iter().map(|row| worker::prepare(engine, (*row).clone())).collect::<Result<Vec<_>, _>>()?;
+    let prepared =
+        rows.iter().map(|row| worker::prepare(engine, (*row).clone())).collect::<Result<Vec<_>, _>>()?;
     let work: Vec<_> = prepared.iter().collect();
     worker::guarded(|| engine.execute(&work, &mut Context { outputs: None, cancel: CancelFlag::NEVER }))
 }
@@ -165,7 +169,9 @@ fn near(a: &Outputs, b: &Outputs) -> bool {
 }
 
 fn near_tensor(a: &Tensor, b: &Tensor) -> bool {
-    let pair = |a: f64, b: f64| a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= TOLERANCE * b.abs().max(1.0);
+    let pair = |a: f64, b: f64| {
+        a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= TOLERANCE * b.abs().max(1.0)
+    };
     a.shape() == b.shape()
         && match (a.data(), b.data()) {
             (TensorData::Float32(a), TensorData::Float32(b)) => {

@@ -56,7 +56,13 @@ impl Models {
     pub(crate) fn loader_within(&self, budget: Option<u64>) -> Loader {
         let budget = budget.map(|bytes| Arc::new(MemoryBudget::new(bytes)));
         let engine = EngineOptions::default();
-        let options = LoadOptions { engine, cores: Arc::new(Cores::new(2)), queue: 8, clock: Arc::new(SystemClock), budget };
+        let options = LoadOptions {
+            engine,
+            cores: Arc::new(Cores::new(2)),
+            queue: 8,
+            clock: Arc::new(SystemClock),
+            budget,
+        };
         Loader::new(vec![self.path().to_owned()], options)
     }
 

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::anyhow;
 use serde_json::{Value, json};
-use weir_artifact::{Candidate, Discovery, LoadedModel, ModelSpec};
+use weir_artifact::{Candidate, Discovery, LoadedModel, ModelSpec, Task};
 use weir_engine::{Engine, EngineError};
 use weir_types::{Field, Scalar};
 
@@ -77,11 +77,18 @@ fn document(spec: &ModelSpec, engine: &Loaded) -> Value {
         "outputs": tensors(&spec.signature.outputs),
         "fields": spec.schema.fields.iter().map(field_document).collect::<Vec<_>>(),
         "labels": spec.labels,
+        "aggregation": aggregation(spec),
         "words": spec.answers.iter().map(|(word, _)| word).collect::<Vec<_>>(),
         "samples": spec.samples.len(),
         "notes": spec.notes,
         "sample_request": sample_request(spec),
     })
+}
+
+/// How tokens become entities, where the model finds any.
+fn aggregation(spec: &ModelSpec) -> Option<&'static str> {
+    let text = spec.text.as_ref().filter(|_| spec.task == Task::TokenClassification)?;
+    Some(text.aggregation.as_str())
 }
 
 fn field_document(field: &Field) -> Value {
@@ -109,6 +116,7 @@ fn print(spec: &ModelSpec, engine: &Loaded, output: &Output) {
     if !spec.labels.is_empty() {
         rows.push(("labels", spec.labels.join(", ")));
     }
+    rows.extend(aggregation(spec).map(|name| ("aggregation", name.to_owned())));
     rows.push(("words", spec.answers.iter().map(|(w, _)| w.as_str()).collect::<Vec<_>>().join(", ")));
     rows.push(("samples", spec.samples.len().to_string()));
     rows.extend(spec.notes.iter().map(|note| ("note", note.clone())));

@@ -12,6 +12,7 @@ mod abandoned;
 mod client;
 mod connections;
 mod drain;
+mod floods;
 mod grpc;
 mod h2c;
 mod matching;

@@ -4,10 +4,11 @@ use weir_types::{DType, Dim, TensorSpec};
 
 /// What is supported beyond the protocol's core, by Triton's names. What is not here does
 /// not work, and the other way round; the last one where the operator allows it only.
-const EXTENSIONS: [&str; 6] = [
+const EXTENSIONS: [&str; 7] = [
     "binary_tensor_data",
     "classification",
     "parameters",
+    "schedule_policy",
     "statistics",
     "model_configuration",
     "model_repository",

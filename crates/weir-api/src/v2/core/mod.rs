@@ -30,7 +30,7 @@ pub(crate) use models::Models;
 pub(crate) use parameters::{Parameter, Parameters};
 pub(crate) use raw::{read_raw, write_raw};
 pub(crate) use repository::{RepositoryEntry, repository_index};
-pub(crate) use statistics::{DurationStatistic, ModelStatistics, statistics};
+pub(crate) use statistics::{BatchStatistic, DurationStatistic, ModelStatistics, statistics};
 pub(crate) use view::ModelView;
 
 /// Longest part of a caller's word that an error repeats, in characters.

@@ -10,11 +10,12 @@ use weir_types::{Access, Deadline, Error};
 
 use super::{Call, error, raw::read_raw_body};
 use crate::{
-    body, head,
+    body,
+    coding::Coding,
+    head,
     listener::Body,
     respond,
     v2::{
-        compression::Coding,
         core::{InferRequest, ModelView, Parameter, infer},
         json::{Encoded, Most, read, write_response},
     },
@@ -66,11 +67,13 @@ async fn run(call: &Call<'_>, view: &ModelView, incoming: &mut Incoming) -> Resu
 
 fn admit(call: &Call<'_>, view: &ModelView, received: Instant) -> Result<Admitted, Error> {
     let shared = call.shared;
-    let grant = call.authorize(Access::Invoke(&view.version().spec.name))?;
+    let sender = call.sender(Access::Invoke(&view.version().spec.name))?;
     let timeout = head::timeout(&call.head.headers, shared.request_timeout).map_err(Error::invalid)?;
     let declared = body::check_length(&call.head.headers, shared.body_limits)?;
     let deadline = Deadline::after(received, timeout);
-    shared.predictor.admit(grant, declared, deadline)
+    let admitted = shared.predictor.admit(sender, declared, deadline)?;
+    admitted.would_run(view.version())?;
+    Ok(admitted)
 }
 
 /// The header's value. Decimal digits only: `+5` and ` 5` are read as 5 by some and not by
@@ -97,7 +100,7 @@ fn unpack(
     admitted: &mut Admitted,
 ) -> Result<Bytes, Error> {
     let Some(coding) = coding else { return Ok(bytes) };
-    coding.undo(&bytes, call.shared.body_limits.max_bytes, |n| admitted.hold(n)).map(Bytes::from)
+    coding.unpack_body(&bytes, call.shared.body_limits.max_bytes, |n| admitted.hold(n)).map(Bytes::from)
 }
 
 /// Which outputs go behind the JSON.
@@ -148,7 +151,7 @@ fn decode(view: &ModelView, body: &[u8], json_bytes: Option<usize>) -> Result<(I
 fn encode(headers: &HeaderMap, view: &ModelView, encoded: Encoded) -> Response<Body> {
     let Encoded { mut body, json } = encoded;
     // The header counts plain bytes, also where the body is compressed.
-    let coding = Coding::of_answer(headers).and_then(|c| Some((c, c.compress(&body)?)));
+    let coding = Coding::of_answer(headers).and_then(|c| Some((c, c.pack_body(&body)?)));
     let coding = coding.map(|(coding, small)| {
         body = small;
         coding

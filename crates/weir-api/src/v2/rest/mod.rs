@@ -3,10 +3,12 @@
 mod infer;
 mod raw;
 
+use std::net::IpAddr;
+
 use http::{HeaderValue, Response, StatusCode, header, request::Parts};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
-use weir_serving::ModelControl;
+use weir_serving::{ModelControl, Sender};
 use weir_types::{Access, Credentials, Error, ErrorCode, ModelName};
 
 use super::{
@@ -87,10 +89,10 @@ pub(crate) async fn answer(
     face: &Face,
     endpoint: Endpoint,
     parameters: &[(String, String)],
-    head: &Parts,
+    (peer, head): (IpAddr, &Parts),
     incoming: &mut Incoming,
 ) -> Response<Body> {
-    let call = Call { shared, face, parameters, head };
+    let call = Call { shared, face, parameters, head, peer };
     let answered = match endpoint {
         Endpoint::Infer => infer::answer(&call, incoming).await,
         Endpoint::Index => call.index(incoming).await,
@@ -105,7 +107,7 @@ pub(crate) async fn answer(
 pub(crate) fn error(error: &Error) -> Response<Body> {
     let status = StatusCode::from_u16(error.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = respond::json(status, write_error(&error.message));
-    respond::advise(error.code, response.headers_mut());
+    respond::advise(error, response.headers_mut());
     response
 }
 
@@ -128,6 +130,7 @@ struct Call<'a> {
     face: &'a Face,
     parameters: &'a [(String, String)],
     head: &'a Parts,
+    peer: IpAddr,
 }
 
 impl Call<'_> {
@@ -143,6 +146,11 @@ impl Call<'_> {
     fn authorize(&self, access: Access<'_>) -> Result<weir_types::Grant, Error> {
         let authorization = self.head.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
         self.shared.authorizer.authorize(Credentials { authorization }, access)
+    }
+
+    /// Whom an admitted request is from.
+    fn sender(&self, access: Access<'_>) -> Result<Sender, Error> {
+        Ok(Sender { grant: self.authorize(access)?, peer: Some(self.peer) })
     }
 
     /// What is only read.
@@ -191,7 +199,7 @@ impl Call<'_> {
         let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         let mut response = respond::json(status, json!({ "ready": ready }).to_string());
         if !ready {
-            respond::advise(ErrorCode::Unavailable, response.headers_mut());
+            respond::retry_after(None, response.headers_mut());
         }
         response
     }
@@ -236,7 +244,7 @@ impl Call<'_> {
         let timeout =
             head::timeout(&self.head.headers, self.shared.request_timeout).map_err(Error::invalid)?;
         let deadline = weir_types::Deadline::after(self.shared.predictor.clock().now(), timeout);
-        let mut admitted = self.shared.predictor.admit(self.authorize(Access::Read)?, declared, deadline)?;
+        let mut admitted = self.shared.predictor.admit(self.sender(Access::Read)?, declared, deadline)?;
         body::read(incoming, &mut admitted, limits).await
     }
 }

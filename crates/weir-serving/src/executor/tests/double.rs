@@ -169,8 +169,7 @@ pub(crate) fn wrong(clock: &TestClock) -> Job {
 }
 
 fn options(double: &Double) -> LocalOptions {
-    let mut batching = weir_artifact::BatchingTable::default();
-    batching.instances = Some(1);
+    let batching = weir_artifact::BatchingTable { instances: Some(1), ..Default::default() };
     LocalOptions {
         batching,
         queue: 10_000,
