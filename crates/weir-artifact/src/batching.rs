@@ -69,21 +69,13 @@ const MAX_DELAY: Duration = Duration::from_secs(1);
 const MAX_BUCKETS: usize = 64;
 
 impl BatchingTable {
-    /// Reports every setting that cannot be obeyed.
+    /// Reports every setting that cannot be obeyed, besides the ranges, which the schema holds.
     pub(crate) fn check(&self, report: &mut Report) {
-        let Self { max_rows, max_tokens, instances, threads, queue, priority_levels, .. } = self;
-        let mut range = |key: &str, value: Option<usize>, most: usize| {
-            if value.is_some_and(|n| n == 0 || n > most) {
-                report.at(&format!("batching.{key}"), format!("`batching.{key}` is from 1 to {most}"));
-            }
-        };
-        range("max_rows", *max_rows, 1_000_000);
-        range("max_tokens", Some(*max_tokens), 10_000_000);
-        range("instances", *instances, 1_024);
-        range("threads", *threads, 1_024);
-        range("queue", *queue, 1_000_000);
-        range("priority_levels", Some(*priority_levels), 64);
-        range("default_priority", self.default_priority, (*priority_levels).clamp(1, 64));
+        if self.default_priority.is_some_and(|n| n > self.priority_levels) {
+            let text =
+                format!("`batching.default_priority` is at most `priority_levels`, {}", self.priority_levels);
+            report.at("batching.default_priority", text);
+        }
         if self.max_delay.0 > MAX_DELAY {
             report.at(
                 "batching.max_delay",
