@@ -214,7 +214,7 @@ impl Collector for ModelCollector {
             }
         }
         let waiting = ConstGauge::new(0i64).metric_type();
-        let text = "Requests that wait for the model, large ones counted by the parts they are cut into";
+        let text = "Requests that wait for the model, in whole or in part";
         let mut family = encoder.encode_descriptor("weir_queue_length", text, None, waiting)?;
         for version in &versions {
             let gauge = ConstGauge::new(i64::try_from(version.executor.waiting()).unwrap_or(i64::MAX));

@@ -42,6 +42,7 @@ pub(crate) use resident::Resident;
 pub use stats::{Batches, Stats};
 pub use timing::Timing;
 pub(crate) use trial::Trial;
+pub use trial::unmerged;
 
 /// One request's work.
 #[derive(Debug)]
@@ -102,7 +103,7 @@ pub trait Executor: Send + Sync {
     /// What was counted so far.
     fn stats(&self) -> &Stats;
 
-    /// Jobs that wait now, those that were cut counted by their pieces.
+    /// Jobs that wait now, in whole or in part.
     fn waiting(&self) -> usize {
         0
     }

@@ -21,7 +21,7 @@ pub use admission::{Admission, Admitted, Room, Sender};
 pub use control::{Keeper, ModelControl};
 pub use executor::{
     Batches, Caller, Cores, Done, ExecuteFuture, Executor, Job, Local, LocalOptions, MemoryBudget, Stats,
-    Timing,
+    Timing, unmerged,
 };
 pub use load::{LoadOptions, Loader, Progress};
 pub use predict::{Executed, Predictor, Ready, Routed};

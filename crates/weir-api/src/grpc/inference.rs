@@ -158,9 +158,10 @@ pub(super) async fn ask(
     let model: ModelName = name.parse().map_err(|_| no_model(&name))?;
     let sender = call.sender(Access::Invoke(&model))?;
     let view = call.shared.face().v2.view(&name, Some(&version))?.clone();
+    let admitted = room.admit(sender, deadline);
+    admitted.would_run(view.version())?;
     let (request, form) = messages::request(question)?;
     let decoded = clock.now() - start;
-    let admitted = room.admit(sender, deadline);
     let answer = timeout_at(deadline.instant().into(), core::infer(admitted, &view, request, received));
     let answer = answer.await.map_err(|_| late())??;
     let start = clock.now();

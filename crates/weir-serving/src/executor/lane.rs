@@ -134,3 +134,6 @@ impl<T> Lane<T> {
 pub(super) fn cost<T>(entries: &[Entry<T>]) -> u64 {
     entries.iter().map(|entry| entry.ticket.cost).sum()
 }
+
+#[cfg(all(test, shuttle))]
+mod tests;

@@ -52,7 +52,7 @@ const SHORT_TEXT: u64 = 8;
 pub struct LocalOptions {
     /// `[batching]` of the model.
     pub batching: BatchingTable,
-    /// Entries that may wait where `[batching]` does not say.
+    /// Jobs that may wait where `[batching]` does not say.
     pub queue: usize,
     /// Whether rows of several jobs may run together, and those of one apart.
     pub merge: bool,
@@ -182,7 +182,7 @@ impl Core {
         let waiting = state.queue.len();
         let ahead = state.queue.ahead(asked.level, asked.caller, asked.offset) + state.running / 2;
         let wait = self.rate.drain(ahead, asked.full, self.instances);
-        if waiting >= self.options.batching.queue.unwrap_or(self.options.queue) {
+        if state.queue.jobs() >= self.options.batching.queue.unwrap_or(self.options.queue) {
             return Err(refuse("too many requests wait for this model", wait / 2));
         }
         let service = match asked.pieces {
@@ -355,7 +355,7 @@ impl Executor for Local {
     }
 
     fn waiting(&self) -> usize {
-        self.0.lane.look(|state| state.queue.len())
+        self.0.lane.look(|state| state.queue.jobs())
     }
 }
 

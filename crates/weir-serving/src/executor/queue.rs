@@ -32,6 +32,8 @@ pub(super) struct Ticket {
     pub(super) rows: usize,
     /// Only entries of one kind share a batch.
     pub(super) kind: u64,
+    /// Whether it is the last of its job.
+    pub(super) last: bool,
 }
 
 /// Where an entry waits. Stays the same until it is taken.
@@ -120,17 +122,23 @@ pub(super) struct Queue<T> {
     levels: Vec<Level<T>>,
     sequence: u64,
     length: usize,
+    jobs: usize,
 }
 
 impl<T> Queue<T> {
     /// An empty queue of this many priorities, at least one.
     pub(super) fn new(levels: usize) -> Self {
-        Self { levels: (0..levels.max(1)).map(|_| Level::new()).collect(), sequence: 0, length: 0 }
+        Self { levels: (0..levels.max(1)).map(|_| Level::new()).collect(), sequence: 0, length: 0, jobs: 0 }
     }
 
     /// How many entries wait.
     pub(super) fn len(&self) -> usize {
         self.length
+    }
+
+    /// Jobs of which something waits.
+    pub(super) fn jobs(&self) -> usize {
+        self.jobs
     }
 
     /// Whether none does.
@@ -145,17 +153,19 @@ impl<T> Queue<T> {
         self.sequence += 1;
         let level = &mut self.levels[at];
         let tag = level.start(&ticket.caller);
+        self.length += 1;
+        self.jobs += usize::from(ticket.last);
         level.ends.insert(ticket.caller.clone(), tag.saturating_add(ticket.cost));
         level.insert((tag, sequence), ticket, item);
         level.prune();
-        self.length += 1;
         Place { level: at, tag, sequence }
     }
 
     /// Puts an entry back where it was.
     pub(super) fn put_back(&mut self, Entry { place, ticket, item }: Entry<T>) {
-        self.levels[place.level].insert((place.tag, place.sequence), ticket, item);
         self.length += 1;
+        self.jobs += usize::from(ticket.last);
+        self.levels[place.level].insert((place.tag, place.sequence), ticket, item);
     }
 
     /// Takes an entry out, if it still waits.
@@ -252,6 +262,10 @@ impl<T> Queue<T> {
         let level = self.levels.get_mut(place.level)?;
         let (ticket, item) = level.remove((place.tag, place.sequence))?;
         self.length -= 1;
+        self.jobs -= usize::from(ticket.last);
         Some(Entry { place, ticket, item })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! How long work takes, learned from how long it took.
 
 use std::{
-    sync::atomic::{AtomicU32, Ordering},
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -10,8 +10,8 @@ use weir_engine::Cost;
 /// Powers of two of the cost that are told apart: the last holds all from 2^23 on.
 const CLASSES: usize = 24;
 
-/// Weight of a new measurement.
-const GAIN: f32 = 1.0 / 8.0;
+/// Measurements after which a new one weighs one in so many; the first ones weigh more.
+const MEMORY: u64 = 8;
 
 /// A measurement counts as at most this many times what was expected: a thread that lost
 /// its core for a moment does not make the model look slow for long.
@@ -22,11 +22,10 @@ const MOST_GROWTH: f32 = 4.0;
 /// down is noticed.
 #[derive(Debug, Default)]
 pub(super) struct Rate {
-    /// Bits of `f32`; 0 before the first measurement.
-    classes: [AtomicU32; CLASSES],
+    classes: [Mean; CLASSES],
     /// How many times longer a turn takes than its execution, because other models hold the
-    /// cores. Bits of `f32`; 0 for 1.
-    stretch: AtomicU32,
+    /// cores.
+    stretch: Mean,
     /// Nanoseconds for each unit before anything is known.
     guess: f32,
 }
@@ -44,12 +43,12 @@ impl Rate {
     /// Learns that work of `cost` took so long.
     pub(super) fn record(&self, cost: u64, took: Duration) {
         let cost = cost.max(1);
-        learn(&self.classes[class(cost)], took.as_nanos() as f32 / cost as f32);
+        self.classes[class(cost)].learn(took.as_nanos() as f32 / cost as f32);
     }
 
     /// Learns how long a turn took in which the execution took `ran`.
     pub(super) fn record_turn(&self, turn: Duration, ran: Duration) {
-        learn(&self.stretch, (turn.as_secs_f32() / ran.as_secs_f32().max(1e-9)).max(1.0));
+        self.stretch.learn((turn.as_secs_f32() / ran.as_secs_f32().max(1e-9)).max(1.0));
     }
 
     /// About how long work of `cost` takes in one execution.
@@ -61,7 +60,7 @@ impl Rate {
     /// About how long it takes until `cost` has run in executions of up to `full` on
     /// `instances` workers.
     pub(super) fn drain(&self, cost: u64, full: u64, instances: usize) -> Duration {
-        let stretch = load(&self.stretch).unwrap_or(1.0);
+        let stretch = self.stretch.get().unwrap_or(1.0);
         let ns = self.unit_ns(cost.clamp(1, full.max(1))) * cost as f32 * stretch;
         Duration::from_nanos((ns / instances.max(1) as f32) as u64)
     }
@@ -71,7 +70,7 @@ impl Rate {
     fn unit_ns(&self, cost: u64) -> f32 {
         let at = class(cost);
         let smaller = self.classes[..=at].iter().rev();
-        smaller.chain(&self.classes[at..]).find_map(load).unwrap_or(self.guess)
+        smaller.chain(&self.classes[at..]).find_map(Mean::get).unwrap_or(self.guess)
     }
 }
 
@@ -79,18 +78,28 @@ fn class(cost: u64) -> usize {
     (cost.ilog2() as usize).min(CLASSES - 1)
 }
 
-fn load(bits: &AtomicU32) -> Option<f32> {
-    let bits = bits.load(Ordering::Relaxed);
-    (bits != 0).then_some(f32::from_bits(bits))
-}
+/// An exponentially weighted mean: bits of an `f32`, and above them how many measurements
+/// went in, up to [`MEMORY`].
+#[derive(Debug, Default)]
+struct Mean(AtomicU64);
 
-/// Of two that learn at once one may be lost; the mean does not mind.
-fn learn(mean: &AtomicU32, sample: f32) {
-    let new = match load(mean) {
-        None => sample.max(f32::MIN_POSITIVE),
-        Some(old) => old + (sample.min(old * MOST_GROWTH) - old) * GAIN,
-    };
-    mean.store(new.to_bits(), Ordering::Relaxed);
+impl Mean {
+    fn get(&self) -> Option<f32> {
+        let bits = self.0.load(Ordering::Relaxed);
+        (bits != 0).then_some(f32::from_bits(bits as u32))
+    }
+
+    /// Of two that learn at once one may be lost; the mean does not mind.
+    fn learn(&self, sample: f32) {
+        let bits = self.0.load(Ordering::Relaxed);
+        let (old, count) = (f32::from_bits(bits as u32), bits >> 32);
+        let new = match count {
+            0 => sample,
+            _ => old + (sample.min(old * MOST_GROWTH) - old) / (count + 1).min(MEMORY) as f32,
+        };
+        let count = (count + 1).min(MEMORY);
+        self.0.store(count << 32 | u64::from(new.to_bits()), Ordering::Relaxed);
+    }
 }
 
 #[cfg(test)]
@@ -119,7 +128,7 @@ mod tests {
     #[test]
     fn one_outlier_changes_little_and_a_new_pace_is_learned() {
         let rate = Rate::new(Cost::Light);
-        rate.record(1, 10 * US);
+        (0..8).for_each(|_| rate.record(1, 10 * US));
         rate.record(1, 10_000 * US);
         assert!(rate.predict(1) < 14 * US, "{:?}", rate.predict(1));
         (0..60).for_each(|_| rate.record(1, 100 * US));

@@ -61,7 +61,7 @@ impl Size {
                 None => kind(batch),
             };
             let cost = (rows as u64).saturating_mul(longest as u64).saturating_mul(self.row).max(1);
-            Ticket { level, caller: caller.clone(), cost, rows, kind }
+            Ticket { level, caller: caller.clone(), cost, rows, kind, last: piece + 1 == cut.pieces() }
         };
         (0..cut.pieces()).map(ticket).collect()
     }

@@ -14,8 +14,8 @@ use super::{
     worker,
 };
 
-/// Most runs of the first row, and the time after which there is no further one. The first
-/// run of an engine is slower than all others.
+/// Most runs of the first row that are timed, and the time after which there is no further
+/// one. The first of all, slower than the others, is not timed.
 const RUNS: (usize, Duration) = (5, Duration::from_millis(20));
 
 /// Rows that are looked at for two that differ.
@@ -65,19 +65,23 @@ impl Trial {
     }
 
     fn time(&self, engine: &dyn Engine, clock: &dyn Clock, row: &Batch) {
+        if answer(engine, &[row]).is_err() {
+            return;
+        }
         let begin = clock.now();
-        let mut best: Option<Duration> = None;
+        let mut best = Duration::MAX;
         for _ in 0..RUNS.0 {
             let start = clock.now();
-            if answer(engine, &[row]).is_err() || start - begin > RUNS.1 {
+            if answer(engine, &[row]).is_err() {
+                return;
+            }
+            let end = clock.now();
+            best = best.min(end - start);
+            if end - begin > RUNS.1 {
                 break;
             }
-            let took = clock.now() - start;
-            best = Some(best.map_or(took, |best| best.min(took)));
         }
-        if let Some(best) = best {
-            self.rate.record(self.cost(engine, row), best);
-        }
+        self.rate.record(self.cost(engine, row), best);
     }
 
     fn cost(&self, engine: &dyn Engine, batch: &Batch) -> u64 {
@@ -116,6 +120,11 @@ impl Trial {
         }
         Err("a row's answer depends on the rows beside it".to_owned())
     }
+}
+
+/// Why requests to a model do not run together, if they do not.
+pub fn unmerged(spec: &ModelSpec, engine: &dyn Engine, clock: &dyn Clock) -> Option<String> {
+    Trial::new(spec, engine, clock).note()
 }
 
 /// Whether everything that goes in and comes out has one entry a row.
