@@ -54,7 +54,10 @@ impl Bound {
     pub async fn run(self, stop: impl Future<Output = ()>) -> usize {
         let Self { shared, listeners: Listeners { public, grpc, metrics }, drain_delay, drain_timeout } =
             self;
-        let api = |faces| Api { shared: shared.clone(), faces };
+        let api = |faces| {
+            let shared = &shared;
+            move |peer| Api { shared: shared.clone(), faces, peer }
+        };
         let faces = if grpc.is_some() { Faces::Http } else { Faces::All };
         // When the delay is over, both listeners stop.
         let leave = async {

@@ -1,6 +1,6 @@
 //! The life of one request, from its head to its answer.
 
-use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc};
+use std::{convert::Infallible, future::Future, net::IpAddr, pin::Pin, sync::Arc};
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts};
 use hyper::{
@@ -39,6 +39,8 @@ pub(crate) enum Faces {
 pub(crate) struct Api {
     pub(crate) shared: Arc<Shared>,
     pub(crate) faces: Faces,
+    /// The other end of the connection.
+    pub(crate) peer: IpAddr,
 }
 
 impl Service<Request<Incoming>> for Api {
@@ -47,15 +49,15 @@ impl Service<Request<Incoming>> for Api {
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        let Self { shared, faces } = self.clone();
+        let Self { shared, faces, peer } = self.clone();
         Box::pin(async move {
             let grpc = grpc::is_grpc(request.headers());
             let untaken = request.extensions_mut().remove::<Untaken>();
             let response = match faces {
                 Faces::Metrics if request.uri().path() == "/metrics" => builtin::metrics(&shared),
-                Faces::All | Faces::Grpc if grpc => grpc::handle(shared, request).await,
+                Faces::All | Faces::Grpc if grpc => grpc::handle(shared, peer, request).await,
                 Faces::Http if grpc => grpc::elsewhere(),
-                Faces::All | Faces::Http => handle(&shared, request).await,
+                Faces::All | Faces::Http => handle(&shared, peer, request).await,
                 Faces::Grpc | Faces::Metrics => respond::not_found(),
             };
             Ok(match untaken {
@@ -67,7 +69,7 @@ impl Service<Request<Incoming>> for Api {
 }
 
 /// The life of one request, from its head to its answer.
-async fn handle(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
+async fn handle(shared: &Shared, peer: IpAddr, request: Request<Incoming>) -> Response<Body> {
     let start = shared.predictor.clock().now();
     let _in_flight = InFlight::enter(&shared.metrics);
     let (head, mut body) = request.into_parts();
@@ -80,7 +82,8 @@ async fn handle(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
     };
     let (mut response, route) = match found {
         Ok(Found::Route(route, parameters)) => {
-            (dispatch(shared, &face, &route, &parameters, &head, &mut body, &id).await, Some(route))
+            let asked = (&*route, &*parameters, &head);
+            (dispatch(shared, &face, peer, asked, &mut body, &id).await, Some(route))
         }
         Ok(Found::MethodNotAllowed(allow)) if v2 => (rest::method_not_allowed(allow), None),
         Ok(Found::Nothing) if v2 => (rest::not_found(), None),
@@ -110,14 +113,13 @@ async fn handle(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
 async fn dispatch(
     shared: &Shared,
     face: &Face,
-    route: &Route,
-    parameters: &[(String, String)],
-    head: &Parts,
+    peer: IpAddr,
+    (route, parameters, head): (&Route, &[(String, String)], &Parts),
     body: &mut Incoming,
     id: &HeaderValue,
 ) -> Response<Body> {
     match &route.handler {
-        Handler::Predict(handler) => match predict::answer(shared, face, handler, head, body).await {
+        Handler::Predict(handler) => match predict::answer(shared, face, handler, (peer, head), body).await {
             Ok(response) => response,
             Err(refusal) => refusal.response(id),
         },
@@ -126,8 +128,8 @@ async fn dispatch(
             read.map_or_else(|e| respond::error(&e, id), |()| template.answer(head, parameters))
         }
         Handler::Builtin(builtin) => builtin::answer(shared, face, *builtin, &head.headers),
-        Handler::Embeddings => openai::answer(shared, face, head, body).await,
-        Handler::V2(endpoint) => rest::answer(shared, face, *endpoint, parameters, head, body).await,
+        Handler::Embeddings => openai::answer(shared, face, (peer, head), body).await,
+        Handler::V2(endpoint) => rest::answer(shared, face, *endpoint, parameters, (peer, head), body).await,
         Handler::Asset => builtin::asset(head.uri.path(), &head.headers),
         Handler::Unavailable(error) => respond::error(error, id),
     }

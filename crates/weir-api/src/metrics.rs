@@ -15,9 +15,9 @@ use arc_swap::ArcSwap;
 use http::StatusCode;
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text::encode},
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, NoLabelSet, text::encode},
     metrics::{
-        counter::ConstCounter, counter::Counter, family::Family, gauge::ConstGauge, gauge::Gauge,
+        MetricType, counter::ConstCounter, counter::Counter, family::Family, gauge::ConstGauge, gauge::Gauge,
         histogram::Histogram,
     },
     registry::{Registry, Unit},
@@ -216,18 +216,25 @@ struct ModelCollector(Arc<ArcSwap<ServingSnapshot>>);
 /// Name, help, and how to read one counter.
 type Row = (&'static str, &'static str, fn(&Stats) -> u64);
 
-const MODEL_COUNTERS: [Row; 4] = [
+const MODEL_COUNTERS: [Row; 6] = [
     ("weir_rows", "Rows that the engine answered", |s| s.rows.load(Ordering::Relaxed)),
     ("weir_executions", "Calls of the engine", |s| s.executed.load(Ordering::Relaxed)),
-    (
-        "weir_abandoned",
-        "Requests dropped before their turn: the caller went away or its deadline passed",
-        |s| s.abandoned.load(Ordering::Relaxed),
-    ),
-    ("weir_refused", "Requests refused because the model's queue was full", |s| {
+    ("weir_abandoned", "Requests whose caller went away before they were answered", |s| {
+        s.abandoned.load(Ordering::Relaxed)
+    }),
+    ("weir_expired", "Requests whose deadline passed before they were answered", |s| {
+        s.expired.load(Ordering::Relaxed)
+    }),
+    ("weir_refused", "Requests refused because too much waited for the model already", |s| {
         s.refused.load(Ordering::Relaxed)
     }),
+    ("weir_retried", "Executions that failed for several requests and were tried again in halves", |s| {
+        s.retried.load(Ordering::Relaxed)
+    }),
 ];
+
+/// Upper bounds of the rows of an execution.
+const BATCH_BUCKETS: [f64; 11] = [1., 2., 4., 8., 16., 32., 64., 128., 256., 512., 1024.];
 
 impl Collector for ModelCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
@@ -242,6 +249,21 @@ impl Collector for ModelCollector {
                 let counter = ConstCounter::new(read(version.executor.stats()));
                 counter.encode(family.encode_family(&labels(version))?)?;
             }
+        }
+        let waiting = ConstGauge::new(0i64).metric_type();
+        let text = "Requests that wait for the model, in whole or in part";
+        let mut family = encoder.encode_descriptor("weir_queue_length", text, None, waiting)?;
+        for version in &versions {
+            let gauge = ConstGauge::new(i64::try_from(version.executor.waiting()).unwrap_or(i64::MAX));
+            gauge.encode(family.encode_family(&labels(version))?)?;
+        }
+        let text = "Rows of an execution";
+        let mut family = encoder.encode_descriptor("weir_batch_rows", text, None, MetricType::Histogram)?;
+        for version in &versions {
+            let (sum, count, buckets) = batch_rows(version.executor.stats());
+            family
+                .encode_family(&labels(version))?
+                .encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
         }
         let known = versions.iter().filter_map(|v| Some((v, v.executor.resident_bytes()?)));
         let held: Vec<_> = known.collect();
@@ -258,4 +280,17 @@ impl Collector for ModelCollector {
         let text = "Versions that could not be loaded the last time it was tried";
         failed.encode(encoder.encode_descriptor("weir_load_failures", text, None, failed.metric_type())?)
     }
+}
+
+/// The histogram of rows an execution: sum, count, and `(upper bound, count)` of each bucket.
+fn batch_rows(stats: &Stats) -> (f64, u64, Vec<(f64, u64)>) {
+    let mut buckets: Vec<(f64, u64)> = BATCH_BUCKETS.iter().map(|&bound| (bound, 0)).collect();
+    buckets.push((f64::MAX, 0));
+    let (mut sum, mut count) = (0.0, 0);
+    for (rows, executions, _) in stats.batches.sizes() {
+        (sum, count) = (sum + rows as f64 * executions as f64, count + executions);
+        let bucket = buckets.iter_mut().find(|(bound, _)| rows as f64 <= *bound);
+        bucket.into_iter().for_each(|(_, n)| *n += executions);
+    }
+    (sum, count, buckets)
 }

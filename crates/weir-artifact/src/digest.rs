@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use crate::{FieldTable, InputTable, LimitsTable, Manifest, TextSpec, TextTable};
+use crate::{BatchingTable, FieldTable, InputTable, LimitsTable, Manifest, TextSpec, TextTable};
 
 /// SHA-256, lower-case hex, over the artefact, tokenizer, head, and of `model.toml` what
 /// goes into an answer. Names of files and models, prose, examples, samples and the row
@@ -36,6 +36,8 @@ fn canonical(manifest: &Manifest) -> Value {
         description: None,
         samples: None,
         input: InputTable { field: Vec::new(), ..input.clone() },
+        // Where and when a row runs is no part of its answer.
+        batching: BatchingTable::default(),
         limits: LimitsTable { max_rows: LimitsTable::default().max_rows, ..limits.clone() },
         text: None,
         ..manifest.clone()

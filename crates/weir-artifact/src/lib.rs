@@ -5,6 +5,7 @@
 //! runs a model.
 
 mod answers;
+mod batching;
 mod digest;
 mod discover;
 mod draft;
@@ -23,6 +24,7 @@ mod spec;
 mod task;
 mod text;
 
+pub use batching::BatchingTable;
 pub use discover::{Candidate, Discovery, FolderProblem, MANIFEST_FILE, discover};
 pub use draft::draft;
 pub use example::scalar_json;

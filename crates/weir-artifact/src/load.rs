@@ -112,6 +112,7 @@ pub(crate) fn resolve(
 ) -> ModelSpec {
     let folders = Folders::new(&candidate.folder, candidate.manifest.as_deref());
     let samples = read_samples(manifest, &folders, report);
+    manifest.batching.check(report);
     let mut notes = notes::notes(graph);
     let mut limits =
         ModelLimits { max_rows: manifest.limits.max_rows, max_tokens: manifest.limits.max_tokens };
@@ -142,6 +143,7 @@ pub(crate) fn resolve(
         text: parts.text,
         engine: manifest.engine,
         limits,
+        batching: manifest.batching.clone(),
         deterministic: manifest.deterministic,
         stateful: manifest.stateful,
         columns: manifest.v2.columns,

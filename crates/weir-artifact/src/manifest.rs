@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use weir_types::{DType, Scalar};
 
-use crate::{Activation, Aggregation, EngineChoice, ModelLimits, Pooling, Task};
+use crate::{Activation, Aggregation, BatchingTable, EngineChoice, ModelLimits, Pooling, Task};
 
 /// What the artefact cannot say about a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -36,6 +36,8 @@ pub struct Manifest {
     pub output: OutputTable,
     /// Bounds on one request.
     pub limits: LimitsTable,
+    /// How requests wait and run together.
+    pub batching: BatchingTable,
     /// For models that read text: tokenizer, pooling and head.
     pub text: Option<TextTable>,
     /// How clients of the Open Inference Protocol V2 see the model.
@@ -57,6 +59,7 @@ impl Default for Manifest {
             input: InputTable::default(),
             output: OutputTable::default(),
             limits: LimitsTable::default(),
+            batching: BatchingTable::default(),
             text: None,
             v2: V2Table::default(),
         }

@@ -6,6 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use weir_types::{Answer, ModelName, Schema, Signature, Version};
 
+use crate::BatchingTable;
+
 /// Which engine the operator wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -201,6 +203,8 @@ pub struct ModelSpec {
     pub engine: EngineChoice,
     /// Bounds on one request.
     pub limits: ModelLimits,
+    /// How requests wait and run together.
+    pub batching: BatchingTable,
     /// Whether the same row always gets the same answer.
     pub deterministic: bool,
     /// Whether the model keeps state between calls.

@@ -17,9 +17,12 @@ mod samples;
 mod snapshot;
 mod watch;
 
-pub use admission::{Admission, Admitted, Room};
+pub use admission::{Admission, Admitted, Room, Sender};
 pub use control::{Keeper, ModelControl};
-pub use executor::{BySize, Done, ExecuteFuture, Executor, Inline, Job, MemoryBudget, Pool, Stats, Timing};
+pub use executor::{
+    Batches, Caller, Cores, Done, ExecuteFuture, Executor, Job, Local, LocalOptions, MemoryBudget, Stats,
+    Timing, unmerged,
+};
 pub use load::{LoadOptions, Loader, Progress};
 pub use predict::{Executed, Predictor, Ready, Routed};
 pub use snapshot::{Failure, ServedModel, ServedVersion, ServingSnapshot};

@@ -11,26 +11,23 @@ use std::{
 };
 
 use weir_artifact::{Candidate, Discovery, FolderProblem, LoadedModel, Problem};
-use weir_engine::{Cost, EngineInfo, EngineOptions};
+use weir_engine::{EngineInfo, EngineOptions};
 use weir_types::{Clock, Error, ModelName, Version};
 
 use crate::{
-    BySize, Executor, MemoryBudget, Pool, ServedVersion, ServingSnapshot, Stats, executor::Resident, samples,
+    Cores, Executor, Local, LocalOptions, MemoryBudget, ServedVersion, ServingSnapshot, Stats,
+    executor::{Resident, Trial},
+    samples,
 };
-
-/// Rows up to which a small model answers on the thread that decoded the request. At the
-/// 50 µs a row that still count as small, more would hold up the thread's other requests
-/// for milliseconds.
-const INLINE_ROWS: usize = 64;
 
 /// How models are loaded.
 #[derive(Clone)]
 pub struct LoadOptions {
     /// How engines are chosen and set up.
     pub engine: EngineOptions,
-    /// Threads of a heavy model's pool.
-    pub threads: usize,
-    /// Jobs that may wait for one model.
+    /// Threads that all models compute on together.
+    pub cores: Arc<Cores>,
+    /// Jobs that may wait for one model that does not say itself.
     pub queue: usize,
     /// Time for deadlines.
     pub clock: Arc<dyn Clock>,
@@ -70,8 +67,8 @@ impl Loader {
         &self.paths
     }
 
-    /// Builds the snapshot that follows `previous`, several versions at a time. Versions whose
-    /// digest is unchanged are taken over as they are; what cannot be loaded or read leaves
+    /// Builds the snapshot that follows `previous`, several versions at a time. Versions of
+    /// which nothing changed are taken over as they are; what cannot be loaded or read leaves
     /// what serves in its place and its reason in [`ServingSnapshot::failures`]. Models in
     /// `unloaded` are left out.
     pub fn load(
@@ -153,7 +150,7 @@ impl Loader {
         thread::scope(|scope| {
             // This thread works too, so that there is one where the system gives no other.
             // Under a budget models load one by one, which is how they are measured.
-            let most = if self.options.budget.is_some() { 1 } else { self.options.threads };
+            let most = if self.options.budget.is_some() { 1 } else { self.options.cores.total() };
             let others = most.min(found.len()).saturating_sub(1);
             for _ in 0..others {
                 let _ = thread::Builder::new().name("weir-load".into()).spawn_scoped(scope, work);
@@ -177,7 +174,7 @@ impl Loader {
 
     fn load_one(&self, candidate: &Candidate, serving: Option<&Arc<ServedVersion>>) -> Attempt {
         let model = weir_artifact::load(candidate).map_err(|problems| lines(&problems))?;
-        if let Some(serving) = serving.filter(|s| s.spec.digest == model.spec.digest) {
+        if let Some(serving) = serving.filter(|s| *s.spec == model.spec) {
             return Ok(serving.clone());
         }
         let attempt = match self.options.budget.clone() {
@@ -221,15 +218,20 @@ impl LoadOptions {
     fn start(&self, model: &LoadedModel, stats: Arc<Stats>) -> Started {
         let engine = weir_engine::load(model, &self.engine).map_err(|e| e.to_string())?;
         samples::check(&model.spec, &*engine).map_err(|failures| failures.join("\n"))?;
-        let (info, clock) = (engine.info().clone(), self.clock.clone());
-        let executor: Arc<dyn Executor> = match engine.cost() {
-            Cost::Light => Arc::new(BySize::with_stats(engine, clock, (1, self.queue, INLINE_ROWS), stats)),
-            Cost::Heavy => Arc::new(
-                Pool::with_stats(engine, clock, self.threads, self.queue, stats)
-                    .map_err(|e| format!("the system gives no thread for the model: {e}"))?,
-            ),
+        let trial = Trial::new(&model.spec, &*engine, &*self.clock);
+        if let Some(note) = trial.note() {
+            tracing::info!(model = %model.spec.name, version = %model.spec.version, "{note}");
+        }
+        let info = engine.info().clone();
+        let options = LocalOptions {
+            batching: model.spec.batching.clone(),
+            queue: self.queue,
+            merge: trial.merges(),
+            uniform: trial.uniform,
+            cores: self.cores.clone(),
+            clock: self.clock.clone(),
         };
-        Ok((info, executor))
+        Ok((info, Arc::new(Local::tried(engine, options, trial, stats))))
     }
 }
 

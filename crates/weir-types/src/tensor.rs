@@ -123,6 +123,10 @@ impl TensorData {
         map_each!(self, v => v[range].to_vec())
     }
 
+    fn gather(&self, rows: &[usize], width: usize) -> TensorData {
+        map_each!(self, v => rows.iter().flat_map(|r| v[r * width..][..width].iter().cloned()).collect())
+    }
+
     /// Appends the elements of `other`; `false`, and nothing done, if the types differ.
     #[must_use]
     pub fn append(&mut self, other: &TensorData) -> bool {
@@ -251,6 +255,15 @@ impl Tensor {
             *rows = range.len();
         }
         Tensor { shape, data: self.data.slice(range.start * width..range.end * width) }
+    }
+
+    /// A copy of these rows, in this order; each must be less than [`rows`](Self::rows).
+    pub fn gather_rows(&self, rows: &[usize]) -> Tensor {
+        let mut shape = self.shape.clone();
+        if let Some(leading) = shape.first_mut() {
+            *leading = rows.len();
+        }
+        Tensor { shape, data: self.data.gather(rows, self.row_width()) }
     }
 
     /// Stacks tensors along the leading dimension; `None` where their types or row shapes

@@ -15,7 +15,7 @@ use weir_api::{
 };
 use weir_config::{HumanDuration, Loaded, Origin, Override, Places, Problem};
 use weir_engine::EngineOptions;
-use weir_serving::{Failure, LoadOptions, MemoryBudget};
+use weir_serving::{Cores, Failure, LoadOptions, MemoryBudget};
 use weir_types::Clock;
 
 use crate::{args::Sources, environment, telemetry::LogConfig};
@@ -130,11 +130,9 @@ pub(crate) fn route_lines(problems: &[RouteProblem], places: &Places) -> String 
 
 /// How models are loaded under these settings.
 pub(crate) fn load_options(server: &ServerConfig, clock: std::sync::Arc<dyn Clock>) -> LoadOptions {
-    let threads = threads(server);
     LoadOptions {
         engine: engine_options(server.onnxruntime.clone()),
-        // One inference uses one thread, so that many run at once without oversubscribing.
-        threads,
+        cores: std::sync::Arc::new(Cores::new(threads(server))),
         queue: server.max_queue,
         clock,
         budget: server.memory_budget.map(|budget| std::sync::Arc::new(MemoryBudget::new(budget.0))),

@@ -1,10 +1,11 @@
 //! One call: whom it is from, until when it is of use, and how its messages are coded.
 
-use std::{sync::Arc, time::Instant};
+use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use http::{HeaderMap, header, request::Parts};
 use hyper::body::Incoming;
 use prost::Message;
+use weir_serving::Sender;
 use weir_types::{Access, Credentials, Deadline, Error, ErrorCode, Grant};
 
 use super::{
@@ -23,6 +24,7 @@ const MAX_SMALL_BYTES: u64 = 64 << 10;
 /// What is known of a call before its messages.
 pub(super) struct Call {
     pub(super) shared: Arc<Shared>,
+    peer: IpAddr,
     headers: HeaderMap,
     /// When it came.
     pub(super) received: Instant,
@@ -45,7 +47,7 @@ impl Call {
     /// `InvalidArgument` for timeouts that are none, `Unsupported` for a coding that we do
     /// not undo.
     pub(super) fn new(
-        shared: Arc<Shared>,
+        (shared, peer): (Arc<Shared>, IpAddr),
         head: Parts,
         in_flight: InFlight,
         received: Instant,
@@ -60,6 +62,7 @@ impl Call {
             counted: Counted::default(),
             headers: head.headers,
             shared,
+            peer,
             received,
             request,
             _in_flight: in_flight,
@@ -84,6 +87,14 @@ impl Call {
     pub(super) fn authorize(&self, access: Access<'_>) -> Result<Grant, Error> {
         let authorization = self.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
         self.shared.authorizer.authorize(Credentials { authorization }, access)
+    }
+
+    /// Whom an admitted request is from.
+    ///
+    /// # Errors
+    /// What the authorizer says.
+    pub(super) fn sender(&self, access: Access<'_>) -> Result<Sender, Error> {
+        Ok(Sender { grant: self.authorize(access)?, peer: Some(self.peer) })
     }
 
     /// Reads the only message; `deadline` applies.

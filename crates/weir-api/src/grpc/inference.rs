@@ -157,13 +157,14 @@ pub(super) async fn ask(
     (received, deadline): (Instant, Deadline),
 ) -> Result<ModelInferResponse, Error> {
     let name = &view.version().spec.name;
-    let grant = call.authorize(Access::Invoke(name))?;
+    let sender = call.sender(Access::Invoke(name))?;
     let trace = call.shared.tracer.sample(name.as_str());
     let mut line = Timeline::new(call.shared.predictor.clock(), received, trace);
     line.read();
     let run = async {
+        let admitted = room.admit(sender, deadline);
+        admitted.would_run(view.version())?;
         let (request, form) = messages::request(question)?;
-        let admitted = room.admit(grant, deadline);
         let answer = timeout_at(deadline.instant().into(), core::infer(admitted, view, request, &mut line));
         Ok(messages::response(answer.await.map_err(|_| late())??, form))
     };

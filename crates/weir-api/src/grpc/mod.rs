@@ -29,6 +29,7 @@ pub mod wire {
 }
 
 use std::{
+    net::IpAddr,
     sync::{Arc, OnceLock},
     time::Instant,
 };
@@ -61,7 +62,7 @@ pub(crate) fn elsewhere() -> Response<Body> {
 }
 
 /// Answers one call.
-pub(crate) async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Response<Body> {
+pub(crate) async fn handle(shared: Arc<Shared>, peer: IpAddr, request: Request<Incoming>) -> Response<Body> {
     let start = shared.predictor.clock().now();
     let in_flight = InFlight::enter(&shared.metrics);
     let (head, body) = request.into_parts();
@@ -72,7 +73,7 @@ pub(crate) async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> R
     let method = Method::find(head.uri.path());
     let trace_id = head::trace_id(&head.headers).map(str::to_owned);
     let counted = Counted::default();
-    let mut response = match prepare(shared.clone(), head, in_flight, start) {
+    let mut response = match prepare(shared.clone(), peer, head, in_flight, start) {
         Ok(call) => answer(call.counted(&counted), method, body).await,
         Err(error) => (reply::response(Err(&error), None), Some(error)),
     };
@@ -100,13 +101,14 @@ fn not_a_call(head: &http::request::Parts) -> Option<Response<Body>> {
 
 fn prepare(
     shared: Arc<Shared>,
+    peer: IpAddr,
     head: http::request::Parts,
     in_flight: InFlight,
     start: Instant,
 ) -> Result<Call, Error> {
     match head::ambiguity(&head) {
         Some(problem) => Err(Error::invalid(problem)),
-        None => Call::new(shared, head, in_flight, start),
+        None => Call::new((shared, peer), head, in_flight, start),
     }
 }
 

@@ -16,6 +16,7 @@ use weir_types::Error;
 use crate::{
     coding::{self, Coding},
     listener::Body,
+    respond,
 };
 
 const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
@@ -91,6 +92,8 @@ fn status(end: &Result<(), Error>) -> HeaderMap {
     if let Ok(text) = HeaderValue::from_str(&text) {
         headers.insert(MESSAGE, text);
     }
+    // By the name it has in HTTP; gRPC has none of its own but for its clients' retries.
+    respond::advise(error, &mut headers);
     headers
 }
 

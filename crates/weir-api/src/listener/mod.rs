@@ -16,7 +16,7 @@ use std::{
     convert::Infallible,
     future::{Future, poll_fn},
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -110,9 +110,10 @@ impl Listener {
     }
 
     /// Accepts and serves until `stop` completes; [`drain`](Self::drain) ends what is open.
-    pub(crate) async fn serve<S>(&self, service: S, stop: impl Future<Output = ()>)
+    /// `service` is asked for one a connection, which it is told the other end of.
+    pub(crate) async fn serve<S>(&self, service: impl Fn(IpAddr) -> S, stop: impl Future<Output = ()>)
     where
-        S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+        S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Send + 'static,
         S::Future: Send + 'static,
     {
         tokio::pin!(stop);
@@ -122,7 +123,7 @@ impl Listener {
                 () = &mut stop => break,
             };
             match accepted {
-                Ok((stream, _)) => self.spawn(stream, service.clone()),
+                Ok((stream, peer)) => self.spawn(stream, service(peer.ip())),
                 Err(error) => {
                     tracing::warn!(%error, "a connection was not accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -131,15 +132,15 @@ impl Listener {
         }
         // Closing the socket resets what waits in the system's queue: those callers were
         // let in already, so they are served.
-        while let Some(stream) = self.waiting().await {
-            self.spawn(stream, service.clone());
+        while let Some((stream, peer)) = self.waiting().await {
+            self.spawn(stream, service(peer.ip()));
         }
     }
 
     /// A connection that waits to be accepted, if there is one now.
-    async fn waiting(&self) -> Option<TcpStream> {
+    async fn waiting(&self) -> Option<(TcpStream, SocketAddr)> {
         poll_fn(|cx| match self.socket.poll_accept(cx) {
-            Poll::Ready(Ok((stream, _))) => Poll::Ready(Some(stream)),
+            Poll::Ready(Ok(accepted)) => Poll::Ready(Some(accepted)),
             _ => Poll::Ready(None),
         })
         .await

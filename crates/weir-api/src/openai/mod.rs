@@ -7,13 +7,13 @@
 mod request;
 mod respond;
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use http::{Response, header, request::Parts};
 use hyper::body::Incoming;
 use weir_artifact::Task;
-use weir_serving::{Admitted, Room, ServedVersion, ServingSnapshot};
+use weir_serving::{Admitted, Room, Sender, ServedVersion, ServingSnapshot};
 use weir_types::{Access, Credentials, Deadline, Dim, Error, ErrorCode, Grant, Tensor, TensorData};
 
 use self::request::Request;
@@ -95,10 +95,10 @@ impl From<Error> for Refusal {
 pub(crate) async fn answer(
     shared: &Shared,
     face: &Face,
-    head: &Parts,
+    (peer, head): (IpAddr, &Parts),
     incoming: &mut Incoming,
 ) -> Response<Body> {
-    let call = Call { shared, face, head, received: shared.predictor.clock().now() };
+    let call = Call { shared, face, peer, head, received: shared.predictor.clock().now() };
     call.answer(incoming).await.unwrap_or_else(|refusal| respond::refusal(&refusal))
 }
 
@@ -106,6 +106,7 @@ pub(crate) async fn answer(
 struct Call<'a> {
     shared: &'a Shared,
     face: &'a Face,
+    peer: IpAddr,
     head: &'a Parts,
     received: Instant,
 }
@@ -124,14 +125,17 @@ impl Call<'_> {
         let view = self.view(&request)?;
         let counts = self.face.embedders.metrics.get(view.version().spec.name.as_str());
         let counts = counts.ok_or_else(|| not_an_embedder(&request.model, &self.face.embedders))?;
-        let work = self.embed(view, request, room.admit(self.invoke(view)?, deadline), start);
+        let admitted = room.admit(self.sender(view)?, deadline);
+        admitted.would_run(view.version())?;
+        let work = self.embed(view, request, admitted, start);
         let mut response = work.await.unwrap_or_else(|refusal| respond::refusal(&refusal));
         response.extensions_mut().insert(counts.clone());
         Ok(response)
     }
 
-    fn invoke(&self, view: &ModelView) -> Result<Grant, Error> {
-        self.authorize(Access::Invoke(&view.version().spec.name))
+    fn sender(&self, view: &ModelView) -> Result<Sender, Error> {
+        let grant = self.authorize(Access::Invoke(&view.version().spec.name))?;
+        Ok(Sender { grant, peer: Some(self.peer) })
     }
 
     fn authorize(&self, access: Access<'_>) -> Result<Grant, Error> {

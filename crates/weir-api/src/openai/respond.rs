@@ -83,7 +83,7 @@ pub(super) fn refusal(Refusal { error, parameter }: &Refusal) -> Response<Body> 
         "code": code,
     }});
     let mut response = respond::json(status, body.to_string());
-    respond::advise(error.code, response.headers_mut());
+    respond::advise(error, response.headers_mut());
     response
 }
 

@@ -50,6 +50,7 @@ fn spec(name: &str, task: Task, fields: Vec<Field>, outputs: &[(&str, DType, Vec
         text: None,
         engine: EngineChoice::Auto,
         limits: ModelLimits::default(),
+        batching: weir_artifact::BatchingTable::default(),
         deterministic: true,
         stateful: false,
         columns: false,

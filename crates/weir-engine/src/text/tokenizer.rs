@@ -15,6 +15,8 @@ pub(super) const VERSION: &str = "0.23.2";
 /// is about the training set-up (all-MiniLM-L6-v2 pads every text to 128) and is overridden.
 pub(super) struct Tokens {
     tokenizer: Tokenizer,
+    /// Longest a text can be.
+    pub(super) max_tokens: usize,
     max_chars: usize,
     words: Words,
     /// Id that fills short rows; the attention mask hides it.
@@ -60,7 +62,7 @@ impl Tokens {
         let cut = tokenizer.with_truncation(Some(cut)).map(|_| ());
         cut.map_err(|e| EngineError::Artifact(format!("tokenizer.json: {e}")))?;
         let words = Words::new(&tokenizer);
-        Ok(Self { tokenizer, max_chars, words, pad, pairs })
+        Ok(Self { tokenizer, max_tokens, max_chars, words, pad, pairs })
     }
 
     /// Tokenises `texts`, special tokens included, each cut to the limit; with `queries` one

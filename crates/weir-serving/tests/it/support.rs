@@ -10,7 +10,7 @@ use std::{
 
 use tempfile::TempDir;
 use weir_engine::EngineOptions;
-use weir_serving::{Keeper, LoadOptions, Loader, MemoryBudget, ModelControl, ServingSnapshot};
+use weir_serving::{Cores, Keeper, LoadOptions, Loader, MemoryBudget, ModelControl, ServingSnapshot};
 use weir_types::SystemClock;
 
 /// The housing model of the examples.
@@ -56,7 +56,13 @@ impl Models {
     pub(crate) fn loader_within(&self, budget: Option<u64>) -> Loader {
         let budget = budget.map(|bytes| Arc::new(MemoryBudget::new(bytes)));
         let engine = EngineOptions::default();
-        let options = LoadOptions { engine, threads: 2, queue: 8, clock: Arc::new(SystemClock), budget };
+        let options = LoadOptions {
+            engine,
+            cores: Arc::new(Cores::new(2)),
+            queue: 8,
+            clock: Arc::new(SystemClock),
+            budget,
+        };
         Loader::new(vec![self.path().to_owned()], options)
     }
 

@@ -6,7 +6,7 @@ use anyhow::anyhow;
 use serde_json::{Value, json};
 use weir_artifact::{Candidate, Discovery, LoadedModel, ModelSpec, Task};
 use weir_engine::{Engine, EngineError};
-use weir_types::{Field, Scalar};
+use weir_types::{Field, Scalar, SystemClock};
 
 use crate::{
     args::Inspect,
@@ -48,8 +48,11 @@ pub(crate) fn run(options: &Inspect, output: &Output) -> anyhow::Result<ExitCode
 }
 
 fn inspect(candidate: &Candidate) -> Result<(LoadedModel, Loaded), String> {
-    let model = weir_artifact::load(candidate).map_err(|problems| lines(&problems))?;
+    let mut model = weir_artifact::load(candidate).map_err(|problems| lines(&problems))?;
     let engine = weir_engine::load(&model, &engine_options(None));
+    if let Ok(engine) = &engine {
+        model.spec.notes.extend(weir_serving::unmerged(&model.spec, &**engine, &SystemClock));
+    }
     Ok((model, engine))
 }
 

@@ -133,7 +133,7 @@ impl Predictor for Local {
     fn predict(&mut self, row: &[u8]) -> Result<Vec<u8>, String> {
         let batch = self.decoder.decode(row).map_err(|rejection| rejection.to_string())?;
         let deadline = Deadline::after(SystemClock.now(), TIMEOUT);
-        let execution = self.version.executor.execute(Job { batch, deadline });
+        let execution = self.version.executor.execute(Job::new(batch, deadline));
         let done = self.runtime.block_on(execution).map_err(|e| e.to_string())?;
         let mut line = Vec::new();
         let _ = write_answer(&self.answer, &done.outputs, 0, &mut line);

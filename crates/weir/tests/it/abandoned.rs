@@ -45,7 +45,7 @@ struct Busy {
     server: Server,
     _place: TempDir,
     busy: Connection,
-    /// Rows and abandoned requests before.
+    /// Rows and unanswered requests before.
     before: [f64; 2],
 }
 
@@ -67,8 +67,9 @@ impl Busy {
     }
 
     fn counts(address: SocketAddr) -> [f64; 2] {
-        ["rows", "abandoned"]
-            .map(|what| metric(address, &format!("weir_{what}_total{{model=\"sentiment\",version=\"1\"}}")))
+        let of =
+            |what: &str| metric(address, &format!("weir_{what}_total{{model=\"sentiment\",version=\"1\"}}"));
+        [of("rows"), of("abandoned") + of("expired") + of("refused")]
     }
 
     fn in_flight(&self, wanted: impl Fn(f64) -> bool) {
@@ -85,14 +86,15 @@ impl Busy {
     fn end(mut self) -> usize {
         self.in_flight(|n| n <= 2.0);
         let [rows, _] = Self::counts(self.server.address);
-        assert_eq!(rows, self.before[0], "the model was still busy when the last of them left");
+        let done = rows - self.before[0];
+        assert!(done < Self::ROWS as f64, "the model was still busy when the last of them left");
         let mut last = post(self.server.address, PREDICT, &json!({"text": "next"}).to_string());
         assert_eq!(self.busy.receive(false).unwrap().status, 200);
         assert_eq!(last.receive(false).unwrap().status, 200, "the next client is served");
-        let [rows, abandoned] = Self::counts(self.server.address);
+        let [rows, unanswered] = Self::counts(self.server.address);
         assert_eq!(rows - self.before[0], (Self::ROWS + 1) as f64, "rows of nobody were computed");
         self.server.stop();
-        (abandoned - self.before[1]) as usize
+        (unanswered - self.before[1]) as usize
     }
 }
 
@@ -213,7 +215,8 @@ async fn calls_whose_deadline_passes_are_not_computed() {
     let mut queued = 0;
     for call in calls {
         let (status, text) = call.await.unwrap();
-        assert_eq!(status, "4", "{text}");
+        // Who would be late is refused at once.
+        assert!(["4", "14"].contains(&&*status), "{text}");
         // Who is late before its message is read is not even queued.
         queued += usize::from(!text.contains("before%20the%20request"));
     }
@@ -232,7 +235,8 @@ async fn status(response: Response<Incoming>) -> (String, String) {
     (text(&headers, "grpc-status").unwrap(), text(&headers, "grpc-message").unwrap_or_default())
 }
 
-/// What limits a request: each may be there or not, and the smallest wins.
+/// What limits a request: each may be there or not, and the smallest wins. It is refused at
+/// once where the model's pace is known, else when its time is over.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_smallest_deadline_wins() {
     let busy = tokio::task::spawn_blocking(Busy::new).await.unwrap();
@@ -258,7 +262,7 @@ async fn the_smallest_deadline_wins() {
         let headers: Vec<_> = header.map(|value| ("Request-Timeout", value)).into_iter().collect();
         let asked = move || post_with(address, path, &headers, &body.to_string()).receive(false).unwrap();
         let answer = tokio::task::spawn_blocking(asked).await.unwrap();
-        assert_eq!(answer.status, 504, "{path} {header:?} {timeout:?}: {}", answer.text());
+        assert!([503, 504].contains(&answer.status), "{path} {header:?} {timeout:?}: {}", answer.text());
     }
     let sender = connect(address).await;
     let grpc = [
@@ -275,9 +279,9 @@ async fn the_smallest_deadline_wins() {
         let headers: Vec<_> = GRPC_HEADERS.into_iter().chain(more).collect();
         let answer = send(sender.clone(), GRPC, &headers, message(timeout)).await.unwrap();
         let (status, text) = status(answer).await;
-        assert_eq!(status, "4", "{own:?} {header:?} {timeout:?}: {text}");
+        assert!(["4", "14"].contains(&&*status), "{own:?} {header:?} {timeout:?}: {text}");
     }
-    // Eleven times 0.2 seconds, which the model is busy for; the larger ones would take minutes.
+    // Eleven times at most 0.2 seconds, which the model is busy for; the larger ones would take minutes.
     assert!(begun.elapsed() < Duration::from_secs(200));
     tokio::task::spawn_blocking(|| busy.end()).await.unwrap();
 }

@@ -10,7 +10,7 @@ use super::{ModelView, Parameters, Timeline, classify::classify, view::Wanted};
 pub(crate) struct InferRequest {
     /// The caller's name for it; the answer repeats it.
     pub(crate) id: Option<String>,
-    /// Of the request as a whole; `timeout` is obeyed.
+    /// Of the request as a whole; `timeout` and `priority` are obeyed.
     pub(crate) parameters: Parameters,
     /// The inputs, in any order.
     pub(crate) inputs: Vec<NamedTensor>,
@@ -72,6 +72,9 @@ pub(crate) async fn infer(
     let InferRequest { id, parameters, inputs, outputs } = request;
     if let Some(timeout) = parameters.timeout()? {
         admitted.shorten(Deadline::after(line.received, timeout));
+    }
+    if let Some(priority) = parameters.count("priority")? {
+        admitted.prioritise(priority);
     }
     let wanted = view.wanted(&outputs)?;
     let batch = view.batch(inputs)?;

@@ -6,8 +6,14 @@ use crate::server::Shared;
 
 /// What is supported beyond the protocol's core, by Triton's names. What is not here does
 /// not work, and the other way round.
-const EXTENSIONS: [&str; 5] =
-    ["binary_tensor_data", "classification", "parameters", "statistics", "model_configuration"];
+const EXTENSIONS: [&str; 6] = [
+    "binary_tensor_data",
+    "classification",
+    "parameters",
+    "schedule_policy",
+    "statistics",
+    "model_configuration",
+];
 
 /// `GET /v2`, `ServerMetadata`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -39,7 +39,7 @@ pub(crate) use repository::{RepositoryEntry, UNLOAD_PARAMETERS, refuse_parameter
 pub(crate) use settings::{
     LogChange, LogValue, change_log, change_trace, control, log_settings, trace_settings,
 };
-pub(crate) use statistics::{DurationStatistic, ModelStatistics, statistics};
+pub(crate) use statistics::{BatchStatistic, DurationStatistic, ModelStatistics, statistics};
 pub(crate) use timeline::Timeline;
 pub(crate) use trace::{Change, Shown, TraceCounters, Tracer, Transport};
 pub(crate) use view::ModelView;

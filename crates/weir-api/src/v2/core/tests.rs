@@ -7,7 +7,9 @@ use std::{
 
 use weir_artifact::{EngineChoice, ModelLimits, ModelSpec, Task};
 use weir_engine::EngineInfo;
-use weir_serving::{Admission, Done, ExecuteFuture, Executor, Job, ServedVersion, ServingSnapshot, Stats};
+use weir_serving::{
+    Admission, Done, ExecuteFuture, Executor, Job, Sender, ServedVersion, ServingSnapshot, Stats,
+};
 use weir_types::{
     Access, AllowLocal, Authorizer, Batch, Credentials, DType, Deadline, Dim, Error, ErrorCode, Field,
     InputSlot, Outputs, Scalar, Schema, Signature, SystemClock, Tensor, TensorData, TensorSpec,
@@ -68,6 +70,7 @@ fn view(inputs: Vec<TensorSpec>, fields: Vec<Field>, columns: bool) -> ModelView
         text: None,
         engine: EngineChoice::Auto,
         limits: ModelLimits { max_rows: 4, ..ModelLimits::default() },
+        batching: weir_artifact::BatchingTable::default(),
         deterministic: true,
         stateful: false,
         columns,
@@ -166,7 +169,11 @@ fn columns_are_laid_where_the_typed_face_lays_its_rows() {
 async fn ask(view: &ModelView, request: InferRequest) -> Result<InferResponse, Error> {
     let grant = AllowLocal.authorize(Credentials::default(), Access::Read)?;
     let received = Instant::now();
-    let admitted = Admission::new(1).admit(grant, 0, Deadline::after(received, Duration::from_secs(60)))?;
+    let admitted = Admission::new(1).admit(
+        Sender::granted(grant),
+        0,
+        Deadline::after(received, Duration::from_secs(60)),
+    )?;
     // A second ago: a timeout of less has passed.
     let mut line = Timeline::new(&SystemClock, received - Duration::from_secs(1), None);
     infer(admitted, view, request, &mut line).await

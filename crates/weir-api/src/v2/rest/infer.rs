@@ -69,11 +69,13 @@ async fn run(
 
 fn admit(call: &Call<'_>, view: &ModelView, received: Instant) -> Result<Admitted, Error> {
     let shared = call.shared;
-    let grant = call.authorize(Access::Invoke(&view.version().spec.name))?;
+    let sender = call.sender(Access::Invoke(&view.version().spec.name))?;
     let timeout = head::timeout(&call.head.headers, shared.request_timeout).map_err(Error::invalid)?;
     let declared = body::check_length(&call.head.headers, shared.body_limits)?;
     let deadline = Deadline::after(received, timeout);
-    shared.predictor.admit(grant, declared, deadline)
+    let admitted = shared.predictor.admit(sender, declared, deadline)?;
+    admitted.would_run(view.version())?;
+    Ok(admitted)
 }
 
 /// The header's value. Decimal digits only: `+5` and ` 5` are read as 5 by some and not by

@@ -4,10 +4,13 @@ mod infer;
 mod raw;
 mod settings;
 
+use std::net::IpAddr;
+
 use http::{HeaderValue, Response, StatusCode, header, request::Parts};
 use hyper::body::Incoming;
 use serde_json::json;
-use weir_types::{Access, Credentials, Error, ErrorCode};
+use weir_serving::Sender;
+use weir_types::{Access, Credentials, Error};
 
 use super::{
     core::{
@@ -128,10 +131,10 @@ pub(crate) async fn answer(
     face: &Face,
     endpoint: Endpoint,
     parameters: &[(String, String)],
-    head: &Parts,
+    (peer, head): (IpAddr, &Parts),
     incoming: &mut Incoming,
 ) -> Response<Body> {
-    let call = Call { shared, face, parameters, head };
+    let call = Call { shared, face, parameters, head, peer };
     let answered = match endpoint {
         Endpoint::Infer => infer::answer(&call, incoming).await,
         Endpoint::Index => call.index(incoming).await,
@@ -148,7 +151,7 @@ pub(crate) async fn answer(
 pub(crate) fn error(error: &Error) -> Response<Body> {
     let status = StatusCode::from_u16(error.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = respond::json(status, write_error(&error.message));
-    respond::advise(error.code, response.headers_mut());
+    respond::advise(error, response.headers_mut());
     response
 }
 
@@ -171,6 +174,7 @@ struct Call<'a> {
     face: &'a Face,
     parameters: &'a [(String, String)],
     head: &'a Parts,
+    peer: IpAddr,
 }
 
 impl Call<'_> {
@@ -186,6 +190,11 @@ impl Call<'_> {
     fn authorize(&self, access: Access<'_>) -> Result<weir_types::Grant, Error> {
         let authorization = self.head.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
         self.shared.authorizer.authorize(Credentials { authorization }, access)
+    }
+
+    /// Whom an admitted request is from.
+    fn sender(&self, access: Access<'_>) -> Result<Sender, Error> {
+        Ok(Sender { grant: self.authorize(access)?, peer: Some(self.peer) })
     }
 
     /// What is only read.
@@ -221,7 +230,7 @@ impl Call<'_> {
         let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         let mut response = respond::json(status, json!({ "ready": ready }).to_string());
         if !ready {
-            respond::advise(ErrorCode::Unavailable, response.headers_mut());
+            respond::retry_after(None, response.headers_mut());
         }
         response
     }
@@ -261,7 +270,7 @@ impl Call<'_> {
         let timeout =
             head::timeout(&self.head.headers, self.shared.request_timeout).map_err(Error::invalid)?;
         let deadline = weir_types::Deadline::after(self.shared.predictor.clock().now(), timeout);
-        let mut admitted = self.shared.predictor.admit(self.authorize(Access::Read)?, declared, deadline)?;
+        let mut admitted = self.shared.predictor.admit(self.sender(Access::Read)?, declared, deadline)?;
         body::read(incoming, &mut admitted, limits).await
     }
 }

@@ -2,9 +2,12 @@
 //! of ONNX Runtime needs it. Fields that would change answers are refused, the others that
 //! have no effect here are named in notes; unknown ones are refused, as Triton does.
 
+mod batching;
+
 use weir_types::DType;
 
 use super::textproto::{self, Fault, Field, Message, Place, Value};
+use crate::BatchingTable;
 
 /// What the file says.
 #[derive(Debug, Default)]
@@ -17,6 +20,7 @@ pub(super) struct Config {
     pub(super) policy: Policy,
     /// The artefact's file name within a version folder.
     pub(super) artifact: Option<String>,
+    pub(super) batching: BatchingTable,
     pub(super) notes: Vec<String>,
 }
 
@@ -110,9 +114,9 @@ impl Reader {
             "output" => config.outputs.extend(self.tensor(field)),
             "version_policy" => config.policy = self.policy(field),
             "default_model_filename" => config.artifact = self.text(field),
-            "dynamic_batching" => self.batching(field),
-            "instance_group" => self.instances(field),
-            "parameters" => self.parameters(field),
+            "dynamic_batching" => self.batching(field, &mut config.batching),
+            "instance_group" => self.instances(field, &mut config.batching),
+            "parameters" => self.parameters(field, &mut config.batching),
             "model_transaction_policy" => self.transactions(field),
             name => match (listed(REFUSED), listed(WITHOUT_EFFECT)) {
                 (Some(why), _) => self.fault(field, format!("`{name}`: {why}")),
@@ -267,44 +271,6 @@ impl Reader {
             };
         }
         policy
-    }
-
-    fn batching(&mut self, field: &Field) {
-        let mut said = Vec::new();
-        for inner in self.message(field) {
-            match inner.name.as_str() {
-                "preferred_batch_size"
-                | "max_queue_delay_microseconds"
-                | "priority_levels"
-                | "default_priority_level" => {
-                    said.push(format!("{} {}", inner.name, self.int(inner).unwrap_or_default()));
-                }
-                "preserve_ordering" | "default_queue_policy" | "priority_queue_policy" => {
-                    said.push(inner.name.clone());
-                }
-                _ => self.unknown(inner, "`dynamic_batching`"),
-            }
-        }
-        let said = if said.is_empty() { String::new() } else { format!(" ({})", said.join(", ")) };
-        self.notes.push(format!("`dynamic_batching`{said} has no effect: each request runs by itself"));
-    }
-
-    fn instances(&mut self, field: &Field) {
-        let fields = self.message(field);
-        let gpu = fields.iter().any(|f| f.name == "gpus" || f.value == Value::Word("KIND_GPU".to_owned()));
-        let fix = "threads are the server's to choose";
-        self.notes.push(match gpu {
-            true => format!("`instance_group` asks for a GPU: the model runs on the CPU, {fix}"),
-            false => format!("`instance_group` has no effect: {fix}"),
-        });
-    }
-
-    fn parameters(&mut self, field: &Field) {
-        let key = self.message(field).iter().find(|f| f.name == "key").and_then(|f| self.text(f));
-        match key {
-            Some(key) => self.notes.push(format!("parameter `{}` has no effect", short(&key))),
-            None => self.fault(field, "a parameter needs a `key`"),
-        }
     }
 
     fn transactions(&mut self, field: &Field) {

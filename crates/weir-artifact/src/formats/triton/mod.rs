@@ -85,12 +85,14 @@ pub(super) fn describe(source: &Source<'_>, graph: &OnnxModel) -> Result<Describ
     if config.max_batch_size > 0 {
         limits.max_rows = config.max_batch_size.min(10_000_000);
     }
+    let mut batching = config.batching.clone();
+    batching.max_rows = Some(config.max_batch_size.min(1_000_000)).filter(|n| *n > 0);
     let Check { problems, notes, .. } = check;
     if !problems.is_empty() {
         return Err(problems);
     }
     let artifact = config.artifact.clone();
-    let manifest = Manifest { labels, limits, artifact, ..Manifest::default() };
+    let manifest = Manifest { labels, limits, batching, artifact, ..Manifest::default() };
     let wanted = config.name.clone();
     Ok(Described { manifest, notes: config.notes.into_iter().chain(notes).collect(), wanted })
 }

@@ -66,23 +66,24 @@ async fn abandoned_calls_cost_no_execution() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deadline_that_passes_in_the_queue_is_told() {
+async fn a_deadline_that_would_pass_in_the_queue_is_told_at_once() {
     let (_place, server) = sentiment();
     let client = Client::connect(server.address).await;
-    let queue: Vec<_> = (0..40)
+    let queue: Vec<_> = (0..400)
         .map(|i| {
             let client = client.clone();
             tokio::spawn(async move { client.ask::<_, ModelInferResponse>("ModelInfer", text(i)).await })
         })
         .collect();
-    await_metric(server.address, "weir_requests_in_flight", |n| n >= 20.0);
+    await_metric(server.address, "weir_requests_in_flight", |n| n >= 100.0);
     let mut hurried = Request::new(text(99));
     // Not grpc-timeout: that one tonic obeys itself, and says so before the server does.
     hurried.metadata_mut().insert("request-timeout", "0.02".parse().unwrap());
     let answer: Result<ModelInferResponse, _> = client.call(INFERENCE, "ModelInfer", hurried).await;
     let status = answer.unwrap_err();
-    assert_eq!(status.code(), Code::DeadlineExceeded, "{}", status.message());
-    assert!(status.message().contains("deadline"), "{}", status.message());
+    // Known at once: hundreds wait before it.
+    assert_eq!(status.code(), Code::Unavailable, "{}", status.message());
+    assert!(status.message().contains("in time"), "{}", status.message());
     for call in queue {
         call.await.unwrap().unwrap();
     }
