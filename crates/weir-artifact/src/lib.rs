@@ -12,6 +12,7 @@ mod example;
 mod fields;
 mod files;
 mod formats;
+mod graph;
 mod load;
 mod manifest;
 mod notes;
@@ -23,10 +24,11 @@ mod spec;
 mod task;
 mod text;
 
-pub use discover::{Candidate, Discovery, FolderProblem, MANIFEST_FILE, discover};
+pub use discover::{Candidate, Discovery, FolderProblem, Kind, MANIFEST_FILE, discover};
 pub use draft::draft;
 pub use example::scalar_json;
 pub use formats::{Foreign, Format};
+pub use graph::{CaseTable, GraphTable, StepKind, StepTable};
 pub use load::{LoadedModel, load};
 pub use manifest::{
     CoerceWord, DTypeWord, ExtraWord, FieldTable, InputTable, LimitsTable, Manifest, OutputTable,

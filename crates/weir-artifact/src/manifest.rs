@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use weir_types::{DType, Scalar};
 
-use crate::{Activation, EngineChoice, ModelLimits, Pooling, Task};
+use crate::{Activation, EngineChoice, GraphTable, ModelLimits, Pooling, Task};
 
 /// What the artefact cannot say about a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -38,6 +38,8 @@ pub struct Manifest {
     pub limits: LimitsTable,
     /// For models that read text: tokenizer, pooling and head.
     pub text: Option<TextTable>,
+    /// For models that are made of others: their steps.
+    pub graph: Option<GraphTable>,
     /// How clients of the Open Inference Protocol V2 see the model.
     pub v2: V2Table,
 }
@@ -58,6 +60,7 @@ impl Default for Manifest {
             output: OutputTable::default(),
             limits: LimitsTable::default(),
             text: None,
+            graph: None,
             v2: V2Table::default(),
         }
     }

@@ -66,6 +66,7 @@ fn candidate(name: &str, artifact: &Path, folder: &Path) -> Result<Candidate, Ve
     Ok(Candidate {
         name: name.map_err(|e: weir_types::NameError| vec![Problem::new(artifact, e.to_string())])?,
         version: weir_types::Version::default(),
+        kind: crate::Kind::Artifact,
         folder: folder.to_owned(),
         artifact: artifact.to_owned(),
         manifest: None,

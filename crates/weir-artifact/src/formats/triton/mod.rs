@@ -33,6 +33,8 @@ pub(crate) struct Outline {
     pub(crate) name: Option<String>,
     /// The artefact's file name within a version folder.
     pub(crate) artifact: String,
+    /// Whether it is made of other models.
+    pub(crate) ensemble: bool,
     policy: Policy,
 }
 
@@ -65,7 +67,7 @@ impl Policy {
 pub(crate) fn outline(path: &Path) -> Result<Outline, Vec<Problem>> {
     let config = read(path)?;
     let artifact = config.artifact.unwrap_or_else(|| ARTIFACT.to_owned());
-    Ok(Outline { name: config.name, artifact, policy: config.policy })
+    Ok(Outline { name: config.name, artifact, ensemble: false, policy: config.policy })
 }
 
 fn read(path: &Path) -> Result<Config, Vec<Problem>> {
