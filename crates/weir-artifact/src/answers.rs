@@ -52,6 +52,10 @@ fn words(parts: &Parts) -> Vec<(String, Answer)> {
         };
         words.extend(labels().iter().enumerate().map(number));
     }
+    if let (None, Some(Decision { output, classes })) = (scores, decision.clone()) {
+        let labels = labels.clone();
+        words.push(("label".to_owned(), Answer::Class { output, classes, labels }));
+    }
     let raw = |(output, spec): (usize, &weir_types::TensorSpec)| {
         (format!("output:{}", spec.name), Answer::Raw { output })
     };

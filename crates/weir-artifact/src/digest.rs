@@ -26,6 +26,11 @@ pub(crate) fn digest(manifest: &Manifest, artifact: &[u8], text: Option<&TextSpe
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The same for a graph: of the digests of its models, in the order in which it asks them.
+pub(crate) fn of_graph(manifest: &Manifest, members: &[&str]) -> String {
+    digest(manifest, members.join(" ").as_bytes(), None)
+}
+
 /// What differs from the defaults, keys sorted: so that a key which a later release adds
 /// does not change the digest of a model that does not use it.
 fn canonical(manifest: &Manifest) -> Value {

@@ -28,7 +28,10 @@ pub use discover::{Candidate, Discovery, FolderProblem, Kind, MANIFEST_FILE, dis
 pub use draft::draft;
 pub use example::scalar_json;
 pub use formats::{Foreign, Format};
-pub use graph::{CaseTable, GraphTable, StepKind, StepTable};
+pub use graph::{
+    Branch, CaseTable, GraphDraft, GraphPlan, GraphTable, Lookup, Member, Operation, PlannedStep, Selector,
+    Source, StepKind, StepTable, Test, Wanted, read_graph,
+};
 pub use load::{LoadedModel, load};
 pub use manifest::{
     CoerceWord, DTypeWord, ExtraWord, FieldTable, InputTable, LimitsTable, Manifest, OutputTable,
