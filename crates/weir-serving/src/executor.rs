@@ -93,12 +93,17 @@ pub struct Stats {
 }
 
 impl Stats {
-    fn count(counter: &AtomicU64) {
+    pub(crate) fn count(counter: &AtomicU64) {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a job that the engine ran, as `result` came of it at `now`.
-    fn finished<T>(&self, result: &Result<T, Error>, (queued, ran): (Duration, Duration), now: SystemTime) {
+    pub(crate) fn finished<T>(
+        &self,
+        result: &Result<T, Error>,
+        (queued, ran): (Duration, Duration),
+        now: SystemTime,
+    ) {
         if result.is_err() {
             return self.failed.record(queued + ran);
         }

@@ -11,6 +11,7 @@
 mod admission;
 mod control;
 mod executor;
+mod graph;
 mod load;
 mod predict;
 mod samples;

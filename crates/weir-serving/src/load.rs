@@ -10,12 +10,13 @@ use std::{
     thread,
 };
 
-use weir_artifact::{Candidate, Discovery, FolderProblem, LoadedModel, Problem};
+use weir_artifact::{Candidate, Discovery, FolderProblem, Kind, LoadedModel, Problem};
 use weir_engine::{Cost, EngineInfo, EngineOptions};
 use weir_types::{Clock, Error, ModelName, Version};
 
 use crate::{
-    BySize, Executor, MemoryBudget, Pool, ServedVersion, ServingSnapshot, Stats, executor::Resident, samples,
+    BySize, Executor, MemoryBudget, Pool, ServedVersion, ServingSnapshot, Stats, executor::Resident, graph,
+    samples,
 };
 
 /// Rows up to which a small model answers on the thread that decoded the request. At the
@@ -85,6 +86,7 @@ impl Loader {
         let mut next = ServingSnapshot::without_models(unloaded.clone());
         self.load_into(&mut next, &found, previous, progress);
         problems.into_iter().for_each(|problem| next.keep_folder(problem, previous));
+        graph::settle(&mut next, previous, &self.options);
         next
     }
 
@@ -110,9 +112,11 @@ impl Loader {
         let mut next = previous.clone();
         next.forget(model);
         self.load_into(&mut next, &found, previous, &|_| {});
+        graph::settle(&mut next, previous, &self.options);
         Ok(next)
     }
 
+    /// Loads plain models and reads graphs, which are built once all models are there.
     fn load_into(
         &self,
         next: &mut ServingSnapshot,
@@ -120,14 +124,15 @@ impl Loader {
         previous: &ServingSnapshot,
         progress: &(dyn Fn(Progress<'_>) + Sync),
     ) {
-        let attempts = self.attempt_all(found, previous, progress);
-        for (candidate, attempt) in found.iter().zip(attempts) {
-            match attempt {
-                Ok(served) => next.insert(served),
-                Err(reason) => {
-                    tracing::error!(model = %candidate.name, version = %candidate.version, "not loaded: {reason}");
-                    next.keep_version(candidate, reason, previous);
-                }
+        let (graphs, plain): (Vec<_>, Vec<_>) = found.iter().partition(|c| c.kind == Kind::Graph);
+        let attempts = self.attempt_all(&plain, previous, progress);
+        for (candidate, attempt) in plain.into_iter().zip(attempts) {
+            next.place(candidate, attempt, previous);
+        }
+        for candidate in graphs {
+            match weir_artifact::read_graph(candidate) {
+                Ok(draft) => next.add_draft(draft),
+                Err(problems) => next.place(candidate, Err(lines(&problems)), previous),
             }
         }
     }
@@ -135,7 +140,7 @@ impl Loader {
     /// One attempt a candidate, in their order, on as many threads as models have.
     fn attempt_all(
         &self,
-        found: &[Candidate],
+        found: &[&Candidate],
         previous: &ServingSnapshot,
         progress: &(dyn Fn(Progress<'_>) + Sync),
     ) -> Vec<Attempt> {
@@ -185,7 +190,7 @@ impl Loader {
             Some(budget) => self.start_within(&budget, candidate, &model),
         };
         let (engine, executor) = attempt?;
-        Ok(Arc::new(ServedVersion { spec: Arc::new(model.spec), engine, executor }))
+        Ok(Arc::new(ServedVersion { spec: Arc::new(model.spec), engine, executor, members: Vec::new() }))
     }
 
     /// Starts a model that sleeps when its memory is needed.
@@ -220,7 +225,7 @@ impl LoadOptions {
     /// Builds the engine, runs the golden rows and starts the executor.
     fn start(&self, model: &LoadedModel, stats: Arc<Stats>) -> Started {
         let engine = weir_engine::load(model, &self.engine).map_err(|e| e.to_string())?;
-        samples::check(&model.spec, &*engine).map_err(|failures| failures.join("\n"))?;
+        samples::check(&model.spec, &samples::on(&*engine)).map_err(|failures| failures.join("\n"))?;
         let (info, clock) = (engine.info().clone(), self.clock.clone());
         let executor: Arc<dyn Executor> = match engine.cost() {
             Cost::Light => Arc::new(BySize::with_stats(engine, clock, (1, self.queue, INLINE_ROWS), stats)),
