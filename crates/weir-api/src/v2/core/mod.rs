@@ -14,7 +14,6 @@ mod infer;
 mod metadata;
 mod models;
 mod parameters;
-mod raw;
 mod repository;
 mod rules;
 mod statistics;
@@ -23,23 +22,12 @@ pub(crate) mod tests;
 mod view;
 
 pub(crate) use config::ModelConfig;
-pub(crate) use datatype::{datatype, dtype};
+pub(crate) use datatype::{dtype, read_raw};
 pub(crate) use infer::{InferRequest, InferResponse, NamedTensor, OutputTensor, RequestedOutput, infer};
 pub(crate) use metadata::{ModelMetadata, ServerMetadata, TensorMetadata, server_metadata};
 pub(crate) use models::Models;
 pub(crate) use parameters::{Parameter, Parameters};
-pub(crate) use raw::{read_raw, write_raw};
 pub(crate) use repository::{RepositoryEntry, repository_index};
 pub(crate) use statistics::{DurationStatistic, ModelStatistics, statistics};
 pub(crate) use view::ModelView;
-
-/// Longest part of a caller's word that an error repeats, in characters.
-const MAX_ECHO_CHARS: usize = 64;
-
-/// A caller's word as an error may repeat it: 16 MB names have been echoed whole.
-pub(crate) fn cut(text: &str) -> String {
-    match text.char_indices().nth(MAX_ECHO_CHARS) {
-        Some((at, _)) => format!("{}…", &text[..at]),
-        None => text.to_owned(),
-    }
-}
+pub(crate) use weir_codec::v2::{cut, datatype, write_raw};
