@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use crate::{FieldTable, InputTable, LimitsTable, Manifest, TextSpec, TextTable};
+use crate::{FieldTable, InputTable, LimitsTable, Manifest, RemoteTable, TextSpec, TextTable};
 
 /// SHA-256, lower-case hex, over the artefact, tokenizer, head, and of `model.toml` what
 /// goes into an answer. Names of files and models, prose, examples, samples and the row
@@ -43,12 +43,16 @@ fn canonical(manifest: &Manifest) -> Value {
         input: InputTable { field: Vec::new(), ..input.clone() },
         limits: LimitsTable { max_rows: LimitsTable::default().max_rows, ..limits.clone() },
         text: None,
+        remote: None,
         ..manifest.clone()
     };
     let mut whole = difference(&plain, &Manifest::default());
     let fields: Vec<Value> = input.field.iter().map(field).collect();
     whole.insert("fields".to_owned(), fields.into());
     whole.extend(text.as_ref().map(|t| ("text".to_owned(), text_table(t))));
+    // All of it: a new timeout is a new executor, which a reload must notice.
+    let remote = manifest.remote.as_ref().map(|r| difference(r, &RemoteTable::new("")));
+    whole.extend(remote.map(|remote| ("remote".to_owned(), Value::Object(remote))));
     sorted(Value::Object(whole))
 }
 

@@ -17,6 +17,7 @@ mod load;
 mod manifest;
 mod notes;
 pub mod onnx;
+mod remote;
 mod report;
 mod rules;
 mod samples;
@@ -36,6 +37,10 @@ pub use load::{LoadedModel, load};
 pub use manifest::{
     CoerceWord, DTypeWord, ExtraWord, FieldTable, InputTable, LimitsTable, Manifest, OutputTable,
     ScalarValue, TextTable, V2Table,
+};
+pub use remote::{
+    BreakerTable, EncodingWord, LimitTable, RemoteDraft, RemoteFacts, RemoteTable, RetryTable, TensorTable,
+    read_remote,
 };
 pub use spec::{Activation, EngineChoice, ModelLimits, ModelSpec, Pooling, Sample, Task, TextSpec};
 pub use text::encoder_output;

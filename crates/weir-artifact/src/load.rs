@@ -35,8 +35,8 @@ pub struct LoadedModel {
 /// # Errors
 /// All problems at once, of all its files.
 pub fn load(candidate: &Candidate) -> Result<LoadedModel, Vec<Problem>> {
-    if candidate.kind == Kind::Graph {
-        let message = "is made of other models: it is resolved against those, and has no artefact to load";
+    if candidate.kind != Kind::Artifact {
+        let message = "is no artefact: the model is made of others or runs elsewhere";
         return Err(vec![Problem::new(&candidate.artifact, message)]);
     }
     let written = describe(candidate.manifest.as_deref());

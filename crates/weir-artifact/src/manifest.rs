@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use weir_types::{DType, Scalar};
 
-use crate::{Activation, EngineChoice, GraphTable, ModelLimits, Pooling, Task};
+use crate::{Activation, EngineChoice, GraphTable, ModelLimits, Pooling, RemoteTable, Task};
 
 /// What the artefact cannot say about a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -40,6 +40,8 @@ pub struct Manifest {
     pub text: Option<TextTable>,
     /// For models that are made of others: their steps.
     pub graph: Option<GraphTable>,
+    /// For models that another server runs: where.
+    pub remote: Option<RemoteTable>,
     /// How clients of the Open Inference Protocol V2 see the model.
     pub v2: V2Table,
 }
@@ -61,6 +63,7 @@ impl Default for Manifest {
             limits: LimitsTable::default(),
             text: None,
             graph: None,
+            remote: None,
             v2: V2Table::default(),
         }
     }

@@ -14,6 +14,8 @@ pub enum Kind {
     Artifact,
     /// Other models: `[graph]` in `model.toml`, `ensemble_scheduling` in `config.pbtxt`.
     Graph,
+    /// Another server: `[remote]` in `model.toml`.
+    Remote,
 }
 
 /// One version of a model as found on disk, not yet read.

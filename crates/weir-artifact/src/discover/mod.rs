@@ -136,8 +136,13 @@ impl Finder {
                 found.map_err(|problems| self.refuse_all(problems)).ok()
             }
             (Some(manifest), _) if described.value.graph.is_some() => {
-                let lone = without_artifact(entries).map(|()| (Kind::Graph, manifest.to_owned()));
+                let lone = without_artifact(entries, "[graph]").map(|()| (Kind::Graph, manifest.to_owned()));
                 self.placed(&described, "graph", lone)
+            }
+            (Some(manifest), _) if described.value.remote.is_some() => {
+                let lone =
+                    without_artifact(entries, "[remote]").map(|()| (Kind::Remote, manifest.to_owned()));
+                self.placed(&described, "remote", lone)
             }
             _ => {
                 let artifact = artifact(folder, manifest, &described.value, entries);
@@ -285,11 +290,11 @@ fn artifact(
     }
 }
 
-/// A graph has no artefact: one beside it would be served by no name.
-fn without_artifact(entries: &Entries) -> Result<(), String> {
+/// What `table` describes has no artefact: one beside it would be served by no name.
+fn without_artifact(entries: &Entries, table: &str) -> Result<(), String> {
     let Some(artifact) = entries.artifacts.first() else { return Ok(()) };
     Err(format!(
-        "`[graph]` makes a model of others, and {} lies beside it: give that one a folder of its own",
+        "`{table}` stands in an artefact's place, and {} lies beside it: give that one a folder of its own",
         file_name(artifact)
     ))
 }
