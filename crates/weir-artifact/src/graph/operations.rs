@@ -205,7 +205,8 @@ impl Resolver<'_> {
             };
             values.filter_map(fit).collect()
         });
-        Test { ge: case.ge, gt: case.gt, le: case.le, lt: case.lt, one_of: values }
+        let [ge, gt, le, lt] = bounds.map(|(_, bound)| bound.map(|bound| rounded(bound, dtype)));
+        Test { ge, gt, le, lt, one_of: values }
     }
 
     fn cascade(
@@ -226,7 +227,8 @@ impl Resolver<'_> {
             self.report.at(&format!("{at}.confidence"), message);
         }
         let (branches, outputs) = self.branches(typing, &[first, rest], &format!("{at}.steps"))?;
-        let by = Selector::Confidence { of: sure?.0, threshold };
+        let (of, sure) = sure?;
+        let by = Selector::Confidence { of, threshold: rounded(threshold, sure.spec.dtype) };
         Some((Operation::Route { by, branches }, outputs))
     }
 
@@ -275,6 +277,12 @@ fn names(outputs: &[Typed]) -> String {
     outputs.iter().map(|o| format!("`{}`", o.spec.name)).collect::<Vec<_>>().join(", ")
 }
 
+/// The number as a tensor of `dtype` holds it: what a caller writes is rounded to float32 as
+/// well, and 0.9 must be at least 0.9.
+fn rounded(number: f64, dtype: DType) -> f64 {
+    if dtype == DType::Float32 { f64::from(number as f32) } else { number }
+}
+
 /// The value as a tensor of `dtype` holds it.
 fn exact(value: weir_types::Scalar, dtype: DType) -> Result<weir_types::Scalar, String> {
     use weir_types::Scalar;
@@ -282,8 +290,7 @@ fn exact(value: weir_types::Scalar, dtype: DType) -> Result<weir_types::Scalar, 
         Scalar::Int(n) if n.unsigned_abs() > MAX_EXACT => {
             Err(format!("{n} is beyond ±2^53, where a case cannot tell whole numbers apart"))
         }
-        // What a caller writes is rounded to float32 as well.
-        Scalar::Float(x) if dtype == DType::Float32 => Ok(Scalar::Float(f64::from(x as f32))),
+        Scalar::Float(x) => Ok(Scalar::Float(rounded(x, dtype))),
         other => Ok(other),
     }
 }

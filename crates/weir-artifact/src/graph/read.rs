@@ -33,6 +33,8 @@ pub struct GraphDraft {
     pub(super) notes: Vec<String>,
     pub(super) places: Option<Places>,
     pub(super) bytes: u64,
+    /// What is wrong whatever models there are.
+    pub(super) problems: Vec<Problem>,
 }
 
 /// Finds the version that serves as `model`, the latest where none is named. The error says
@@ -42,27 +44,16 @@ pub type Lookup<'a> = dyn Fn(&ModelName, Option<&Version>) -> Result<&'a ModelSp
 /// Reads the description of a graph.
 ///
 /// # Errors
-/// All that is wrong with it whatever models there are.
+/// What keeps it from being read. All else that is wrong with it is told when it is resolved,
+/// together with what the models say.
 pub fn read_graph(candidate: &Candidate) -> Result<GraphDraft, Vec<Problem>> {
     let mut draft = written(candidate)?;
     let mut report = draft.report();
     draft.check_manifest(&mut report);
     let folders = Folders::new(&candidate.folder, candidate.manifest.as_deref());
     draft.samples = read_samples(&draft.manifest, &folders, &mut report);
-    // The names of models must be names before anybody can look for them.
-    draft.table.step.iter().enumerate().for_each(|(i, step)| {
-        if let Some(model) = &step.model {
-            report.keep(
-                &format!("graph.step[{i}].model"),
-                model.parse::<ModelName>().map_err(|e| e.to_string()),
-            );
-        }
-        if let Some(version) = &step.version {
-            let version = version.parse::<Version>().map_err(|e| e.to_string());
-            report.keep(&format!("graph.step[{i}].version"), version);
-        }
-    });
-    if report.problems.is_empty() { Ok(draft) } else { Err(report.problems) }
+    draft.problems = report.problems;
+    Ok(draft)
 }
 
 fn written(candidate: &Candidate) -> Result<GraphDraft, Vec<Problem>> {
@@ -89,7 +80,17 @@ fn written(candidate: &Candidate) -> Result<GraphDraft, Vec<Problem>> {
     };
     let table = manifest.graph.clone().unwrap_or_default();
     let candidate = candidate.clone();
-    Ok(GraphDraft { candidate, manifest, table, declared, samples: Vec::new(), notes, places, bytes })
+    Ok(GraphDraft {
+        candidate,
+        manifest,
+        table,
+        declared,
+        samples: Vec::new(),
+        notes,
+        places,
+        bytes,
+        problems: Vec::new(),
+    })
 }
 
 impl GraphDraft {
@@ -117,7 +118,12 @@ impl GraphDraft {
     /// # Errors
     /// All problems at once.
     pub fn resolve(&self, lookup: &Lookup<'_>) -> Result<ModelSpec, Vec<Problem>> {
+        let steps = self.table.step.len();
+        if !(1..=MAX_STEPS).contains(&steps) {
+            return Err(self.problems.clone());
+        }
         let mut report = self.report();
+        report.problems.clone_from(&self.problems);
         let spec = Resolver::new(self, &mut report).resolve(lookup);
         let mut problems = report.problems;
         match spec {

@@ -1,6 +1,6 @@
 //! From a draft and the models that it names to a plan with its types.
 
-use weir_types::{Schema, Signature, TensorSpec};
+use weir_types::{ModelName, NameError, Schema, Signature, TensorSpec, Version};
 
 use super::{
     GraphDraft, GraphPlan, Lookup, Member, PlannedStep, Source, StepKind,
@@ -89,11 +89,14 @@ impl<'a> Resolver<'a> {
         let mut models = Vec::new();
         for (i, step) in self.draft.table.step.iter().enumerate() {
             let model = step.model.as_ref().filter(|_| step.kind == StepKind::Model);
-            let name = model.and_then(|model| model.parse().ok());
-            let version = step.version.as_ref().and_then(|version| version.parse().ok());
-            models.push(name.and_then(|name| {
-                let found = lookup(&name, version.as_ref());
-                self.report.keep(&format!("graph.step[{i}].model"), found)
+            let at = format!("graph.step[{i}].model");
+            let name = model.map(|model| model.parse().map_err(|e: NameError| e.to_string()));
+            let name = name.and_then(|name| self.report.keep(&at, name));
+            let version = step.version.as_ref().map(|version| version.parse());
+            let version = version.transpose().map_err(|e: NameError| e.to_string());
+            let version = self.report.keep(&format!("graph.step[{i}].version"), version);
+            models.push(name.zip(version).and_then(|(name, version): (ModelName, Option<Version>)| {
+                self.report.keep(&at, lookup(&name, version.as_ref()))
             }));
         }
         models
@@ -129,6 +132,10 @@ impl<'a> Resolver<'a> {
             return None;
         }
         let order = nodes::order(nodes, &roots).ok()?;
+        if !self.report.problems.is_empty() {
+            // A step may only seem to be needed by none: what needs it is not understood.
+            return Some(order);
+        }
         for node in
             nodes.iter().enumerate().filter(|(i, n)| n.index == *i && !order.contains(i)).map(|(_, n)| n)
         {
