@@ -82,14 +82,17 @@ pub(crate) fn error(error: &Error, request_id: &HeaderValue) -> Response<Body> {
         "request_id": request_id.to_str().unwrap_or_default(),
     });
     let mut response = response(status, PROBLEM, problem.to_string());
-    advise(error.code, response.headers_mut());
+    advise(error, response.headers_mut());
     response
 }
 
-/// What an error of `code` says in headers, whatever its body's form: when to try again.
-pub(crate) fn advise(code: ErrorCode, headers: &mut HeaderMap) {
-    if matches!(code, ErrorCode::QuotaExceeded | ErrorCode::Overloaded | ErrorCode::Unavailable) {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+/// What an error says in headers, whatever its body's form: when to try again, in whole
+/// seconds, at least one.
+pub(crate) fn advise(error: &Error, headers: &mut HeaderMap) {
+    if matches!(error.code, ErrorCode::QuotaExceeded | ErrorCode::Overloaded | ErrorCode::Unavailable) {
+        let wait = error.retry_after.unwrap_or_default();
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
     }
 }
 
@@ -113,5 +116,13 @@ mod tests {
             let retry = response.headers().contains_key(header::RETRY_AFTER);
             assert_eq!(retry, matches!(code.http_status(), 429 | 503), "{code:?}");
         }
+        let wait = |ms| {
+            let told = Error::new(ErrorCode::Overloaded, "why").after(std::time::Duration::from_millis(ms));
+            error(&told, &id).headers()[header::RETRY_AFTER].clone()
+        };
+        assert_eq!(
+            (wait(0), wait(1_000), wait(6_001)),
+            ("1".parse().unwrap(), "1".parse().unwrap(), "7".parse().unwrap())
+        );
     }
 }

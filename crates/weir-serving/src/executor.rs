@@ -2,6 +2,7 @@
 
 mod inline;
 mod pool;
+mod remote;
 mod resident;
 mod timing;
 
@@ -13,11 +14,14 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use weir_clients::GuardStats;
 use weir_engine::{CancelFlag, Context, Engine, EngineError};
 use weir_types::{Batch, Deadline, Error, Outputs};
 
 pub use inline::{BySize, Inline};
 pub use pool::Pool;
+pub use remote::{Remote, describe_remote};
+pub(crate) use remote::{block_on, describe};
 pub use resident::MemoryBudget;
 pub(crate) use resident::Resident;
 pub use timing::Timing;
@@ -46,8 +50,8 @@ pub struct Done {
 /// has not started then never does.
 pub type ExecuteFuture<'a> = Pin<Box<dyn Future<Output = Result<Done, Error>> + Send + 'a>>;
 
-/// Runs jobs on one model's engine. A remote model is one more implementation, which is
-/// why this is async and the engine is not.
+/// Runs jobs on one model's engine, here or on another server: that is why this is async and
+/// the engine is not.
 pub trait Executor: Send + Sync {
     /// Runs `job`.
     ///
@@ -61,6 +65,11 @@ pub trait Executor: Send + Sync {
 
     /// Memory that the model holds now, where that is known: models under a budget.
     fn resident_bytes(&self) -> Option<u64> {
+        None
+    }
+
+    /// How calls to another server go, for a model that one runs.
+    fn remote(&self) -> Option<GuardStats> {
         None
     }
 }
@@ -211,7 +220,7 @@ pub(crate) mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
-    async fn contract(executor: &dyn Executor) {
+    pub(crate) async fn contract(executor: &dyn Executor) {
         let done = executor.execute(job(&[1.0, 2.0], LONG)).await.unwrap();
         assert_eq!(done.outputs.tensors[0].as_f32(), Some(&[2.0, 3.0][..]));
         let panicked = executor.execute(job(&[-1.0], LONG)).await.unwrap_err();

@@ -20,7 +20,10 @@ mod watch;
 
 pub use admission::{Admission, Admitted, Room};
 pub use control::{Keeper, ModelControl};
-pub use executor::{BySize, Done, ExecuteFuture, Executor, Inline, Job, MemoryBudget, Pool, Stats, Timing};
+pub use executor::{
+    BySize, Done, ExecuteFuture, Executor, Inline, Job, MemoryBudget, Pool, Remote, Stats, Timing,
+    describe_remote,
+};
 pub use load::{LoadOptions, Loader, Progress};
 pub use predict::{Executed, Predictor, Ready, Routed};
 pub use snapshot::{Failure, ServedModel, ServedVersion, ServingSnapshot};

@@ -8,21 +8,26 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use weir_artifact::{Candidate, Discovery, FolderProblem, Kind, LoadedModel, Problem};
 use weir_engine::{Cost, EngineInfo, EngineOptions};
-use weir_types::{Clock, Error, ModelName, Version};
+use weir_types::{Batch, Clock, Deadline, Error, ModelName, Version};
 
 use crate::{
-    BySize, Executor, MemoryBudget, Pool, ServedVersion, ServingSnapshot, Stats, executor::Resident, graph,
-    samples,
+    BySize, Executor, Job, MemoryBudget, Pool, ServedVersion, ServingSnapshot, Stats,
+    executor::{self, Resident},
+    graph, samples,
 };
 
 /// Rows up to which a small model answers on the thread that decoded the request. At the
 /// 50 µs a row that still count as small, more would hold up the thread's other requests
 /// for milliseconds.
 const INLINE_ROWS: usize = 64;
+
+/// A golden row that another server takes longer for has failed: loading must end.
+const SAMPLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How models are loaded.
 #[derive(Clone)]
@@ -64,6 +69,11 @@ impl Loader {
     /// Loads the models under `paths`.
     pub fn new(paths: Vec<PathBuf>, options: LoadOptions) -> Self {
         Self { paths, options }
+    }
+
+    /// The clock that loading is timed by.
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.options.clock
     }
 
     /// Where models are looked for.
@@ -181,6 +191,9 @@ impl Loader {
     }
 
     fn load_one(&self, candidate: &Candidate, serving: Option<&Arc<ServedVersion>>) -> Attempt {
+        if candidate.kind == Kind::Remote {
+            return self.load_remote(candidate, serving);
+        }
         let model = weir_artifact::load(candidate).map_err(|problems| lines(&problems))?;
         if let Some(serving) = serving.filter(|s| s.spec.digest == model.spec.digest) {
             return Ok(serving.clone());
@@ -191,6 +204,33 @@ impl Loader {
         };
         let (engine, executor) = attempt?;
         Ok(Arc::new(ServedVersion { spec: Arc::new(model.spec), engine, executor, members: Vec::new() }))
+    }
+
+    /// Asks the server that runs the model what it is, and runs its golden rows there.
+    fn load_remote(&self, candidate: &Candidate, serving: Option<&Arc<ServedVersion>>) -> Attempt {
+        let described = executor::describe(candidate).map_err(|unknown| {
+            if unknown.detail != unknown.reason {
+                tracing::warn!(model = %candidate.name, version = %candidate.version, "{}", unknown.detail);
+            }
+            unknown.reason
+        })?;
+        if let Some(serving) = serving.filter(|s| s.spec.digest == described.spec.digest) {
+            return Ok(serving.clone());
+        }
+        let clock = || self.options.clock.clone();
+        if !described.spec.samples.is_empty() {
+            // On an executor of their own: its connections end with the runtime they are made on.
+            let probe = described.executor(clock(), Arc::default())?;
+            let answer = |batch: Batch| {
+                let deadline = Deadline::after(self.options.clock.now(), SAMPLE_TIMEOUT);
+                let done = executor::block_on(probe.execute(Job { batch, deadline }))?;
+                done.map(|done| done.outputs).map_err(|error| error.to_string())
+            };
+            samples::check(&described.spec, &answer).map_err(|failures| failures.join("\n"))?;
+        }
+        let executor = Arc::new(described.executor(clock(), Arc::default())?);
+        let (spec, engine) = (Arc::new(described.spec), described.engine);
+        Ok(Arc::new(ServedVersion { spec, engine, executor, members: Vec::new() }))
     }
 
     /// Starts a model that sleeps when its memory is needed.

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use weir_artifact::{Candidate, FolderProblem, GraphDraft, ModelSpec};
+use weir_artifact::{Candidate, FolderProblem, GraphDraft, Kind, ModelSpec};
 use weir_engine::EngineInfo;
 use weir_types::{Error, ErrorCode, ModelName, Version};
 
@@ -54,6 +54,8 @@ pub struct Failure {
     pub reason: String,
     /// Whether something that loaded earlier serves in its place.
     pub covered: bool,
+    /// Whether it may load without anybody changing a file: its server was away.
+    pub transient: bool,
 }
 
 /// Everything that is served at one moment.
@@ -171,7 +173,10 @@ impl ServingSnapshot {
         match attempt {
             Ok(served) => self.insert(served),
             Err(reason) => {
-                tracing::error!(model = %candidate.name, version = %candidate.version, "not loaded: {reason}");
+                // What is tried again every few seconds need not be told each time.
+                if !previous.failures.iter().any(|f| earlier(f) && f.reason == reason) {
+                    tracing::error!(model = %candidate.name, version = %candidate.version, "not loaded: {reason}");
+                }
                 self.keep_version(candidate, reason, previous);
             }
         }
@@ -198,7 +203,8 @@ impl ServingSnapshot {
     pub(crate) fn keep_version(&mut self, candidate: &Candidate, reason: String, previous: &Self) {
         let earlier = previous.find(&candidate.name, &candidate.version).cloned();
         let (model, version) = (candidate.name.to_string(), Some(candidate.version.clone()));
-        self.failures.push(Failure { model, version, reason, covered: earlier.is_some() });
+        let (covered, transient) = (earlier.is_some(), candidate.kind == Kind::Remote);
+        self.failures.push(Failure { model, version, reason, covered, transient });
         earlier.into_iter().for_each(|version| self.insert(version));
     }
 
@@ -209,7 +215,8 @@ impl ServingSnapshot {
         let earlier: Vec<_> = all.filter(|v| v.spec.artifact.starts_with(&broken.folder)).cloned().collect();
         let model = broken.folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let reason = broken.problem.to_string();
-        self.failures.push(Failure { model, version: None, reason, covered: !earlier.is_empty() });
+        let covered = !earlier.is_empty();
+        self.failures.push(Failure { model, version: None, reason, covered, transient: false });
         earlier.into_iter().for_each(|version| self.insert(version));
     }
 

@@ -80,7 +80,7 @@ fn check_samples(
         return Ok(());
     }
     let check = || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|e| format!("no runtime for the samples: {e}"))?;
         let answer = |batch: Batch| -> Result<Outputs, String> {
             let deadline = Deadline::after(clock.now(), SAMPLE_TIMEOUT);

@@ -105,7 +105,7 @@ pub(crate) async fn answer(
 pub(crate) fn error(error: &Error) -> Response<Body> {
     let status = StatusCode::from_u16(error.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = respond::json(status, write_error(&error.message));
-    respond::advise(error.code, response.headers_mut());
+    respond::advise(error, response.headers_mut());
     response
 }
 
@@ -191,7 +191,7 @@ impl Call<'_> {
         let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         let mut response = respond::json(status, json!({ "ready": ready }).to_string());
         if !ready {
-            respond::advise(ErrorCode::Unavailable, response.headers_mut());
+            respond::advise(&Error::new(ErrorCode::Unavailable, "not ready"), response.headers_mut());
         }
         response
     }
