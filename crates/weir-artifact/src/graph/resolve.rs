@@ -1,5 +1,7 @@
 //! From a draft and the models that it names to a plan with its types.
 
+use std::collections::BTreeSet;
+
 use weir_types::{ModelName, NameError, Schema, Signature, TensorSpec, Version};
 
 use super::{
@@ -57,7 +59,7 @@ impl<'a> Resolver<'a> {
         if let Some(declared) = &self.draft.declared {
             found.sort_by_key(|input| declared.input(&input.spec.name));
         }
-        let wanted = self.wanted_outputs();
+        let wanted = self.wanted_outputs(&nodes);
         let order = self.order(&nodes, &wanted)?;
         let complete = models.iter().zip(&nodes).all(|(model, node)| model.is_some() || !self.asks(node));
         let signature =
@@ -102,12 +104,10 @@ impl<'a> Resolver<'a> {
         models
     }
 
-    /// The graph's outputs: what is written, else all of the last step.
-    fn wanted_outputs(&mut self) -> Vec<(String, Ref)> {
-        let written = &self.draft.table.outputs;
-        if written.is_empty() {
-            let last = self.draft.table.step.len().saturating_sub(1);
-            return vec![(String::new(), Ref::Step(last, None))];
+    /// The graph's outputs: what is written, else all of the one step that no other takes from.
+    fn wanted_outputs(&mut self, nodes: &[Node]) -> Vec<(String, Ref)> {
+        if self.draft.table.outputs.is_empty() {
+            return self.last(nodes).map(|last| (String::new(), Ref::Step(last, None))).into_iter().collect();
         }
         let mut wanted = Vec::new();
         for (name, text) in self.draft.output_order() {
@@ -116,6 +116,21 @@ impl<'a> Resolver<'a> {
                 .extend(self.report.keep(&format!("graph.outputs.{name}"), found).map(|r| (name.clone(), r)));
         }
         wanted
+    }
+
+    fn last(&mut self, nodes: &[Node]) -> Option<usize> {
+        let taken: BTreeSet<usize> = nodes.iter().flat_map(Node::takes).collect();
+        let ends: Vec<usize> = (0..self.draft.table.step.len()).filter(|i| !taken.contains(i)).collect();
+        if ends.len() > 1 && self.report.problems.is_empty() {
+            let names: Vec<_> = ends.iter().map(|i| format!("`{}`", self.names.of(*i))).collect();
+            let message = format!(
+                "no step takes from {}: use all but one of them in another step, or say with `outputs` what the graph \
+                 answers",
+                names.join(", ")
+            );
+            self.report.at("graph", message);
+        }
+        ends.first().copied().filter(|_| ends.len() == 1)
     }
 
     /// The order of the steps; a cycle and steps that nobody needs are told.

@@ -13,10 +13,10 @@ use crate::ScalarValue;
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GraphTable {
-    /// The graph's outputs: name = tensor. Default: all of the last step.
+    /// The graph's outputs: name = tensor. Default: all of the step that no other takes from.
     #[serde(default)]
     pub outputs: BTreeMap<String, String>,
-    /// What is computed. The order is free; the last one is what the graph answers.
+    /// What is computed, in any order.
     pub step: Vec<StepTable>,
 }
 
