@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use anyhow::anyhow;
 use serde_json::{Value, json};
-use weir_artifact::{Candidate, Discovery, LoadedModel, ModelSpec};
-use weir_engine::{Engine, EngineError};
+use weir_artifact::{Candidate, Discovery, Kind, ModelSpec};
+use weir_engine::EngineInfo;
 use weir_types::{Field, Scalar};
 
 use crate::{
@@ -14,7 +14,8 @@ use crate::{
     settings::{engine_options, lines},
 };
 
-type Loaded = Result<std::sync::Arc<dyn Engine>, EngineError>;
+/// What runs it, or why nothing can.
+type Loaded = Result<EngineInfo, String>;
 
 pub(crate) fn run(options: &Inspect, output: &Output) -> anyhow::Result<ExitCode> {
     let Discovery { found, problems } = weir_artifact::discover(&options.path);
@@ -28,11 +29,11 @@ pub(crate) fn run(options: &Inspect, output: &Output) -> anyhow::Result<ExitCode
     }
     for candidate in &found {
         match inspect(candidate) {
-            Ok((model, engine)) => {
+            Ok((spec, engine)) => {
                 failed |= engine.is_err();
                 match output.is_json() {
-                    true => documents.push(document(&model.spec, &engine)),
-                    false => print(&model.spec, &engine, output),
+                    true => documents.push(document(&spec, &engine)),
+                    false => print(&spec, &engine, output),
                 }
             }
             Err(problems) => {
@@ -47,10 +48,13 @@ pub(crate) fn run(options: &Inspect, output: &Output) -> anyhow::Result<ExitCode
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn inspect(candidate: &Candidate) -> Result<(LoadedModel, Loaded), String> {
+fn inspect(candidate: &Candidate) -> Result<(ModelSpec, Loaded), String> {
+    if candidate.kind == Kind::Remote {
+        return weir_serving::describe_remote(candidate).map(|(spec, engine)| (spec, Ok(engine)));
+    }
     let model = weir_artifact::load(candidate).map_err(|problems| lines(&problems))?;
     let engine = weir_engine::load(&model, &engine_options(None));
-    Ok((model, engine))
+    Ok((model.spec, engine.map(|engine| engine.info().clone()).map_err(|error| error.to_string())))
 }
 
 fn document(spec: &ModelSpec, engine: &Loaded) -> Value {
@@ -58,11 +62,11 @@ fn document(spec: &ModelSpec, engine: &Loaded) -> Value {
         |specs: &[weir_types::TensorSpec]| specs.iter().map(ToString::to_string).collect::<Vec<_>>();
     let engine = match engine {
         Ok(engine) => json!({
-            "name": engine.info().name,
-            "version": engine.info().version,
-            "reason": engine.info().reason,
+            "name": engine.name,
+            "version": engine.version,
+            "reason": engine.reason,
         }),
-        Err(error) => json!({ "error": error.to_string() }),
+        Err(error) => json!({ "error": error }),
     };
     json!({
         "name": spec.name.as_str(),
@@ -94,7 +98,7 @@ fn print(spec: &ModelSpec, engine: &Loaded, output: &Output) {
         specs.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
     };
     let engine = match engine {
-        Ok(engine) => format!("{} {}: {}", engine.info().name, engine.info().version, engine.info().reason),
+        Ok(engine) => format!("{} {}: {}", engine.name, engine.version, engine.reason),
         Err(error) => format!("none: {error}"),
     };
     let mut rows = vec![

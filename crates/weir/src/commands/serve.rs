@@ -68,7 +68,9 @@ fn prepare(settings: Settings, places: &Places, output: &Output) -> anyhow::Resu
     };
     let snapshot = loader.load(&ServingSnapshot::default(), &BTreeSet::new(), &progress);
     output.progress("");
-    if snapshot.models().next().is_none() {
+    // A model whose server is away is tried again; until then nothing is ready.
+    let hope = snapshot.failures().iter().any(|failure| failure.transient);
+    if snapshot.models().next().is_none() && !hope {
         bail!("no model could be loaded\n{}", failure_lines(snapshot.failures()));
     }
     for version in snapshot.models().flat_map(|(_, model)| model.versions()) {
