@@ -3,5 +3,6 @@
 // Helpers of tests fail tests: clippy's allowance covers `#[test]` functions only.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod graphs;
 mod life;
 mod support;
