@@ -100,6 +100,19 @@ impl Loader {
         next
     }
 
+    /// Loads `model` alone, with the models that it asks if it is made of others.
+    pub fn load_alone(&self, model: &ModelName) -> ServingSnapshot {
+        let Discovery { found, problems } = self.discover();
+        let found = graph::with_members(found, model);
+        let previous = ServingSnapshot::default();
+        let mut next = ServingSnapshot::default();
+        self.load_into(&mut next, &found, &previous, &|_| {});
+        let own = problems.into_iter().filter(|p| p.folder.file_name().is_some_and(|n| n == model.as_str()));
+        own.for_each(|problem| next.keep_folder(problem, &previous));
+        graph::settle(&mut next, &previous, &self.options);
+        next
+    }
+
     /// The snapshot that follows `previous` when `model` alone is read again.
     ///
     /// # Errors

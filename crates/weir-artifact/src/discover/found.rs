@@ -1,10 +1,11 @@
 //! What is found on disk.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use weir_config::Problem;
 use weir_types::{ModelName, Version};
 
+use super::{entries::is_number, folder_name};
 use crate::Foreign;
 
 /// What a model is made of.
@@ -37,6 +38,18 @@ pub struct Candidate {
     /// What describes it in another layout (`config.pbtxt`, `MLmodel`, `config.json`), if
     /// anything does: read only where there is no `manifest`.
     pub foreign: Option<Foreign>,
+}
+
+impl Candidate {
+    /// The folder around the model's own, where the models lie that a graph asks.
+    pub fn neighbours(&self) -> PathBuf {
+        let own = self.artifact.parent().unwrap_or(&self.folder);
+        let own = if own.as_os_str().is_empty() { Path::new(".") } else { own };
+        // So that there is something around `.` and `..` too.
+        let own = own.canonicalize().unwrap_or_else(|_| own.to_owned());
+        let versioned = self.artifact.parent() == Some(&self.folder) && is_number(&folder_name(&own));
+        own.ancestors().nth(if versioned { 2 } else { 1 }).unwrap_or(&own).to_owned()
+    }
 }
 
 /// What was found, and what keeps other folders from being models: one broken folder does

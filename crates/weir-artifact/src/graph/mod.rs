@@ -8,6 +8,7 @@
 //! and shapes are settled then, and again whenever one of these models changes. Nothing here
 //! runs a graph.
 
+mod drawing;
 mod inputs;
 mod names;
 mod nodes;

@@ -95,6 +95,7 @@ fn summary(spec: &ModelSpec) -> String {
         };
         let _ = writeln!(out, "  {i} {} in scope {}, needs {:?}: {kind}", step.name, step.scope, step.needs);
     }
+    let _ = writeln!(out, "{}", spec.drawing().unwrap());
     let _ = writeln!(out, "  answers {:?}, {} calls, {} deep", plan.outputs, plan.calls, plan.depth);
     out
 }

@@ -28,6 +28,7 @@ use crate::{Done, ExecuteFuture, Executor, Job, ServedVersion, Stats};
 use frame::Frame;
 
 pub(crate) use build::settle;
+pub(crate) use order::with_members;
 
 /// Runs one graph on the versions that it was resolved with.
 pub(crate) struct GraphExecutor {

@@ -1,8 +1,9 @@
 //! In which order graphs are built: each behind those that it asks.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
-use weir_artifact::{Candidate, GraphDraft, Wanted};
+use weir_artifact::{Candidate, GraphDraft, Kind, Wanted, read_graph};
+use weir_types::ModelName;
 
 /// The drafts in order, and those that ask each other in a circle with the circle's names.
 #[derive(Debug, Default)]
@@ -56,4 +57,19 @@ fn circle(start: usize, drafts: &[Arc<GraphDraft>], wanted: &[Vec<usize>], place
         format!("{}/{}", candidate.name, candidate.version)
     });
     names.collect::<Vec<_>>().join(" → ")
+}
+
+/// Those of `found` that are versions of `model`, or are asked by one that is kept.
+pub(crate) fn with_members(found: Vec<Candidate>, model: &ModelName) -> Vec<Candidate> {
+    let mut names = BTreeSet::from([model.clone()]);
+    let mut looked_at = 0;
+    // Each turn adds a name that a folder has, or is the last.
+    while looked_at != names.len() {
+        looked_at = names.len();
+        let graphs = found.iter().filter(|c| c.kind == Kind::Graph && names.contains(&c.name));
+        let wanted: Vec<Wanted> =
+            graphs.filter_map(|c| read_graph(c).ok()).flat_map(|draft| draft.wanted()).collect();
+        names.extend(wanted.into_iter().map(|(model, _)| model));
+    }
+    found.into_iter().filter(|candidate| names.contains(&candidate.name)).collect()
 }

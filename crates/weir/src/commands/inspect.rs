@@ -11,7 +11,7 @@ use weir_types::{Field, Scalar};
 use crate::{
     args::Inspect,
     output::Output,
-    settings::{engine_options, lines},
+    settings::{self, engine_options, lines},
 };
 
 /// What runs it, or why nothing can.
@@ -49,6 +49,10 @@ pub(crate) fn run(options: &Inspect, output: &Output) -> anyhow::Result<ExitCode
 }
 
 fn inspect(candidate: &Candidate) -> Result<(ModelSpec, Loaded), String> {
+    if candidate.kind == Kind::Graph {
+        let version = settings::graph(candidate).map_err(|error| error.to_string())?;
+        return Ok(((*version.spec).clone(), Ok(version.engine.clone())));
+    }
     if candidate.kind == Kind::Remote {
         return weir_serving::describe_remote(candidate).map(|(spec, engine)| (spec, Ok(engine)));
     }
@@ -79,6 +83,7 @@ fn document(spec: &ModelSpec, engine: &Loaded) -> Value {
         "engine": engine,
         "inputs": tensors(&spec.signature.inputs),
         "outputs": tensors(&spec.signature.outputs),
+        "graph": graph_document(spec),
         "fields": spec.schema.fields.iter().map(field_document).collect::<Vec<_>>(),
         "labels": spec.labels,
         "words": spec.answers.iter().map(|(word, _)| word).collect::<Vec<_>>(),
@@ -86,6 +91,14 @@ fn document(spec: &ModelSpec, engine: &Loaded) -> Value {
         "notes": spec.notes,
         "sample_request": sample_request(spec),
     })
+}
+
+/// The steps of a graph, and the models that it asks.
+fn graph_document(spec: &ModelSpec) -> Value {
+    let Some(plan) = &spec.graph else { return Value::Null };
+    let members: Vec<_> = plan.members.iter().map(|m| format!("{}/{}", m.model, m.version)).collect();
+    let drawing = spec.drawing().unwrap_or_default();
+    json!({ "members": members, "calls": plan.calls, "drawing": drawing.lines().collect::<Vec<_>>() })
 }
 
 fn field_document(field: &Field) -> Value {
@@ -113,6 +126,7 @@ fn print(spec: &ModelSpec, engine: &Loaded, output: &Output) {
     if !spec.labels.is_empty() {
         rows.push(("labels", spec.labels.join(", ")));
     }
+    rows.extend(spec.drawing().map(|drawing| ("graph", drawing)));
     rows.push(("words", spec.answers.iter().map(|(w, _)| w.as_str()).collect::<Vec<_>>().join(", ")));
     rows.push(("samples", spec.samples.len().to_string()));
     rows.extend(spec.notes.iter().map(|note| ("note", note.clone())));
