@@ -162,7 +162,7 @@ pub struct LimitTable {
 
 impl Default for LimitTable {
     fn default() -> Self {
-        Self { initial: 32, min: 2, max: 256 }
+        Self { initial: 64, min: 2, max: 256 }
     }
 }
 

@@ -15,7 +15,7 @@ pub struct LimitPolicy {
 
 impl Default for LimitPolicy {
     fn default() -> Self {
-        Self { initial: 32, min: 2, max: 256 }
+        Self { initial: 64, min: 2, max: 256 }
     }
 }
 

@@ -56,7 +56,7 @@ pub(crate) fn describe(candidate: &Candidate) -> Result<Described, Unknown> {
     let draft = read_remote(candidate).map_err(lines)?;
     let table = draft.table();
     let timeout = table.timeout.get();
-    let asked = block_on(tokio::time::timeout(timeout, rest::facts(&draft)))
+    let asked = block_on(async { tokio::time::timeout(timeout, rest::facts(&draft)).await })
         .map_err(|text| Unknown { reason: text.clone(), detail: text })?;
     let (facts, binary) = asked.unwrap_or(Err(CallError::TimedOut)).map_err(|error| Unknown {
         reason: unknown(&error).to_owned(),
