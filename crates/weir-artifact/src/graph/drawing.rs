@@ -1,6 +1,6 @@
 //! A graph as a person reads it: a tree from its answer down to its models.
 
-use weir_types::Scalar;
+use weir_types::{Field, Scalar};
 
 use super::{Branch, GraphPlan, Operation, PlannedStep, Selector, Source, Test};
 use crate::ModelSpec;
@@ -59,11 +59,22 @@ impl Drawing<'_> {
             Operation::Mean { weights, .. } => format!("mean{}", weighed(weights)),
             Operation::Vote { weights, .. } => format!("vote{}", weighed(weights)),
             Operation::Route { by: Selector::Cases { on, column, .. }, .. } => {
-                format!("switch on {}[{column}]", self.source(*on))
+                format!("switch on {}", self.element(*on, *column))
             }
             Operation::Route { by: Selector::Confidence { of, threshold }, .. } => {
                 format!("cascade by {} ≥ {}", self.source(*of), number(*threshold))
             }
+        }
+    }
+
+    /// One element of a tensor's row: the field that it is, where it is one.
+    fn element(&self, on: Source, column: usize) -> String {
+        let is = |field: &&Field| {
+            Source::Input(field.input) == on && field.offset == column && field.width() == Some(1)
+        };
+        match self.spec.schema.fields.iter().find(is) {
+            Some(field) => field.name.clone(),
+            None => format!("{}[{column}]", self.source(on)),
         }
     }
 
