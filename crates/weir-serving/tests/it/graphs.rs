@@ -40,7 +40,7 @@ fn version<'a>(snapshot: &'a ServingSnapshot, model: &str) -> &'a Arc<ServedVers
 }
 
 fn failure(snapshot: &ServingSnapshot, model: &str) -> Failure {
-    snapshot.failures().iter().find(|f| f.model == model).unwrap_or_else(|| panic!("{model} serves")).clone()
+    snapshot.failures().iter().find(|f| f.model == model).unwrap().clone()
 }
 
 async fn ask(version: &ServedVersion) -> Outputs {

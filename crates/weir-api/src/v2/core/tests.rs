@@ -71,7 +71,12 @@ fn view(inputs: Vec<TensorSpec>, fields: Vec<Field>, columns: bool) -> ModelView
         notes: Vec::new(),
     };
     let engine = EngineInfo { name: "test", version: "1".into(), reason: "a test".into() };
-    let version = ServedVersion { spec: Arc::new(spec), engine, executor: Arc::new(Echo::default()), members: Vec::new() };
+    let version = ServedVersion {
+        spec: Arc::new(spec),
+        engine,
+        executor: Arc::new(Echo::default()),
+        members: Vec::new(),
+    };
     ModelView::new(Arc::new(version), &Metrics::new(Arc::new(Arc::new(ServingSnapshot::default()).into())))
 }
 

@@ -108,7 +108,9 @@ impl Executor for Asked {
                         tokio::task::yield_now().await;
                     }
                 }
-                Manner::Together(barrier) => drop(barrier.wait().await),
+                Manner::Together(barrier) => {
+                    barrier.wait().await;
+                }
                 Manner::Never(token) => {
                     let _held = token.clone();
                     std::future::pending::<()>().await;
