@@ -55,13 +55,16 @@ fn specs(folder: &Folder) -> Vec<ModelSpec> {
 
 /// Resolves the graph `m/g` against the models beside it.
 fn resolve(folder: &Folder) -> Result<ModelSpec, Vec<Problem>> {
+    against(folder, &specs(folder))
+}
+
+/// The same against models that were read before.
+fn against(folder: &Folder, specs: &[ModelSpec]) -> Result<ModelSpec, Vec<Problem>> {
     let found = discover(&folder.path().join("m"));
-    let candidate: Option<&Candidate> = found.found.iter().find(|c| c.name.as_str() == "g");
+    let candidate: Option<&Candidate> = found.found.iter().find(|c| c.kind == Kind::Graph);
     let Some(candidate) = candidate else {
         return Err(found.problems.into_iter().map(|p| p.problem).collect());
     };
-    assert_eq!(candidate.kind, Kind::Graph);
-    let specs = specs(folder);
     let lookup = |model: &ModelName, version: Option<&Version>| {
         let fits = |s: &&ModelSpec| s.name == *model && version.is_none_or(|v| s.version == *v);
         specs.iter().rfind(fits).ok_or_else(|| format!("there is no model `{model}`"))

@@ -1,11 +1,12 @@
 //! Ensembles of Triton.
 
-use std::fmt::Write;
+use std::{fmt::Write, sync::OnceLock};
 
+use proptest::prelude::*;
 use weir_artifact::ModelSpec;
 
-use super::{models, resolve, summary};
-use crate::support::assert_golden;
+use super::{NESTED, against, models, resolve, specs, summary};
+use crate::support::{Folder, assert_golden};
 
 /// An ensemble of two steps after Triton's documentation, with `edit` made to it.
 fn ensemble(edit: (&str, &str)) -> Result<ModelSpec, String> {
@@ -55,6 +56,42 @@ fn a_triton_ensemble_is_a_graph() {
     assert_eq!(spec.limits.max_rows, 32);
     let folder = models().with("m/g/config.pbtxt", ENSEMBLE);
     assert_eq!(resolve(&folder).unwrap().digest, spec.digest, "version folders are not needed");
+}
+
+/// `text` with some of its words exchanged, doubled or left out.
+fn garbled(text: &str, edits: &[(usize, usize, u8)]) -> String {
+    let mut words: Vec<&str> = text.split_inclusive([' ', '\n']).collect();
+    for (at, from, what) in edits {
+        let (at, word) = (at % words.len(), words[from % words.len()]);
+        match what % 3 {
+            0 => words[at] = word,
+            1 => words.insert(at, word),
+            _ => drop(words.remove(at)),
+        }
+    }
+    words.concat()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn garbled_descriptions_are_refused_or_resolved_but_never_panic(
+        edits in prop::collection::vec((any::<usize>(), any::<usize>(), any::<u8>()), 1..6),
+        ensemble in any::<bool>(),
+    ) {
+        static MODELS: OnceLock<(Folder, Vec<ModelSpec>)> = OnceLock::new();
+        let (_, specs) = MODELS.get_or_init(|| {
+            let folder = models();
+            let specs = specs(&folder);
+            (folder, specs)
+        });
+        let (file, text) = if ensemble { ("config.pbtxt", ENSEMBLE) } else { ("model.toml", NESTED) };
+        let folder = Folder::new().with(&format!("m/g/{file}"), &garbled(text, &edits));
+        if let Err(problems) = against(&folder, specs) {
+            prop_assert!(!problems.is_empty() && problems.iter().all(|p| !p.message.is_empty()));
+        }
+    }
 }
 
 #[test]
