@@ -4,7 +4,7 @@ use std::{sync::Arc, thread};
 
 use weir_artifact::{GraphDraft, GraphPlan, ModelSpec, Problem};
 use weir_engine::EngineInfo;
-use weir_types::{Batch, Clock, Deadline, Error, ModelName, Outputs, Version};
+use weir_types::{Batch, Clock, Deadline, Error, ErrorCode, ModelName, Outputs, Version};
 
 use super::{GraphExecutor, order::order};
 use crate::{Executor, Job, LoadOptions, ServedVersion, ServingSnapshot, samples};
@@ -38,7 +38,13 @@ fn build(
     options: &LoadOptions,
 ) -> Result<Arc<ServedVersion>, String> {
     let find = |model: &ModelName, version: Option<&Version>| {
-        next.version(model.as_str(), version.map(Version::as_str)).map_err(|error| error.message.into_owned())
+        let found = next.version(model.as_str(), version.map(Version::as_str));
+        found.map_err(|error| match error.code {
+            ErrorCode::NotFound if version.is_none() => {
+                format!("{error}: a graph asks models that are served beside it")
+            }
+            _ => error.message.into_owned(),
+        })
     };
     let lookup =
         |model: &ModelName, version: Option<&Version>| find(model, version).map(|served| &*served.spec);

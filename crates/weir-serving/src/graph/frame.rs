@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Duration,
 };
 
 use weir_artifact::{Branch, Operation, PlannedStep, Selector, Source};
@@ -13,6 +14,9 @@ use super::{
     running::{Running, Step},
 };
 use crate::Job;
+
+/// A model call after which other requests get their turn.
+const LONG_CALL: Duration = Duration::from_millis(1);
 
 /// What a step gave, one tensor an output.
 type Given = Vec<Arc<Tensor>>;
@@ -102,8 +106,12 @@ impl<'a> Frame<'a> {
         let inputs = self.tensors(inputs)?.into_iter().map(Arc::unwrap_or_clone).collect();
         let job = Job { batch: Batch { rows: self.rows, inputs }, deadline: self.deadline };
         let version = self.graph.members.get(member).ok_or_else(broken)?;
-        let done = version.executor.execute(job).await;
-        let outputs = done.map_err(|error| in_step(step, error))?.outputs;
+        let done = version.executor.execute(job).await.map_err(|error| in_step(step, error))?;
+        if done.ran > LONG_CALL {
+            // Small models run on this thread: a chain of them must let other requests through.
+            tokio::task::yield_now().await;
+        }
+        let outputs = done.outputs;
         whole(&outputs, self.rows, step)?;
         Ok(outputs.tensors.into_iter().map(Arc::new).collect())
     }

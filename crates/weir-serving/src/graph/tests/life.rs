@@ -9,6 +9,7 @@ use std::{
 use weir_types::ErrorCode;
 
 use super::*;
+use crate::executor::{Inline, tests::AddOne};
 
 const MEAN: &str = r#"
 [[graph.step]]
@@ -68,6 +69,57 @@ async fn a_caller_who_goes_away_withdraws_every_step() {
     }
     assert_eq!(Arc::strong_count(&token), 3);
     assert_eq!(graph.stats().answered.count() + graph.stats().failed.count(), 0);
+}
+
+/// A clock that stands still until it is told otherwise.
+struct Told(std::sync::Mutex<Instant>);
+
+impl weir_types::Clock for Told {
+    fn now(&self) -> Instant {
+        *self.0.lock().unwrap()
+    }
+
+    fn wall(&self) -> std::time::SystemTime {
+        SystemClock.wall()
+    }
+}
+
+/// Takes a minute by its clock.
+struct Slow(Arc<Told>, Stats);
+
+impl Executor for Slow {
+    fn execute(&self, job: Job) -> ExecuteFuture<'_> {
+        *self.0.0.lock().unwrap() += LONG;
+        let outputs = Outputs { rows: job.batch.rows, tensors: job.batch.inputs };
+        Box::pin(std::future::ready(Ok(Done { outputs, queued: Duration::ZERO, ran: LONG })))
+    }
+
+    fn stats(&self) -> &Stats {
+        &self.1
+    }
+}
+
+#[tokio::test]
+async fn one_deadline_holds_for_all_steps() {
+    let clock = Arc::new(Told(std::sync::Mutex::new(Instant::now())));
+    let signature = |input: &str| {
+        let tensor = |name: &str| tensor(name, DType::Float32, &[]);
+        Signature { inputs: vec![tensor(input)], outputs: vec![tensor("y")] }
+    };
+    let inline = Arc::new(Inline::new(AddOne::new(None), clock.clone()));
+    let slow = Arc::new(Slow(clock.clone(), Stats::default()));
+    let versions = [served("slow", signature("x"), slow), served("next", signature("y"), inline.clone())];
+    let chain = "[[graph.step]]\nmodel = 'slow'\n[[graph.step]]\nmodel = 'next'\ninputs = { y = 'slow' }";
+    let rows = Tensor::new(vec![1], TensorData::Float32(vec![1.0])).unwrap();
+    let job = |timeout| Job {
+        batch: Batch { rows: 1, inputs: vec![rows.clone()] },
+        deadline: Deadline::after(weir_types::Clock::now(&*clock), timeout),
+    };
+    let graph = graph(chain, &versions);
+    graph.execute(job(2 * LONG)).await.unwrap();
+    let late = graph.execute(job(LONG)).await.unwrap_err();
+    assert_eq!(late.code, ErrorCode::DeadlineExceeded, "{late}");
+    assert_eq!(inline.stats().executed.load(Ordering::Relaxed), 1, "the second step never ran again");
 }
 
 #[tokio::test]
