@@ -78,8 +78,17 @@ fn the_guide_holds() {
     for line in blocks(&guide(), "text").iter().flat_map(|block| block.lines()) {
         assert!(inspected.contains(line), "{line}\n{inspected}");
     }
-    let server = start(folder.path());
     let promised = promised(&guide());
+    let (path, body, answer) = &promised[2];
+    assert!(path.contains("careful"));
+    fs::write(folder.path().join("rows"), body).unwrap();
+    let rows = fs::File::open(folder.path().join("rows")).unwrap();
+    let mut command = weir(folder.path());
+    let predicted =
+        command.args(["predict", "models/careful", "--outputs", "answer"]).stdin(rows).output().unwrap();
+    let predicted: Value = serde_json::from_slice(&predicted.stdout).unwrap();
+    assert_eq!(predicted["answer"], answer["predictions"][0], "the command answers as the server does");
+    let server = start(folder.path());
     assert_eq!(promised.len(), 5);
     for (path, body, answer) in promised {
         let response = ask(server.address, "POST", &path, Some(body.as_bytes()));
@@ -142,6 +151,49 @@ fn rows_of_one_request_go_their_own_ways() {
         assert_eq!(&region[i], if south { &forest[i] } else { &boosted[i] }, "row {i}");
     }
     server.stop();
+}
+
+/// What `answers` says as the probability of `yes`.
+fn yes(answers: &[Value]) -> Vec<f64> {
+    answers.iter().map(|answer| answer["scores"]["yes"].as_f64().unwrap()).collect()
+}
+
+#[test]
+fn a_graph_asks_models_on_other_servers_at_load_and_later() {
+    let (far_folder, near_folder) = (followed(), TempDir::new().unwrap());
+    let far = start(far_folder.path());
+    let models = near_folder.path().join("models");
+    let write = |file: &str, text: &str| {
+        let file = models.join(file);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, text).unwrap();
+    };
+    let labels = "labels = ['no', 'yes']";
+    write("far/model.toml", &format!("{labels}\n[remote]\nurl = 'http://{}'\nmodel = 'forest'", far.address));
+    let linear = far_folder.path().join("models/linear");
+    write("linear/model.toml", &fs::read_to_string(linear.join("model.toml")).unwrap());
+    fs::copy(linear.join("model.onnx"), models.join("linear/model.onnx")).unwrap();
+    write(
+        "mixed/model.toml",
+        "samples = 'samples.jsonl'\n[[graph.step]]\nmodel = 'linear'\n[[graph.step]]\nmodel = 'far'\n\
+         [[graph.step]]\nname = 'mean'\nkind = 'mean'\nof = ['linear.probabilities', 'far.probabilities']",
+    );
+    // Golden rows ask the other server before there are listeners.
+    write("mixed/samples.jsonl", &format!("{{\"input\": {}, \"prediction\": \"yes\"}}\n", hard_row()));
+    let near = start(near_folder.path());
+    let rows = rows();
+    let (linear, forest) = (yes(&answers(&far, "linear", &rows)), yes(&answers(&far, "forest", &rows)));
+    for _ in 0..3 {
+        for (i, got) in yes(&answers(&near, "mixed", &rows)).into_iter().enumerate() {
+            assert!((got - (linear[i] + forest[i]) / 2.0).abs() < 1e-6, "row {i}");
+        }
+    }
+    far.stop();
+    let body = hard_row().to_string();
+    let gone = ask(near.address, "POST", "/v1/models/mixed:predict", Some(body.as_bytes()));
+    assert_eq!(gone.status, 503, "{}", gone.text());
+    assert!(gone.text().contains("step `far`"), "{}", gone.text());
+    near.stop();
 }
 
 const ENSEMBLE: &str = r#"
