@@ -20,6 +20,13 @@ const MAX_ERROR_BYTES: usize = 16 * 1024;
 /// and a call on a connection that is just being closed is lost.
 const IDLE: Duration = Duration::from_secs(20);
 
+/// What an HTTP/2 server may send of one answer before we have read it; the protocol's own 64 KiB
+/// would make a large answer wait for many round trips.
+const WINDOW_BYTES: u32 = 1 << 20;
+/// A connection on which calls wait is asked after so long whether it lives, and given up when
+/// it does not say so within the same time: all calls share it.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+
 /// How connections are made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolOptions {
@@ -79,10 +86,15 @@ impl HttpPool {
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(options.connect_timeout));
         let client = Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(options.max_idle)
             .http2_only(options.http2)
+            .http2_initial_stream_window_size(WINDOW_BYTES)
+            .http2_initial_connection_window_size(4 * WINDOW_BYTES)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .http2_keep_alive_timeout(KEEP_ALIVE)
             .build(connector);
         let base = base.trim_end_matches('/').to_owned();
         Ok(Self { client, base, max_answer_bytes: options.max_answer_bytes })

@@ -87,6 +87,9 @@ impl RemoteDraft {
             }
         }
         report.keep("remote.url", check_url(&self.table.url));
+        if self.table.is_grpc() && self.table.encoding == EncodingWord::Json {
+            report.at("remote.encoding", "over gRPC tensors are always bytes: leave `encoding` out");
+        }
         let named = [("remote.model", Some(self.model())), ("remote.version", self.table.version.as_deref())];
         for (key, name) in named {
             if name.is_some_and(|name| name.is_empty() || name.len() > 256 || name.contains(char::is_control))
@@ -150,17 +153,20 @@ impl RemoteDraft {
 
 /// Only what the client can do, and nothing that would stand in a log as a secret.
 fn check_url(url: &str) -> Result<(), String> {
-    let rest = url.strip_prefix("http://").ok_or_else(|| {
-        let tls = if url.starts_with("https:") { "TLS is not spoken yet: put a proxy between. " } else { "" };
-        format!("{tls}An address has the form http://host:port")
-    })?;
+    const FORM: &str = "an address has the form http://host:port or grpc://host:port";
+    let (scheme, rest) = url.split_once("://").unwrap_or_default();
+    match scheme {
+        "http" | "grpc" => {}
+        "https" | "grpcs" => return Err("TLS is not spoken yet: put a proxy between".into()),
+        _ => return Err(FORM.into()),
+    }
     let authority = rest.split('/').next().unwrap_or_default();
     if authority.contains('@') {
         return Err("an address with a password would stand in logs: use the network's own protection".into());
     }
     let odd = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '?' | '#');
     if authority.is_empty() || rest.contains(odd) {
-        return Err("an address has the form http://host:port".into());
+        return Err(FORM.into());
     }
     Ok(())
 }
@@ -268,7 +274,15 @@ mod tests {
         for part in ["engine", "TLS", "1 to 256", "above `max`"] {
             assert!(text.contains(part), "{part}: {text}");
         }
-        for bad in ["gpu:8000", "http://", "http://a b", "http://u:p@gpu", "http://gpu?x", "grpc://gpu:1"] {
+        for bad in [
+            "gpu:8000",
+            "http://",
+            "http://a b",
+            "http://u:p@gpu",
+            "http://gpu?x",
+            "grpcs://gpu",
+            "grpc:///x",
+        ] {
             assert!(check_url(bad).is_err(), "{bad}");
         }
     }

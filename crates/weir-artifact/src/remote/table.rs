@@ -11,13 +11,13 @@ use crate::DTypeWord;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RemoteTable {
-    /// Where the server is: `http://host:port`.
+    /// Where the server is: `http://host:port` for REST, `grpc://host:port` for gRPC.
     pub url: String,
     /// What the server calls the model. Default: the same as here.
     pub model: Option<String>,
     /// Which version of it. Default: the one that the server chooses.
     pub version: Option<String>,
-    /// How tensors are sent.
+    /// How tensors are sent over REST; over gRPC they are always bytes.
     #[serde(default)]
     pub encoding: EncodingWord,
     /// Longest that one attempt may take, and the metadata when the model is loaded.
@@ -51,6 +51,11 @@ pub struct RemoteTable {
 }
 
 impl RemoteTable {
+    /// Whether the server is asked over gRPC.
+    pub fn is_grpc(&self) -> bool {
+        self.url.starts_with("grpc://")
+    }
+
     /// The server at `url`, everything else as by default.
     pub fn new(url: impl Into<String>) -> Self {
         Self {

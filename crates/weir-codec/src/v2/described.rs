@@ -8,7 +8,7 @@ use super::{bounded::Bounded, cut, dtype};
 /// Most inputs, outputs or versions of a model.
 const MAX_TENSORS: usize = 1_024;
 /// Most dimensions of one tensor.
-const MAX_RANK: usize = 16;
+pub(super) const MAX_RANK: usize = 16;
 
 /// `GET /v2`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -48,9 +48,13 @@ pub fn read_server(body: &[u8]) -> Result<ServerDescription, String> {
     }
     let Wire { name, version, extensions } =
         serde_json::from_slice(body).map_err(|e| format!("it is no server metadata: {e}"))?;
-    let extensions = extensions.unwrap_or_default().0;
+    Ok(server(&name, &version, &extensions.unwrap_or_default().0))
+}
+
+/// A server as it calls itself.
+pub(super) fn server(name: &str, version: &str, extensions: &[String]) -> ServerDescription {
     let binary = extensions.iter().any(|e| e == "binary_tensor_data");
-    Ok(ServerDescription { name: cut(&name), version: cut(&version), binary })
+    ServerDescription { name: cut(name), version: cut(version), binary }
 }
 
 #[derive(Deserialize)]
@@ -78,18 +82,23 @@ pub fn read_metadata(body: &[u8]) -> Result<Metadata, String> {
     }
     let wire: Wire = serde_json::from_slice(body).map_err(|e| format!("it is no model metadata: {e}"))?;
     let side = |tensors: Option<Bounded<Tensor, MAX_TENSORS>>| {
-        tensors.unwrap_or_default().0.into_iter().map(spec).collect::<Result<Vec<_>, _>>()
+        let read = |t: Tensor| spec(t.name, &t.datatype, &t.shape.0);
+        tensors.unwrap_or_default().0.into_iter().map(read).collect::<Result<Vec<_>, _>>()
     };
     let signature = Signature { inputs: side(wire.inputs)?, outputs: side(wire.outputs)? };
     let versions = wire.versions.unwrap_or_default().0;
     Ok(Metadata { versions, platform: cut(&wire.platform.unwrap_or_default()), signature })
 }
 
-fn spec(tensor: Tensor) -> Result<TensorSpec, String> {
-    let named = |why: String| format!("tensor {:?}: {why}", cut(&tensor.name));
-    let dtype = dtype(&tensor.datatype).map_err(named)?;
-    let dim = |n: i64| usize::try_from(n).map_or(Dim::Any(None), Dim::Fixed);
-    Ok(TensorSpec { dtype, shape: tensor.shape.0.into_iter().map(dim).collect(), name: tensor.name })
+/// One input or output; -1 is any size.
+pub(super) fn spec(name: String, datatype: &str, shape: &[i64]) -> Result<TensorSpec, String> {
+    let named = |why: String| format!("tensor {:?}: {why}", cut(&name));
+    let dtype = dtype(datatype).map_err(named)?;
+    if shape.len() > MAX_RANK {
+        return Err(named(format!("it has more than {MAX_RANK} dimensions")));
+    }
+    let dim = |n: &i64| usize::try_from(*n).map_or(Dim::Any(None), Dim::Fixed);
+    Ok(TensorSpec { dtype, shape: shape.iter().map(dim).collect(), name })
 }
 
 /// The most rows of one request that `GET /v2/models/{m}/config` (Triton's extension) tells, if

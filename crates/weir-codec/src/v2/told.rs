@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use weir_types::{Outputs, Signature, Tensor, TensorSpec, element_count};
+use weir_types::{Outputs, Signature, Tensor, TensorData, TensorSpec, element_count};
 
 use super::{bounded::Bounded, cut, data::read_data, dtype, read_raw};
 
@@ -57,39 +57,73 @@ pub fn read_response(
     let (json, mut blobs) = split.ok_or("its JSON is said to be longer than its body")?;
     let response: Response<'_> =
         serde_json::from_slice(json).map_err(|e| format!("it is no inference response: {e}"))?;
-    if let Some(other) = response.id.filter(|other| other != id) {
-        return Err(format!("it answers the request {:?}, not {id:?}", cut(&other)));
-    }
-    let mut tensors: Vec<Option<Tensor>> = signature.outputs.iter().map(|_| None).collect();
+    let mut collected = Collected::new(signature, rows);
+    collected.check_id(response.id.as_deref(), id)?;
     for output in response.outputs.0 {
-        let index = signature.output(&output.name);
-        let slot = index.and_then(|i| Some((signature.outputs.get(i)?, tensors.get_mut(i)?)));
-        let (spec, slot) =
-            slot.ok_or_else(|| format!("nobody asked for an output {:?}", cut(&output.name)))?;
-        let tensor =
-            output.read(spec, rows, &mut blobs).map_err(|why| format!("output `{}`: {why}", spec.name))?;
-        if slot.replace(tensor).is_some() {
-            return Err(format!("output `{}` is there twice", spec.name));
-        }
+        let name = output.name.clone();
+        collected.put(&name, |spec| output.read(spec, rows, &mut blobs))?;
     }
     if !blobs.is_empty() {
         return Err(format!("there are {} bytes behind the last tensor", blobs.len()));
     }
-    let missing = signature.outputs.iter().zip(&tensors).find(|(_, tensor)| tensor.is_none());
-    match missing {
-        Some((spec, _)) => Err(format!("output `{}` is missing", spec.name)),
-        None => Ok(Outputs { rows, tensors: tensors.into_iter().flatten().collect() }),
+    collected.finish()
+}
+
+/// The outputs of one answer, put into the model's order.
+pub(super) struct Collected<'a> {
+    signature: &'a Signature,
+    rows: usize,
+    tensors: Vec<Option<Tensor>>,
+}
+
+impl<'a> Collected<'a> {
+    pub(super) fn new(signature: &'a Signature, rows: usize) -> Self {
+        Self { signature, rows, tensors: signature.outputs.iter().map(|_| None).collect() }
+    }
+
+    /// An answer may leave the id out, but not name another.
+    pub(super) fn check_id(&self, told: Option<&str>, id: &str) -> Result<(), String> {
+        match told.filter(|told| *told != id) {
+            Some(other) => Err(format!("it answers the request {:?}, not {id:?}", cut(other))),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes the output `name`, which `read` reads once it is known what it should be.
+    pub(super) fn put(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(&TensorSpec) -> Result<(Vec<usize>, TensorData), String>,
+    ) -> Result<(), String> {
+        let index = self.signature.output(name);
+        let slot = index.and_then(|i| Some((self.signature.outputs.get(i)?, self.tensors.get_mut(i)?)));
+        let (spec, slot) = slot.ok_or_else(|| format!("nobody asked for an output {:?}", cut(name)))?;
+        let read = read(spec).and_then(|(shape, data)| Tensor::new(shape, data).map_err(|e| e.to_string()));
+        let tensor = read.map_err(|why| format!("output `{}`: {why}", spec.name))?;
+        match slot.replace(tensor) {
+            Some(_) => Err(format!("output `{}` is there twice", spec.name)),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn finish(self) -> Result<Outputs, String> {
+        let missing = self.signature.outputs.iter().zip(&self.tensors).find(|(_, tensor)| tensor.is_none());
+        match missing {
+            Some((spec, _)) => Err(format!("output `{}` is missing", spec.name)),
+            None => Ok(Outputs { rows: self.rows, tensors: self.tensors.into_iter().flatten().collect() }),
+        }
     }
 }
 
 impl Output<'_> {
-    fn read(self, spec: &TensorSpec, rows: usize, blobs: &mut &[u8]) -> Result<Tensor, String> {
+    fn read(
+        self,
+        spec: &TensorSpec,
+        rows: usize,
+        blobs: &mut &[u8],
+    ) -> Result<(Vec<usize>, TensorData), String> {
         let shape = self.shape.0;
-        let found = dtype(&self.datatype)?;
-        if found != spec.dtype {
-            return Err(format!("it is {found}, and was {} when the model was loaded", spec.dtype));
-        }
-        check_shape(spec, rows, &shape)?;
+        check(spec, rows, &self.datatype, &shape)?;
         let size = self.parameters.and_then(|p| p.binary_data_size);
         let data = match (size, self.data) {
             (Some(size), None) => {
@@ -105,12 +139,16 @@ impl Output<'_> {
             (Some(_), Some(_)) => return Err("it has both `data` and `binary_data_size`".into()),
             (None, None) => return Err("it has neither `data` nor `binary_data_size`".into()),
         };
-        Tensor::new(shape, data).map_err(|e| e.to_string())
+        Ok((shape, data))
     }
 }
 
-/// The shape must be the signature's, with one row for each that was asked.
-fn check_shape(spec: &TensorSpec, rows: usize, shape: &[usize]) -> Result<(), String> {
+/// Type and shape must be the signature's, with one row for each that was asked.
+pub(super) fn check(spec: &TensorSpec, rows: usize, datatype: &str, shape: &[usize]) -> Result<(), String> {
+    let found = dtype(datatype)?;
+    if found != spec.dtype {
+        return Err(format!("it is {found}, and was {} when the model was loaded", spec.dtype));
+    }
     let fits = |(dim, n): (&weir_types::Dim, &usize)| dim.fixed().is_none_or(|d| d == *n);
     let inner = spec.shape.iter().zip(shape).skip(1).all(fits);
     if shape.len() == spec.shape.len() && shape.first() == Some(&rows) && inner {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use weir_types::{Batch, DType, Dim, TensorData};
+use weir_types::{Batch, DType, Dim};
 
 use super::*;
 use crate::v2::{datatype, write_raw, write_request};

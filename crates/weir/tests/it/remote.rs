@@ -26,11 +26,13 @@ fn configured() -> [String; 2] {
 }
 
 impl Pair {
-    fn start() -> Self {
+    /// `front` asks `back` by `scheme`.
+    fn start(scheme: &str) -> Self {
         let places = [TempDir::new().unwrap(), TempDir::new().unwrap()];
         lay_out(places[1].path());
         let back = Server::start(places[1].path(), &configured());
-        write_front(places[0].path(), places[1].path(), back.address);
+        let url = format!("{scheme}://{}", back.address);
+        write_front(places[0].path(), places[1].path(), &url);
         let front = Server::start(places[0].path(), &configured());
         Self { front, back, _places: places }
     }
@@ -41,9 +43,9 @@ impl Pair {
     }
 }
 
-/// Each version of a model in `back` as one that runs at `address`; what is written about it
+/// Each version of a model in `back` as one that runs at `url`; what is written about it
 /// stays.
-fn write_front(front: &Path, back: &Path, address: SocketAddr) {
+fn write_front(front: &Path, back: &Path, url: &str) {
     fs::copy(back.join("weir.toml"), front.join("weir.toml")).unwrap();
     for model in fs::read_dir(back.join("models")).unwrap().map(|entry| entry.unwrap().path()) {
         let to = front.join("models").join(model.file_name().unwrap());
@@ -55,16 +57,16 @@ fn write_front(front: &Path, back: &Path, address: SocketAddr) {
         let versions = fs::read_dir(&model).unwrap().map(|entry| entry.unwrap().path());
         let versions: Vec<_> = versions.filter(|path| path.is_dir()).collect();
         if versions.is_empty() {
-            write_remote(&model, &to, address, "");
+            write_remote(&model, &to, url, "");
         }
         for version in versions {
             let name = version.file_name().unwrap().to_str().unwrap();
-            write_remote(&version, &to.join(name), address, &format!("version = \"{name}\"\n"));
+            write_remote(&version, &to.join(name), url, &format!("version = \"{name}\"\n"));
         }
     }
 }
 
-fn write_remote(from: &Path, to: &Path, address: SocketAddr, more: &str) {
+fn write_remote(from: &Path, to: &Path, url: &str, more: &str) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap().map(|entry| entry.unwrap().path()) {
         if entry.extension().is_some_and(|e| e == "jsonl") {
@@ -75,7 +77,7 @@ fn write_remote(from: &Path, to: &Path, address: SocketAddr, more: &str) {
     let written = written.replace("artifact = \"model.onnx\"\n", "");
     // One of the suites asks 200 times at once, which nothing has shown to be too much.
     let wide = "[remote.limit]\ninitial = 256\nmin = 256\nmax = 256\n";
-    let text = format!("{written}\n[remote]\nurl = \"http://{address}\"\n{more}{wide}");
+    let text = format!("{written}\n[remote]\nurl = \"{url}\"\n{more}{wide}");
     fs::write(to.join("model.toml"), text).unwrap();
 }
 
@@ -83,32 +85,41 @@ fn post(address: SocketAddr, path: &str, body: &Value) -> Response {
     ask(address, "POST", path, Some(body.to_string().as_bytes()))
 }
 
+fn suites(scheme: &str, suites: &[(&str, u32)]) {
+    let pair = Pair::start(scheme);
+    suites.iter().for_each(|(suite, fewest)| run_against(&pair.front, suite, *fewest));
+    pair.stop();
+}
+
 #[test]
 fn clients_that_nobody_here_wrote_see_no_difference() {
-    let pair = Pair::start();
-    for (suite, fewest) in [
+    let all = [
         ("test_http.py", 19),
         ("test_http_aio.py", 5),
         ("test_kserve_rest.py", 3),
         ("test_grpc.py", 14),
         ("test_grpc_aio.py", 3),
         ("test_kserve_grpc.py", 2),
-    ] {
-        run_against(&pair.front, suite, fewest);
-    }
-    pair.stop();
+    ];
+    suites("http", &all);
+}
+
+#[test]
+fn nor_do_they_where_the_servers_speak_grpc() {
+    suites("grpc", &[("test_http.py", 19), ("test_http_aio.py", 5), ("test_grpc.py", 14)]);
 }
 
 #[test]
 fn typed_routes_answer_the_same_and_validate_before_anybody_is_asked() {
-    let pair = Pair::start();
+    let pair = Pair::start("grpc");
     let samples = fs::read_to_string(root().join("examples/models/housing/samples.jsonl")).unwrap();
     let rows: Vec<Value> =
         samples.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["input"].clone()).collect();
     let path = "/v1/models/housing:predict";
     let both = |body: &Value| {
         let [front, back] = [&pair.front, &pair.back].map(|server| post(server.address, path, body));
-        assert_eq!((front.status, front.json()), (back.status, back.json()));
+        assert_eq!(front.status, back.status, "{}", front.text());
+        assert!(front.json() == back.json(), "{} is not {}", front.text(), back.text());
         front.status
     };
     assert_eq!(both(&json!({ "instances": rows })), 200);
@@ -123,7 +134,16 @@ fn typed_routes_answer_the_same_and_validate_before_anybody_is_asked() {
 
 #[test]
 fn a_server_that_dies_costs_its_own_requests_and_nothing_is_ever_wrong() {
-    let mut pair = Pair::start();
+    outlive("http");
+}
+
+#[test]
+fn so_it_is_over_grpc() {
+    outlive("grpc");
+}
+
+fn outlive(scheme: &str) {
+    let mut pair = Pair::start(scheme);
     let address = pair.front.address;
     let number = |n: i64| {
         let input = json!({"name": "INPUT0", "datatype": "INT64", "shape": [1, 2], "data": [n, -n]});
@@ -163,7 +183,7 @@ fn a_server_that_is_away_at_first_is_found_later() {
     let back = Server::start(places[1].path(), &configured());
     let listen = back.address;
     back.stop();
-    write_front(places[0].path(), places[1].path(), listen);
+    write_front(places[0].path(), places[1].path(), &format!("http://{listen}"));
     let mut front = Server::start(places[0].path(), &configured());
     let ready = get(front.address, "/readyz");
     assert_eq!(ready.status, 503);

@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod double;
+mod grpc;
 mod rest;
 #[cfg(test)]
 mod tests;
@@ -9,12 +10,13 @@ mod tests;
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
-use weir_artifact::{Candidate, ModelSpec, RemoteDraft, RemoteTable, read_remote};
+use weir_artifact::{Candidate, ModelSpec, RemoteDraft, RemoteFacts, RemoteTable, read_remote};
 use weir_clients::{BreakerPolicy, CallError, Guard, GuardStats, LimitPolicy, Policy, RetryPolicy, plain};
 use weir_engine::EngineInfo;
-use weir_types::{Clock, Error, ErrorCode, Outputs, Signature};
+use weir_types::{Batch, Clock, Error, ErrorCode, Outputs, Signature};
 
 use super::{Done, ExecuteFuture, Executor, Job, Stats, inline::past_deadline};
+use grpc::Grpc;
 use rest::Rest;
 
 /// Runs jobs on another server: one call a job, behind a [`Guard`].
@@ -23,10 +25,59 @@ use rest::Rest;
 /// come together itself, and knows better than we which it can.
 pub struct Remote {
     name: String,
-    rest: Rest,
+    server: Server,
     guard: Guard,
     clock: Arc<dyn Clock>,
     stats: Arc<Stats>,
+}
+
+/// One model on one server, by one of the protocol's transports.
+enum Server {
+    Rest(Rest),
+    Grpc(Grpc),
+}
+
+impl Server {
+    fn new(draft: &RemoteDraft, signature: Signature, form: Form) -> Result<Self, String> {
+        match form {
+            Form::Grpc => Grpc::new(draft, signature).map(Self::Grpc),
+            Form::Bytes => Rest::new(draft, signature, true).map(Self::Rest),
+            Form::Json => Rest::new(draft, signature, false).map(Self::Rest),
+        }
+    }
+
+    async fn infer(&self, batch: &Batch, until: Instant) -> Result<Outputs, CallError> {
+        match self {
+            Self::Rest(rest) => rest.infer(batch, until).await,
+            Self::Grpc(grpc) => grpc.infer(batch, until).await,
+        }
+    }
+}
+
+/// How tensors are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Grpc,
+    Bytes,
+    Json,
+}
+
+impl Form {
+    fn as_str(self) -> &'static str {
+        match self {
+            Form::Grpc => "gRPC",
+            Form::Bytes => "bytes over REST",
+            Form::Json => "JSON",
+        }
+    }
+}
+
+async fn facts(draft: &RemoteDraft) -> Result<(RemoteFacts, Form), CallError> {
+    if draft.table().is_grpc() {
+        return Ok((grpc::facts(draft).await?, Form::Grpc));
+    }
+    let (facts, binary) = rest::facts(draft).await?;
+    Ok((facts, if binary { Form::Bytes } else { Form::Json }))
 }
 
 /// A model as its description and its server come together.
@@ -36,7 +87,7 @@ pub(crate) struct Described {
     pub(crate) spec: ModelSpec,
     /// What answers for it.
     pub(crate) engine: EngineInfo,
-    binary: bool,
+    form: Form,
 }
 
 /// Why there is no model.
@@ -56,18 +107,18 @@ pub(crate) fn describe(candidate: &Candidate) -> Result<Described, Unknown> {
     let draft = read_remote(candidate).map_err(lines)?;
     let table = draft.table();
     let timeout = table.timeout.get();
-    let asked = block_on(async { tokio::time::timeout(timeout, rest::facts(&draft)).await })
+    let asked = block_on(async { tokio::time::timeout(timeout, facts(&draft)).await })
         .map_err(|text| Unknown { reason: text.clone(), detail: text })?;
-    let (facts, binary) = asked.unwrap_or(Err(CallError::TimedOut)).map_err(|error| Unknown {
+    let (facts, form) = asked.unwrap_or(Err(CallError::TimedOut)).map_err(|error| Unknown {
         reason: unknown(&error).to_owned(),
         detail: format!("{} does not describe model `{}`: {error}", table.url, draft.model()),
     })?;
     let spec = draft.describe(&facts).map_err(lines)?;
     let version = table.version.as_ref().map(|v| format!(" version {v}")).unwrap_or_default();
-    let how = if binary { "bytes" } else { "JSON" };
+    let how = form.as_str();
     let reason = format!("[remote]: model `{}`{version} at {}, tensors as {how}", draft.model(), table.url);
     let engine = EngineInfo { name: "remote", version: facts.server.clone(), reason };
-    Ok(Described { draft, spec, engine, binary })
+    Ok(Described { draft, spec, engine, form })
 }
 
 /// What a model on another server is, as `weir inspect` shows it.
@@ -109,7 +160,7 @@ pub(crate) fn block_on<F: Future<Output: Send> + Send>(future: F) -> Result<F::O
 impl Described {
     /// An executor for it. It belongs to the runtime on which it is first used.
     pub(crate) fn executor(&self, clock: Arc<dyn Clock>, stats: Arc<Stats>) -> Result<Remote, String> {
-        Remote::new(&self.draft, self.spec.name.to_string(), self.signature(), self.binary, clock, stats)
+        Remote::new(&self.draft, self.spec.name.to_string(), self.signature(), self.form, clock, stats)
     }
 
     /// What the server is asked for. Its own shapes, but with the rows open.
@@ -123,12 +174,12 @@ impl Remote {
         draft: &RemoteDraft,
         name: String,
         signature: Signature,
-        binary: bool,
+        form: Form,
         clock: Arc<dyn Clock>,
         stats: Arc<Stats>,
     ) -> Result<Self, String> {
         let guard = Guard::new(policy(draft.table(), draft.repeatable()));
-        Ok(Self { name, rest: Rest::new(draft, signature, binary)?, guard, clock, stats })
+        Ok(Self { name, server: Server::new(draft, signature, form)?, guard, clock, stats })
     }
 
     async fn run(&self, job: Job) -> Result<Done, Error> {
@@ -138,7 +189,7 @@ impl Remote {
             return Err(past_deadline());
         }
         let deadline = Instant::from_std(job.deadline.instant());
-        let result = self.guard.call(deadline, |until| self.rest.infer(&job.batch, until)).await;
+        let result = self.guard.call(deadline, |until| self.server.infer(&job.batch, until)).await;
         if let Err(error @ (CallError::Limited(_) | CallError::BreakerOpen(_))) = &result {
             Stats::count(&self.stats.refused);
             return Err(self.public(error));

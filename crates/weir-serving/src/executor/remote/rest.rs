@@ -17,7 +17,7 @@ use weir_types::{Batch, Outputs, Signature};
 const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("request-timeout");
 /// Largest description of a server or a model.
-const MAX_METADATA_BYTES: usize = 4 << 20;
+pub(super) const MAX_METADATA_BYTES: usize = 1 << 20;
 
 /// One model on one server.
 #[derive(Debug)]
@@ -86,12 +86,22 @@ pub(super) async fn facts(draft: &RemoteDraft) -> Result<(RemoteFacts, bool), Ca
         EncodingWord::Binary => true,
         EncodingWord::Json => false,
     };
-    let name = if server.name.is_empty() { "an unnamed server" } else { &server.name };
-    let server = format!("{name} {}", server.version).trim_end().to_owned();
-    Ok((RemoteFacts { server, platform: metadata.platform, signature: metadata.signature, max_rows }, binary))
+    let facts = RemoteFacts {
+        server: named(&server),
+        platform: metadata.platform,
+        signature: metadata.signature,
+        max_rows,
+    };
+    Ok((facts, binary))
 }
 
-fn options(table: &RemoteTable, max_answer_bytes: usize) -> PoolOptions {
+/// Name and version.
+pub(super) fn named(server: &ServerDescription) -> String {
+    let name = if server.name.is_empty() { "an unnamed server" } else { &server.name };
+    format!("{name} {}", server.version).trim_end().to_owned()
+}
+
+pub(super) fn options(table: &RemoteTable, max_answer_bytes: usize) -> PoolOptions {
     PoolOptions {
         connect_timeout: table.connect_timeout.get(),
         max_idle: table.limit.max as usize,

@@ -31,7 +31,8 @@ fn remote(url: &str, extra: &str, binary: bool) -> Remote {
     let facts =
         RemoteFacts { server: "double 1".into(), signature: signature.clone(), ..RemoteFacts::default() };
     draft.describe(&facts).unwrap_or_else(|problems| panic!("{problems:?}"));
-    Remote::new(&draft, "m".into(), signature, binary, Arc::new(SystemClock), Arc::default()).unwrap()
+    let form = if binary { Form::Bytes } else { Form::Json };
+    Remote::new(&draft, "m".into(), signature, form, Arc::new(SystemClock), Arc::default()).unwrap()
 }
 
 /// Adds one, as bytes or as JSON, whichever way it was asked; 500 for a negative number.
