@@ -70,6 +70,9 @@ impl Resolver<'_> {
                 format!("model `{}` has no output `{}`, it has {has}", model.name, own.escape_debug())
             });
             let index = self.report.keep(&at, found)?;
+            if outputs[index].spec.name != *own {
+                self.report.at(&at, format!("`{own}` has another new name already"));
+            }
             new.clone_into(&mut outputs[index].spec.name);
         }
         for (i, output) in outputs.iter().enumerate() {

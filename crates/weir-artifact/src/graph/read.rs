@@ -16,6 +16,8 @@ use crate::{
 
 /// Most steps of one graph.
 const MAX_STEPS: usize = 64;
+/// Most outputs of one graph.
+const MAX_OUTPUTS: usize = 256;
 
 /// A model that a graph names: the version it wants, or the latest.
 pub type Wanted = (ModelName, Option<Version>);
@@ -164,6 +166,11 @@ impl GraphDraft {
         ];
         for (key, _) in keys.into_iter().filter(|(_, given)| *given) {
             report.at(key, format!("`{key}` is about a model's own artefact, and a graph has none"));
+        }
+        let outputs = self.table.outputs.len();
+        if outputs > MAX_OUTPUTS {
+            let message = format!("a graph has up to {MAX_OUTPUTS} outputs, this one has {outputs}");
+            report.at("graph.outputs", message);
         }
         let steps = self.table.step.len();
         if !(1..=MAX_STEPS).contains(&steps) {

@@ -35,6 +35,19 @@ pub(super) struct Resolved<'a> {
     pub(super) outputs: Vec<(String, Typed)>,
 }
 
+/// Steps with their types.
+struct Steps {
+    steps: Vec<PlannedStep>,
+    outputs: Vec<Output>,
+}
+
+/// An output of the graph.
+struct Output {
+    name: String,
+    source: Source,
+    typed: Typed,
+}
+
 /// What is known of the steps while they are typed in their order.
 pub(super) struct Typing<'a, 'm> {
     pub(super) inputs: &'a [Input<'m>],
@@ -76,9 +89,9 @@ impl<'a> Resolver<'a> {
             models: &models,
             done: nodes.iter().map(|_| None).collect(),
         };
-        let (steps, outputs) = self.typed(typing, &nodes, &order, &wanted, complete)?;
-        let plan = self.plan(&members, steps, outputs.iter().map(|(_, source, _)| *source).collect())?;
-        let outputs = outputs.into_iter().map(|(name, _, typed)| (name, typed)).collect();
+        let Steps { steps, outputs } = self.typed(typing, &nodes, &order, &wanted, complete)?;
+        let plan = self.plan(&members, steps, outputs.iter().map(|output| output.source).collect())?;
+        let outputs = outputs.into_iter().map(|output| (output.name, output.typed)).collect();
         spec::spec(&mut self, Resolved { plan, members, schema, inputs: signature.inputs, outputs })
     }
 
@@ -161,7 +174,6 @@ impl<'a> Resolver<'a> {
     }
 
     /// Types every step and the outputs. `None` where one has no type.
-    #[allow(clippy::type_complexity)] // the two halves of one answer, used once
     fn typed(
         &mut self,
         mut typing: Typing<'_, '_>,
@@ -169,7 +181,7 @@ impl<'a> Resolver<'a> {
         order: &[usize],
         wanted: &[(String, Ref)],
         complete: bool,
-    ) -> Option<(Vec<PlannedStep>, Vec<(String, Source, Typed)>)> {
+    ) -> Option<Steps> {
         let mut steps = Vec::new();
         for (place, &node) in order.iter().enumerate() {
             let typed = self.step(&typing, &nodes[node]);
@@ -187,10 +199,10 @@ impl<'a> Resolver<'a> {
             } else if let Some((source, typed)) =
                 self.tensor(&typing, wanted, &format!("graph.outputs.{name}"))
             {
-                outputs.push((name.clone(), source, typed));
+                outputs.push(Output { name: name.clone(), source, typed });
             }
         }
-        (complete && self.report.problems.is_empty()).then_some((steps, outputs))
+        (complete && self.report.problems.is_empty()).then_some(Steps { steps, outputs })
     }
 
     /// The tensor that is meant; `None` where it is none, which is told unless its step was.
@@ -259,12 +271,13 @@ fn distinct<'m>(models: &[Option<&'m ModelSpec>]) -> Vec<&'m ModelSpec> {
 }
 
 /// All outputs of a step, under their own names.
-fn all_of(typing: &Typing<'_, '_>, wanted: &Ref) -> Vec<(String, Source, Typed)> {
+fn all_of(typing: &Typing<'_, '_>, wanted: &Ref) -> Vec<Output> {
     let Ref::Step(node, _) = wanted else { return Vec::new() };
     let Some((step, outputs)) = typing.done.get(*node).and_then(Option::as_ref) else { return Vec::new() };
     let outputs = outputs.iter().enumerate();
     let one = |(output, typed): (usize, &Typed)| {
-        (typed.spec.name.clone(), Source::Step { step: *step, output }, typed.clone())
+        let source = Source::Step { step: *step, output };
+        Output { name: typed.spec.name.clone(), source, typed: typed.clone() }
     };
     outputs.map(one).collect()
 }

@@ -7,48 +7,57 @@ use weir_types::{Error, Tensor, TensorData};
 
 use super::frame::broken;
 
+/// The elements of each tensor as a slice; `None` where one is of another type.
+macro_rules! columns {
+    ($of:expr, $variant:ident) => {
+        $of.iter()
+            .map(|tensor| match tensor.data() {
+                TensorData::$variant(values) => Some(values.as_slice()),
+                _ => None,
+            })
+            .collect::<Option<Vec<_>>>()
+            .ok_or_else(broken)
+    };
+}
+
 /// The weighted mean, element by element. It is summed in float64 and rounded once.
 pub(super) fn mean(of: &[Arc<Tensor>], weights: &[f64]) -> Result<Vec<Arc<Tensor>>, Error> {
     let shape = alike(of)?;
-    let total: f64 = weights.iter().sum();
-    let element = |i: usize, read: &dyn Fn(&Tensor, usize) -> f64| {
-        of.iter().zip(weights).map(|(tensor, weight)| weight * read(tensor, i)).sum::<f64>() / total
-    };
     let data = match of.first().map(|first| first.data()) {
-        Some(TensorData::Float32(first)) => {
-            let read = |tensor: &Tensor, i: usize| tensor.as_f32().map_or(f64::NAN, |v| f64::from(v[i]));
-            TensorData::Float32((0..first.len()).map(|i| element(i, &read) as f32).collect())
+        Some(TensorData::Float32(_)) => {
+            TensorData::Float32(weighted(&columns!(of, Float32)?, weights, |mean| mean as f32))
         }
-        Some(TensorData::Float64(first)) => {
-            let read = |tensor: &Tensor, i: usize| match tensor.data() {
-                TensorData::Float64(v) => v[i],
-                _ => f64::NAN,
-            };
-            TensorData::Float64((0..first.len()).map(|i| element(i, &read)).collect())
+        Some(TensorData::Float64(_)) => {
+            TensorData::Float64(weighted(&columns!(of, Float64)?, weights, |mean| mean))
         }
         _ => return Err(broken()),
     };
     one(shape, data)
 }
 
+fn weighted<T: Copy + Into<f64>>(columns: &[&[T]], weights: &[f64], round: fn(f64) -> T) -> Vec<T> {
+    let total: f64 = weights.iter().sum();
+    let mean = |i: usize| {
+        let sum: f64 = columns.iter().zip(weights).map(|(column, weight)| weight * column[i].into()).sum();
+        round(sum / total)
+    };
+    (0..columns.first().map_or(0, |column| column.len())).map(mean).collect()
+}
+
 /// The value of the most votes, element by element; of equal ones that of the earliest tensor.
 pub(super) fn vote(of: &[Arc<Tensor>], weights: &[f64]) -> Result<Vec<Arc<Tensor>>, Error> {
     let shape = alike(of)?;
-    macro_rules! count {
+    macro_rules! winners {
         ($($variant:ident),*) => {
             match of.first().map(|first| first.data()) {
                 $(Some(TensorData::$variant(_)) => {
-                    let columns: Option<Vec<_>> = of.iter().map(|tensor| match tensor.data() {
-                        TensorData::$variant(values) => Some(values.as_slice()),
-                        _ => None,
-                    }).collect();
-                    TensorData::$variant(winners(&columns.ok_or_else(broken)?, weights))
+                    TensorData::$variant(winners(&columns!(of, $variant)?, weights))
                 })*
                 _ => return Err(broken()),
             }
         };
     }
-    let data = count!(Bool, Int8, Int16, Int32, Int64, Uint8, Uint16, Uint32, Uint64, String);
+    let data = winners!(Bool, Int8, Int16, Int32, Int64, Uint8, Uint16, Uint32, Uint64, String);
     one(shape, data)
 }
 

@@ -15,6 +15,7 @@ fn all_that_is_wrong_is_told_at_its_place() {
         ("names", NAMES),
         ("models that are not there", MISSING),
         ("tensors that are not there, or of another type", TENSORS),
+        ("outputs renamed twice, or into each other", RENAMED),
         ("a cycle", CYCLE),
         ("several steps that could be the answer", UNUSED),
         ("steps that nothing needs", &format!("{UNUSED}[graph.outputs]\nlabel = 'west.label'")),
@@ -108,6 +109,19 @@ model = "price"
 inputs = { X = "words.label" }
 [[graph.step]]
 model = "words"
+"#;
+
+const RENAMED: &str = r#"
+[[graph.step]]
+model = "east"
+outputs = { a = "label", b = "label", c = "probabilities" }
+[[graph.step]]
+model = "west"
+outputs = { probabilities = "label" }
+[[graph.step]]
+name = "m"
+kind = "mean"
+of = ["east.c", "west.probabilities"]
 "#;
 
 const CYCLE: &str = r#"
