@@ -5,4 +5,5 @@
 
 mod graphs;
 mod life;
+mod remote;
 mod support;
