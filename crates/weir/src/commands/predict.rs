@@ -105,7 +105,7 @@ impl Local {
         let answer = local_answer(&version, &options.outputs)?;
         let decoder =
             RowDecoder::new(Arc::new(version.spec.schema.clone()), BodyShape::Row, DecodeLimits::default())?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         Ok(Self { version, decoder, answer, runtime })
     }
 }

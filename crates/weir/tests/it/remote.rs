@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::{
     client::{Response, ask, get},
     metrics::{await_metric, metric},
-    server::{Server, root},
+    server::{Server, root, weir},
     v2clients::{lay_out, run_against},
 };
 
@@ -195,6 +195,30 @@ fn a_server_that_is_away_at_first_is_found_later() {
     assert_eq!(post(front.address, "/v2/models/steps/infer", &steps()).status, 200);
     front.stop();
     back.stop();
+}
+
+#[test]
+fn the_command_line_asks_the_server_too() {
+    let pair = Pair::start("http");
+    let place = pair._places[0].path();
+    let inspected = weir(place).args(["inspect", "models/housing"]).output().unwrap();
+    let text = String::from_utf8_lossy(&inspected.stdout).into_owned();
+    assert!(inspected.status.success(), "{text}");
+    for part in ["MedInc", "tensors as bytes", &pair.back.address.to_string(), "not its weights"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let samples = fs::read_to_string(root().join("examples/models/housing/samples.jsonl")).unwrap();
+    let sample: Value = serde_json::from_str(samples.lines().next().unwrap()).unwrap();
+    fs::write(place.join("row.jsonl"), sample["input"].to_string()).unwrap();
+    let row = fs::File::open(place.join("row.jsonl")).unwrap();
+    let predicted = weir(place).args(["predict", "models/housing"]).stdin(row).output().unwrap();
+    let answer: Value = serde_json::from_slice(&predicted.stdout).unwrap();
+    assert!((answer["prediction"].as_f64().unwrap() - sample["prediction"].as_f64().unwrap()).abs() < 1e-6);
+    pair.back.stop();
+    let inspected = weir(place).args(["inspect", "models/housing"]).output().unwrap();
+    let text = String::from_utf8_lossy(&inspected.stderr).into_owned();
+    assert!(!inspected.status.success() && text.contains("refused"), "{text}");
+    pair.front.stop();
 }
 
 fn steps() -> Value {

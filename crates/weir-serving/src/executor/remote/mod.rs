@@ -65,9 +65,9 @@ enum Form {
 impl Form {
     fn as_str(self) -> &'static str {
         match self {
-            Form::Grpc => "gRPC",
-            Form::Bytes => "bytes over REST",
-            Form::Json => "JSON",
+            Form::Grpc => "over gRPC",
+            Form::Bytes => "over REST, tensors as bytes",
+            Form::Json => "over REST, tensors as JSON",
         }
     }
 }
@@ -116,7 +116,7 @@ pub(crate) fn describe(candidate: &Candidate) -> Result<Described, Unknown> {
     let spec = draft.describe(&facts).map_err(lines)?;
     let version = table.version.as_ref().map(|v| format!(" version {v}")).unwrap_or_default();
     let how = form.as_str();
-    let reason = format!("[remote]: model `{}`{version} at {}, tensors as {how}", draft.model(), table.url);
+    let reason = format!("[remote]: model `{}`{version} at {}, {how}", draft.model(), table.url);
     let engine = EngineInfo { name: "remote", version: facts.server.clone(), reason };
     Ok(Described { draft, spec, engine, form })
 }
