@@ -4,6 +4,7 @@
 //! is bounded. Handles are looked up when a route is compiled, not for each request.
 
 mod process;
+mod remote;
 
 use std::{
     fmt,
@@ -235,13 +236,16 @@ const MODEL_COUNTERS: [Row; 6] = [
 
 /// Upper bounds of the rows of an execution.
 const BATCH_BUCKETS: [f64; 11] = [1., 2., 4., 8., 16., 32., 64., 128., 256., 512., 1024.];
+/// The labels of everything that is known of one version.
+fn version_labels(version: &ServedVersion) -> [(&'static str, String); 2] {
+    [("model", version.spec.name.to_string()), ("version", version.spec.version.to_string())]
+}
 
 impl Collector for ModelCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let snapshot = self.0.load();
         let versions: Vec<_> = snapshot.models().flat_map(|(_, model)| model.versions()).collect();
-        let labels =
-            |v: &ServedVersion| [("model", v.spec.name.to_string()), ("version", v.spec.version.to_string())];
+        let labels = version_labels;
         for (name, help, read) in MODEL_COUNTERS {
             let counter = ConstCounter::new(0u64);
             let mut family = encoder.encode_descriptor(name, help, None, counter.metric_type())?;
@@ -276,6 +280,7 @@ impl Collector for ModelCollector {
                 gauge.encode(family.encode_family(&labels(version))?)?;
             }
         }
+        remote::encode(&mut encoder, &versions)?;
         let failed = ConstGauge::new(snapshot.failures().len() as i64);
         let text = "Versions that could not be loaded the last time it was tried";
         failed.encode(encoder.encode_descriptor("weir_load_failures", text, None, failed.metric_type())?)

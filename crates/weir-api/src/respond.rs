@@ -121,7 +121,13 @@ mod tests {
             let retry = response.headers().contains_key(header::RETRY_AFTER);
             assert_eq!(retry, matches!(code.http_status(), 429 | 503), "{code:?}");
         }
-        let busy = Error::new(ErrorCode::Overloaded, "why").retry_after(Duration::from_millis(2_001));
-        assert_eq!(error(&busy, &id).headers()[header::RETRY_AFTER], "3");
+        let wait = |ms| {
+            let told = Error::new(ErrorCode::Overloaded, "why").retry_after(Duration::from_millis(ms));
+            error(&told, &id).headers()[header::RETRY_AFTER].clone()
+        };
+        assert_eq!(
+            (wait(0), wait(1_000), wait(2_001)),
+            ("1".parse().unwrap(), "1".parse().unwrap(), "3".parse().unwrap())
+        );
     }
 }

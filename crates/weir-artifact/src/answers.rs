@@ -56,6 +56,10 @@ fn words(parts: &Parts) -> Vec<(String, Answer)> {
         let names = parts.text.as_ref().map_or(Vec::new(), |text| entity_names(labels, text.aggregation));
         words.push(("entities".to_owned(), Answer::Entities { output: 0, names }));
     }
+    if let (None, Some(Decision { output, classes })) = (scores, decision.clone()) {
+        let labels = labels.clone();
+        words.push(("label".to_owned(), Answer::Class { output, classes, labels }));
+    }
     let raw = |(output, spec): (usize, &weir_types::TensorSpec)| {
         (format!("output:{}", spec.name), Answer::Raw { output })
     };

@@ -13,10 +13,12 @@ mod example;
 mod fields;
 mod files;
 mod formats;
+mod graph;
 mod load;
 mod manifest;
 mod notes;
 pub mod onnx;
+mod remote;
 mod report;
 mod rules;
 mod samples;
@@ -25,14 +27,22 @@ mod task;
 mod text;
 
 pub use batching::BatchingTable;
-pub use discover::{Candidate, Discovery, FolderProblem, MANIFEST_FILE, discover};
+pub use discover::{Candidate, Discovery, FolderProblem, Kind, MANIFEST_FILE, discover};
 pub use draft::draft;
 pub use example::scalar_json;
 pub use formats::{Foreign, Format};
+pub use graph::{
+    Branch, CaseTable, GraphDraft, GraphPlan, GraphTable, Lookup, Member, Operation, PlannedStep, Selector,
+    Source, StepKind, StepTable, Test, Wanted, read_graph,
+};
 pub use load::{LoadedModel, load};
 pub use manifest::{
     CoerceWord, DTypeWord, ExtraWord, FieldTable, InputTable, LimitsTable, Manifest, OutputTable,
     ScalarValue, TextTable, V2Table,
+};
+pub use remote::{
+    BreakerTable, EncodingWord, LimitTable, RemoteDraft, RemoteFacts, RemoteTable, RetryTable, TensorTable,
+    read_remote,
 };
 pub use spec::{
     Activation, Aggregation, EngineChoice, ModelLimits, ModelSpec, Pooling, Sample, Task, TextSpec,

@@ -5,7 +5,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use weir_types::{DType, Scalar};
 
-use crate::{Activation, Aggregation, BatchingTable, EngineChoice, ModelLimits, Pooling, Task};
+use crate::{
+    Activation, Aggregation, BatchingTable, EngineChoice, GraphTable, ModelLimits, Pooling, RemoteTable, Task,
+};
 
 /// What the artefact cannot say about a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -40,6 +42,10 @@ pub struct Manifest {
     pub batching: BatchingTable,
     /// For models that read text: tokenizer, pooling and head.
     pub text: Option<TextTable>,
+    /// For models that are made of others: their steps.
+    pub graph: Option<GraphTable>,
+    /// For models that another server runs: where.
+    pub remote: Option<RemoteTable>,
     /// How clients of the Open Inference Protocol V2 see the model.
     pub v2: V2Table,
 }
@@ -61,6 +67,8 @@ impl Default for Manifest {
             limits: LimitsTable::default(),
             batching: BatchingTable::default(),
             text: None,
+            graph: None,
+            remote: None,
             v2: V2Table::default(),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::SystemTime};
 
+use crate::GraphPlan;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use weir_types::{Answer, ModelName, Schema, Signature, Version};
@@ -199,6 +200,8 @@ pub struct ModelSpec {
     pub answers: Vec<(String, Answer)>,
     /// Present for models that read text.
     pub text: Option<TextSpec>,
+    /// Present for models that are made of others.
+    pub graph: Option<Arc<GraphPlan>>,
     /// Which engine the operator wants.
     pub engine: EngineChoice,
     /// Bounds on one request.

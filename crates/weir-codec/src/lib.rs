@@ -18,6 +18,7 @@ mod number;
 mod plan;
 mod query;
 mod sink;
+pub mod v2;
 
 use std::sync::Arc;
 

@@ -19,6 +19,7 @@ mod lane;
 mod local;
 mod queue;
 mod rate;
+mod remote;
 mod resident;
 mod size;
 mod stats;
@@ -32,11 +33,14 @@ pub(crate) mod tests;
 
 use std::{future::Future, pin::Pin, time::Duration};
 
+use weir_clients::GuardStats;
 use weir_types::{Batch, Deadline, Error, ErrorCode, Outputs};
 
 pub use caller::Caller;
 pub use cores::Cores;
 pub use local::{Local, LocalOptions};
+pub use remote::{Remote, describe_remote};
+pub(crate) use remote::{block_on, describe};
 pub use resident::MemoryBudget;
 pub(crate) use resident::Resident;
 pub use stats::{Batches, Stats};
@@ -91,8 +95,8 @@ struct Answered {
 /// has not started then never does.
 pub type ExecuteFuture<'a> = Pin<Box<dyn Future<Output = Result<Done, Error>> + Send + 'a>>;
 
-/// Runs jobs on one model's engine. A remote model is one more implementation, which is
-/// why this is async and the engine is not.
+/// Runs jobs on one model's engine, here or on another server: that is why this is async and
+/// the engine is not.
 pub trait Executor: Send + Sync {
     /// Runs `job`.
     ///
@@ -123,9 +127,14 @@ pub trait Executor: Send + Sync {
     fn resident_bytes(&self) -> Option<u64> {
         None
     }
+
+    /// How calls to another server go, for a model that one runs.
+    fn remote(&self) -> Option<GuardStats> {
+        None
+    }
 }
 
 /// What a caller is told whose deadline passed.
-pub(super) fn past_deadline() -> Error {
+pub(crate) fn past_deadline() -> Error {
     Error::new(ErrorCode::DeadlineExceeded, "the deadline passed before the model answered")
 }

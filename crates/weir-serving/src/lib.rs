@@ -11,6 +11,7 @@
 mod admission;
 mod control;
 mod executor;
+mod graph;
 mod load;
 mod predict;
 mod samples;
@@ -20,8 +21,8 @@ mod watch;
 pub use admission::{Admission, Admitted, Room, Sender};
 pub use control::{Keeper, ModelControl};
 pub use executor::{
-    Batches, Caller, Cores, Done, ExecuteFuture, Executor, Job, Local, LocalOptions, MemoryBudget, Stats,
-    Timing, unmerged,
+    Batches, Caller, Cores, Done, ExecuteFuture, Executor, Job, Local, LocalOptions, MemoryBudget, Remote,
+    Stats, Timing, describe_remote, unmerged,
 };
 pub use load::{LoadOptions, Loader, Progress};
 pub use predict::{Executed, Predictor, Ready, Routed};

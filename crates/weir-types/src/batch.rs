@@ -26,7 +26,7 @@ impl Batch {
 
     /// A copy of these rows, in this order; each must be less than [`rows`](Self::rows).
     pub fn gather_rows(&self, rows: &[usize]) -> Batch {
-        Batch { rows: rows.len(), inputs: self.inputs.iter().map(|t| t.gather_rows(rows)).collect() }
+        Batch { rows: rows.len(), inputs: self.inputs.iter().map(|t| t.take_rows(rows)).collect() }
     }
 }
 
@@ -61,7 +61,7 @@ impl Outputs {
 
     /// A copy of these rows, in this order; each must be less than [`rows`](Self::rows).
     pub fn gather_rows(&self, rows: &[usize]) -> Outputs {
-        Outputs { rows: rows.len(), tensors: self.tensors.iter().map(|t| t.gather_rows(rows)).collect() }
+        Outputs { rows: rows.len(), tensors: self.tensors.iter().map(|t| t.take_rows(rows)).collect() }
     }
 
     /// Cuts a merged answer into one for each caller; `rows` are the callers' sizes in the

@@ -92,7 +92,7 @@ pub struct Error {
     pub code: ErrorCode,
     /// One sentence that names field, limit and fix.
     pub message: Cow<'static, str>,
-    /// When it is worth trying again, where that is known.
+    /// When it is worth trying again, where that is known better than "soon".
     pub retry_after: Option<Duration>,
 }
 
@@ -116,6 +116,12 @@ impl Error {
     /// There is no such thing.
     pub fn not_found(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorCode::NotFound, message)
+    }
+
+    /// The same, to be tried again after `wait`.
+    #[must_use]
+    pub fn after(self, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..self }
     }
 
     /// Our fault. `message` must not hold internals; log those.

@@ -48,6 +48,7 @@ fn spec(name: &str, task: Task, fields: Vec<Field>, outputs: &[(&str, DType, Vec
         labels: Vec::new(),
         answers: Vec::new(),
         text: None,
+        graph: None,
         engine: EngineChoice::Auto,
         limits: ModelLimits::default(),
         batching: weir_artifact::BatchingTable::default(),

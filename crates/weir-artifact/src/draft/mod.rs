@@ -11,7 +11,7 @@ use weir_config::Problem;
 use weir_types::{DType, TensorSpec};
 
 use crate::{
-    Candidate, MANIFEST_FILE, Manifest, Task,
+    Candidate, Kind, MANIFEST_FILE, Manifest, Task,
     discover::{discover, name_of_file},
     load::{read_artifact, resolve},
     onnx::OnnxModel,
@@ -55,6 +55,10 @@ fn folder(path: &Path, csv_sample: Option<&Path>) -> Result<String, Vec<Problem>
     let Some(newest) = newest else {
         return Err(vec![Problem::new(path, "holds several models: name the folder of one of them")]);
     };
+    if newest.kind == Kind::Graph {
+        let message = "is made of other models: there is no artefact to draft a description from";
+        return Err(vec![Problem::new(&newest.artifact, message)]);
+    }
     let Some(foreign) = &newest.foreign else { return draft(&newest.artifact, csv_sample) };
     let columns = csv_sample.map(sample::read).transpose().map_err(|problem| vec![problem])?;
     let candidate = Candidate { manifest: None, ..newest.clone() };
@@ -66,6 +70,7 @@ fn candidate(name: &str, artifact: &Path, folder: &Path) -> Result<Candidate, Ve
     Ok(Candidate {
         name: name.map_err(|e: weir_types::NameError| vec![Problem::new(artifact, e.to_string())])?,
         version: weir_types::Version::default(),
+        kind: Kind::Artifact,
         folder: folder.to_owned(),
         artifact: artifact.to_owned(),
         manifest: None,

@@ -53,7 +53,7 @@ impl Stats {
     }
 
     /// Counts a job that ran, as `result` came of it at `now`.
-    pub(super) fn finished<T>(
+    pub(crate) fn finished<T>(
         &self,
         result: &Result<T, Error>,
         (queued, ran): (Duration, Duration),

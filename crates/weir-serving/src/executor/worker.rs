@@ -117,7 +117,12 @@ fn run(core: &Core, ready: &[Ready], start: Instant) {
         Ok(parts) => {
             core.stats.answered_rows(rows.iter().sum(), core.options.clock.now() - began);
             for (ready, outputs) in ready.iter().zip(parts) {
-                conclude(core, (&ready.call, ready.index), Ok(Answered { outputs, tokens: ready.prepared.tokens() }), start);
+                conclude(
+                    core,
+                    (&ready.call, ready.index),
+                    Ok(Answered { outputs, tokens: ready.prepared.tokens() }),
+                    start,
+                );
             }
         }
         Err(error) if ready.len() > 1 && !matches!(error, EngineError::Cancelled) => {

@@ -37,6 +37,14 @@ impl Models {
         fs::copy(housing(), folder.join("model.onnx")).unwrap();
     }
 
+    /// Puts the engine fixture `name` at `model`.
+    pub(crate) fn fixture(&self, model: &str, name: &str) {
+        let path = format!("../weir-engine/tests/fixtures/{name}.onnx");
+        let folder = self.path().join(model);
+        fs::create_dir_all(&folder).unwrap();
+        fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join(path), folder.join("model.onnx")).unwrap();
+    }
+
     /// Writes `text` to a file below a model's folder.
     pub(crate) fn write(&self, file: &str, text: &str) {
         let file = self.path().join(file);

@@ -18,7 +18,7 @@ pub(super) struct Started {
     pub(super) loader: Loader,
     /// The server, or every problem of its routes.
     pub(super) server: Result<Server, String>,
-    /// How many models can answer.
+    /// How many models can answer, or may once the server that runs them is back.
     pub(super) models: usize,
     /// What could not be loaded, one a line; empty where there is nothing.
     pub(super) failures: String,
@@ -42,7 +42,8 @@ pub(super) fn start(settings: Settings, places: &Places, output: &Output) -> any
     };
     let snapshot = loader.load(&ServingSnapshot::default(), &BTreeSet::new(), &progress);
     output.progress("");
-    let (models, failures) = (snapshot.models().count(), failure_lines(snapshot.failures()));
+    let away = snapshot.failures().iter().filter(|failure| failure.transient).count();
+    let (models, failures) = (snapshot.models().count() + away, failure_lines(snapshot.failures()));
     let server = Server::new(server, route, snapshot, Arc::new(AllowLocal), clock);
     let server = server.map_err(|problems| route_lines(&problems, places));
     Ok(Started { loader, server, models, failures })

@@ -47,11 +47,18 @@ pub(crate) fn lay_out(place: &Path) {
 /// Runs one suite against a server of its own; `fewest` tests of it must have run. Returns what
 /// the server traced, if anything was.
 fn run(suite: &str, fewest: u32) -> Option<String> {
-    let python = root().join(".cache/venvs/v2clients/bin/python");
-    assert!(python.exists(), "{} is not there: run `make venvs`", python.display());
     let place = TempDir::new().unwrap();
     lay_out(place.path());
     let server = Server::start(place.path(), &["--config".into(), "weir.toml".into()]);
+    run_against(&server, suite, fewest);
+    server.stop();
+    fs::read_to_string(place.path().join("trace.json")).ok()
+}
+
+/// Runs one suite against `server`, which serves what [`lay_out`] writes.
+pub(crate) fn run_against(server: &Server, suite: &str, fewest: u32) {
+    let python = root().join(".cache/venvs/v2clients/bin/python");
+    assert!(python.exists(), "{} is not there: run `make venvs`", python.display());
     let output = Command::new(python)
         .arg(root().join("tests/v2clients").join(suite))
         .env("V2_ADDRESS", server.address.to_string())
@@ -64,8 +71,6 @@ fn run(suite: &str, fewest: u32) -> Option<String> {
     let count: u32 = count.unwrap_or_else(|| panic!("no count:\n{text}")).unwrap();
     println!("{suite}: {count} tests");
     assert!(count >= fewest && !text.contains("skipped"), "{text}");
-    server.stop();
-    fs::read_to_string(place.path().join("trace.json")).ok()
 }
 
 /// The one request that a suite lets be traced is in the file, and no other.

@@ -68,6 +68,7 @@ fn view(inputs: Vec<TensorSpec>, fields: Vec<Field>, columns: bool) -> ModelView
         labels: vec!["low".into(), "high".into()],
         answers: Vec::new(),
         text: None,
+        graph: None,
         engine: EngineChoice::Auto,
         limits: ModelLimits { max_rows: 4, ..ModelLimits::default() },
         batching: weir_artifact::BatchingTable::default(),
@@ -78,7 +79,12 @@ fn view(inputs: Vec<TensorSpec>, fields: Vec<Field>, columns: bool) -> ModelView
         notes: Vec::new(),
     };
     let engine = EngineInfo { name: "test", version: "1".into(), reason: "a test".into() };
-    let version = ServedVersion { spec: Arc::new(spec), engine, executor: Arc::new(Echo::default()) };
+    let version = ServedVersion {
+        spec: Arc::new(spec),
+        engine,
+        executor: Arc::new(Echo::default()),
+        members: Vec::new(),
+    };
     let snapshot = Arc::new(Arc::new(ServingSnapshot::default()).into());
     ModelView::new(Arc::new(version), &Metrics::new(snapshot, Admission::new(0)))
 }

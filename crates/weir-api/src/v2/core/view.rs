@@ -90,7 +90,11 @@ impl ModelView {
         ModelMetadata {
             name: self.version.spec.name.to_string(),
             versions,
-            platform: format!("onnx_{}", self.version.engine.name.replace('-', "")),
+            platform: match self.version.engine.name {
+                // What others run is not ONNX for all that is known.
+                name @ ("graph" | "remote") => name.to_owned(),
+                name => format!("onnx_{}", name.replace('-', "")),
+            },
             inputs: self.inputs.clone(),
             outputs: self.outputs.clone(),
         }

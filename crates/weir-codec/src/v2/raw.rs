@@ -1,39 +1,35 @@
 //! Tensors as bytes: row-major, little-endian; each element of BYTES behind its length as
 //! four bytes (Triton's binary tensor data extension; gRPC's raw contents are the same).
 
-use weir_types::{DType, Error, TensorData, element_count};
+use weir_types::{DType, TensorData, element_count};
 
-use super::{cut, datatype};
+use super::datatype;
 
 /// Bytes of the length before each element of BYTES.
 const LENGTH_BYTES: usize = 4;
 
-/// Reads a tensor of `dtype` and `shape` from all of `bytes`. `name` is for errors.
+/// Reads a tensor of `dtype` and `shape` from all of `bytes`. Nothing is allocated before the
+/// bytes are known to hold it.
 ///
 /// # Errors
-/// `InvalidArgument` where the bytes are not exactly that tensor.
-pub(crate) fn read_raw(name: &str, dtype: DType, shape: &[usize], bytes: &[u8]) -> Result<TensorData, Error> {
-    let count = element_count(shape).map_err(|e| Error::invalid(format!("input `{}`: {e}", cut(name))))?;
+/// A sentence where the bytes are not exactly that tensor.
+pub fn read_raw(dtype: DType, shape: &[usize], bytes: &[u8]) -> Result<TensorData, String> {
+    let count = element_count(shape).map_err(|e| e.to_string())?;
     match dtype.size_bytes() {
         Some(size) => {
             // `element_count` has seen to it that this product fits.
             if count * size != bytes.len() {
-                return Err(Error::invalid(format!(
-                    "input `{}`: shape {shape:?} of {} takes {} bytes, got {}",
-                    cut(name),
+                return Err(format!(
+                    "shape {shape:?} of {} takes {} bytes, got {}",
                     datatype(dtype),
                     count * size,
                     bytes.len()
-                )));
+                ));
             }
-            numbers(dtype, bytes).ok_or_else(|| wrong_bool(name))
+            numbers(dtype, bytes).ok_or_else(|| "a BOOL is the byte 0 or 1".to_owned())
         }
-        None => strings(name, count, bytes).map(TensorData::String),
+        None => strings(count, bytes).map(TensorData::String),
     }
-}
-
-fn wrong_bool(name: &str) -> Error {
-    Error::invalid(format!("input `{}`: a BOOL is the byte 0 or 1", cut(name)))
 }
 
 /// `None` for a boolean that is neither 0 nor 1.
@@ -66,8 +62,8 @@ fn numbers(dtype: DType, bytes: &[u8]) -> Option<TensorData> {
     })
 }
 
-fn strings(name: &str, count: usize, bytes: &[u8]) -> Result<Vec<String>, Error> {
-    let wrong = |why: &str| Error::invalid(format!("input `{}`: {why}", cut(name)));
+fn strings(count: usize, bytes: &[u8]) -> Result<Vec<String>, String> {
+    let wrong = str::to_owned;
     // What the bytes can hold at most, whatever the shape says.
     if count > bytes.len() / LENGTH_BYTES {
         return Err(wrong("there are fewer elements of BYTES than the shape takes"));
@@ -90,7 +86,7 @@ fn strings(name: &str, count: usize, bytes: &[u8]) -> Result<Vec<String>, Error>
 }
 
 /// Appends `data` as bytes.
-pub(crate) fn write_raw(data: &TensorData, out: &mut Vec<u8>) {
+pub fn write_raw(data: &TensorData, out: &mut Vec<u8>) {
     macro_rules! le {
         ($v:expr) => {{
             out.reserve(size_of_val($v.as_slice()));
@@ -138,15 +134,13 @@ mod tests {
         ] {
             let mut bytes = Vec::new();
             write_raw(&data, &mut bytes);
-            assert_eq!(read_raw("x", data.dtype(), &[3], &bytes), Ok(data));
+            assert_eq!(read_raw(data.dtype(), &[3], &bytes), Ok(data));
         }
     }
 
     #[test]
     fn bytes_that_are_another_tensor_are_refused() {
-        let refused = |dtype, shape: &[usize], bytes: &[u8]| {
-            read_raw("x", dtype, shape, bytes).unwrap_err().message.into_owned()
-        };
+        let refused = |dtype, shape: &[usize], bytes: &[u8]| read_raw(dtype, shape, bytes).unwrap_err();
         assert!(refused(DType::Float32, &[2], &[0; 7]).contains("takes 8 bytes, got 7"));
         assert!(refused(DType::Bool, &[1], &[2]).contains("0 or 1"));
         assert!(refused(DType::Int8, &[10_000_000_000, 10_000_000_000], &[0]).contains("more elements"));
