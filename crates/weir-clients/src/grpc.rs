@@ -48,10 +48,8 @@ impl GrpcPool {
             (header::TE, HeaderValue::from_static("trailers")),
             (HeaderName::from_static("grpc-timeout"), timeout_value(timeout)),
         ];
-        let length = u32::try_from(message.len()).map_err(|_| CallError::Status {
-            status: 413,
-            text: "the request is larger than gRPC carries".into(),
-        })?;
+        let length = u32::try_from(message.len())
+            .map_err(|_| CallError::Unsendable("the request is larger than gRPC carries".into()))?;
         let mut body = BytesMut::with_capacity(PREFIX_BYTES + message.len());
         body.put_u8(0);
         body.put_u32(length);

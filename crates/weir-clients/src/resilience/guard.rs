@@ -319,6 +319,8 @@ fn judge<T>(
         // to a caller's mistake.
         Err(CallError::Status { status: 502 | 504, .. }) => (Health::Failed, Sample::Nothing),
         Err(CallError::Status { .. }) => (Health::Alive, Sample::Nothing),
+        // The server knows nothing of it.
+        Err(CallError::Unsendable(_)) => (Health::Unknown, Sample::Nothing),
         Err(_) => (Health::Failed, Sample::Nothing),
     }
 }

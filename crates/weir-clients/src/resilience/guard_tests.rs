@@ -86,6 +86,9 @@ async fn the_breaker_answers_at_once_and_a_probe_closes_it() {
     assert_eq!(call(&guard, LONG, vec![]).await, (Err(CallError::BreakerOpen(Duration::from_secs(1))), 0));
     assert_eq!(guard.stats().breaker, BreakerState::Open);
     tokio::time::advance(Duration::from_secs(1)).await;
+    let unsendable = || Err(CallError::Unsendable("NaN".into()));
+    assert_eq!(call(&guard, LONG, vec![(0, unsendable())]).await, (unsendable(), 1));
+    assert_eq!(guard.stats().breaker, BreakerState::HalfOpen, "what was never sent is no probe");
     assert_eq!(call(&guard, LONG, vec![(0, Ok(1))]).await, (Ok(1), 1));
     let stats = guard.stats();
     assert_eq!((stats.breaker, stats.opened, stats.broken), (BreakerState::Closed, 1, 1));

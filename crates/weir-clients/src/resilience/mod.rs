@@ -25,6 +25,9 @@ pub enum CallError {
     /// Not asked: as many calls as it is known to take are under way.
     #[error("not asked: {0} calls are under way, the limit that its latency allows")]
     Limited(u32),
+    /// Not asked: what is to be sent cannot be sent that way.
+    #[error("not asked: {0}")]
+    Unsendable(String),
     /// Nobody answered in time.
     #[error("no answer in time")]
     TimedOut,

@@ -206,7 +206,9 @@ impl Remote {
     /// Tells the log what callers are not told.
     fn report(&self, error: &CallError) -> Error {
         match error {
-            CallError::TimedOut | CallError::Status { status: 400 | 413 | 422 | 504, .. } => {}
+            CallError::TimedOut
+            | CallError::Unsendable(_)
+            | CallError::Status { status: 400 | 413 | 422 | 504, .. } => {}
             CallError::Connection(_) | CallError::Overloaded { .. } => {
                 tracing::warn!(model = self.name, %error, "a remote model gave no answer");
             }
@@ -235,6 +237,7 @@ impl Remote {
             CallError::Status { status: 400 | 422, text } => {
                 Error::invalid(format!("model `{name}` refuses the request: {}", plain(text)))
             }
+            CallError::Unsendable(text) => Error::invalid(text.clone()),
             CallError::Status { status: 413, .. } => {
                 Error::new(ErrorCode::TooLarge, format!("the request is larger than model `{name}` takes"))
             }

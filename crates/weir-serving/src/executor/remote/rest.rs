@@ -43,9 +43,7 @@ impl Rest {
     pub(super) async fn infer(&self, batch: &Batch, until: Instant) -> Result<Outputs, CallError> {
         let left = until.saturating_duration_since(Instant::now());
         let id = self.asked.fetch_add(1, Ordering::Relaxed).to_string();
-        // What the encoding cannot carry is refused as the server would refuse it.
-        let refused =
-            |error: weir_types::Error| CallError::Status { status: 400, text: error.message.into_owned() };
+        let refused = |error: weir_types::Error| CallError::Unsendable(error.message.into_owned());
         let request = write_request(&self.signature, batch, &id, left, self.binary).map_err(refused)?;
         let kind = if request.json.is_some() { "application/octet-stream" } else { "application/json" };
         let mut headers = vec![(header::CONTENT_TYPE, HeaderValue::from_static(kind))];
