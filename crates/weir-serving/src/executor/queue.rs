@@ -63,6 +63,17 @@ pub(super) struct Limits {
     pub(super) cost: u64,
 }
 
+impl Limits {
+    /// Cost of a full execution of rows that cost so much each; of the job alone, of this cost,
+    /// where jobs do not share one.
+    pub(super) fn full(&self, row_cost: u64, job: u64) -> u64 {
+        if self.entries == 1 {
+            return job;
+        }
+        self.cost.min((self.rows as u64).saturating_mul(row_cost)).max(1)
+    }
+}
+
 /// What [`Queue::take`] gives.
 #[derive(Debug)]
 pub(super) struct Taken<T> {
