@@ -3,7 +3,7 @@ PORT ?= 8000
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt bench bench-v2 bench-reload bench-batching bench-overload fuzz test-perf-analyzer venvs fetch deny cargo
+.PHONY: help demo test lint fmt bench bench-v2 bench-reload bench-batching bench-overload fuzz test-perf-analyzer test-shuttle venvs fetch deny cargo
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ fuzz: cargo ## slow lane: each fuzz target for a minute, or `make fuzz SECONDS=6
 
 test-perf-analyzer: cargo ## slow lane: Triton's perf_analyzer over HTTP and gRPC (a minute, Debian or Ubuntu)
 	@python3 tests/perf_analyzer/run.py
+
+test-shuttle: cargo ## slow lane: interleavings of the lane between callers and workers
+	CARGO_TARGET_DIR=target/shuttle RUSTFLAGS="--cfg shuttle" cargo test -p weir-serving --lib executor::lane
 
 venvs: ## Python environments that the tests use, in .cache/venvs
 	@scripts/venvs.sh

@@ -13,7 +13,7 @@ use crate::report::Report;
 #[serde(deny_unknown_fields, default)]
 pub struct BatchingTable {
     /// Most rows in one execution; larger requests are cut. Default: as many as take about
-    /// 10 ms, at least 32 and at most 1,024.
+    /// 10 ms, at least 8 and at most 1,024.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_rows: Option<usize>,
     /// Most tokens in one execution of a model that reads text.

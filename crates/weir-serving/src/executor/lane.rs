@@ -120,7 +120,8 @@ impl<T> Lane<T> {
     /// Takes out what still waits of these.
     pub(super) fn withdraw(&self, places: &[Place]) -> Vec<T> {
         let mut state = lock(&self.state);
-        places.iter().filter_map(|place| state.queue.withdraw(*place)).collect()
+        // The last first: each is then the last of its caller, and refunded.
+        places.iter().rev().filter_map(|place| state.queue.withdraw(*place)).collect()
     }
 
     /// Workers end when nothing waits any more.

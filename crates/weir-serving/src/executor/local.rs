@@ -42,7 +42,7 @@ const ADMITTED_SHARE: f64 = 0.4;
 /// How long an execution takes whose size the operator left open.
 const EXECUTION_GOAL: Duration = Duration::from_millis(10);
 /// Bounds of that size, rows.
-const OPEN_ROWS: (usize, usize) = (32, 1_024);
+const OPEN_ROWS: (usize, usize) = (8, 1_024);
 
 /// Tokens of a text that is hardly one.
 const SHORT_TEXT: u64 = 8;
@@ -184,15 +184,14 @@ impl Core {
     /// Refuses what would be answered too late.
     fn admit(&self, state: &State<Piece>, asked: &Asked<'_>) -> Result<(), Error> {
         let waiting = state.queue.len();
-        let ahead = state.queue.ahead(asked.level, asked.caller, asked.offset) + state.running / 2;
-        let wait = self.rate.drain(ahead, asked.full, self.instances);
+        let ahead = state.queue.ahead(asked.level, asked.caller, asked.offset);
+        // What runs is half done, on average.
+        let running = state.running / 2 / self.instances as u64;
+        let rest = if running > 0 { self.rate.predict(running) } else { Duration::ZERO };
+        let time = rest + self.rate.drain(ahead + asked.cost, asked.full, self.instances);
         if state.queue.jobs() >= self.options.batching.queue.unwrap_or(self.options.queue) {
-            return Err(refuse("too many requests wait for this model", wait / 2));
+            return Err(refuse("too many requests wait for this model", time / 2));
         }
-        let service = match asked.pieces {
-            1 => self.rate.predict(asked.cost),
-            _ => self.rate.drain(asked.cost, asked.full, self.instances),
-        };
         let left = asked.deadline.remaining(self.options.clock.now());
         // An idle model refuses nothing: that is also how it learns that it became faster. And
         // where nothing waits, the next in line may use all of its time.
@@ -201,11 +200,10 @@ impl Core {
             0 => left,
             _ => left.mul_f64(ADMITTED_SHARE),
         };
-        if wait + service <= allowed {
+        if time <= allowed {
             return Ok(());
         }
-        let late = (wait + service).saturating_sub(allowed);
-        Err(refuse("the model is too busy to answer in time", late))
+        Err(refuse("the model is too busy to answer in time", time - allowed))
     }
 
     /// Lets another worker start, if the model may have one more.
@@ -273,7 +271,6 @@ struct Asked<'a> {
     cost: u64,
     /// Cost before its last piece.
     offset: u64,
-    pieces: usize,
     /// Cost of a full execution.
     full: u64,
     deadline: Deadline,
@@ -288,8 +285,7 @@ impl<'a> Asked<'a> {
     ) -> Self {
         let cost: u64 = tickets.iter().map(|t| t.cost).sum();
         let offset = cost - tickets.last().map_or(0, |t| t.cost);
-        let full = limits.cost.min((limits.rows as u64).saturating_mul(size.row_cost()));
-        Self { level, caller, cost, offset, pieces: tickets.len(), full, deadline }
+        Self { level, caller, cost, offset, full: limits.full(size.row_cost(), cost), deadline }
     }
 }
 
@@ -348,8 +344,8 @@ impl Executor for Local {
         // Who may go first is not known before the body is read: then nothing waits before it.
         let level = if core.prioritised.load(Ordering::Relaxed) { 0 } else { core.level(0) };
         let limits = core.limits_for(least);
-        let full = limits.cost.min((limits.rows as u64).saturating_mul(least));
-        let asked = Asked { level, caller, cost: least, offset: 0, pieces: 1, full, deadline };
+        let full = limits.full(least, least);
+        let asked = Asked { level, caller, cost: least, offset: 0, full, deadline };
         let ready = core.lane.look(|state| core.admit(state, &asked));
         ready.inspect_err(|_| Stats::count(&core.stats.refused))
     }

@@ -63,6 +63,17 @@ pub(super) struct Limits {
     pub(super) cost: u64,
 }
 
+impl Limits {
+    /// Cost of a full execution of rows that cost so much each; of the job alone, of this cost,
+    /// where jobs do not share one.
+    pub(super) fn full(&self, row_cost: u64, job: u64) -> u64 {
+        if self.entries == 1 {
+            return job;
+        }
+        self.cost.min((self.rows as u64).saturating_mul(row_cost)).max(1)
+    }
+}
+
 /// What [`Queue::take`] gives.
 #[derive(Debug)]
 pub(super) struct Taken<T> {
@@ -106,7 +117,6 @@ impl<T> Level<T> {
     fn prune(&mut self) {
         if self.entries.is_empty() {
             self.ends.clear();
-            self.virtual_time = 0;
         } else if self.ends.len() > 64 + 2 * self.entries.len() {
             let now = self.virtual_time;
             self.ends.retain(|_, end| *end > now);
@@ -165,12 +175,23 @@ impl<T> Queue<T> {
     pub(super) fn put_back(&mut self, Entry { place, ticket, item }: Entry<T>) {
         self.length += 1;
         self.jobs += usize::from(ticket.last);
-        self.levels[place.level].insert((place.tag, place.sequence), ticket, item);
+        let level = &mut self.levels[place.level];
+        // Forgotten, if the level was empty meanwhile.
+        let end = level.ends.entry(ticket.caller.clone()).or_default();
+        *end = (*end).max(place.tag.saturating_add(ticket.cost));
+        level.insert((place.tag, place.sequence), ticket, item);
     }
 
-    /// Takes an entry out, if it still waits.
+    /// Takes an entry out, if it still waits. Where its caller asked for nothing after it, it
+    /// does not count against the caller any more.
     pub(super) fn withdraw(&mut self, place: Place) -> Option<T> {
-        self.remove(place).map(|entry| entry.item)
+        let Entry { ticket, item, .. } = self.remove(place)?;
+        let level = &mut self.levels[place.level];
+        let end = level.ends.get_mut(&ticket.caller);
+        let last = end.filter(|end| **end == place.tag.saturating_add(ticket.cost));
+        last.into_iter().for_each(|end| *end = place.tag);
+        level.prune();
+        Some(item)
     }
 
     /// Cost that would run before an entry of `caller` at this level, which begins `offset`

@@ -57,12 +57,13 @@ impl Rate {
         Duration::from_nanos((self.unit_ns(cost) * cost as f32) as u64)
     }
 
-    /// About how long it takes until `cost` has run in executions of up to `full` on
-    /// `instances` workers.
+    /// About how long it takes until `cost` has run, in executions of up to `full` on
+    /// `instances` workers: what fits into one execution runs in one.
     pub(super) fn drain(&self, cost: u64, full: u64, instances: usize) -> Duration {
+        let (one, full) = (cost.min(full.max(1)), full.max(1));
+        let rounds = (cost as f64 / full as f64 / instances.max(1) as f64).max(1.0);
         let stretch = self.stretch.get().unwrap_or(1.0);
-        let ns = self.unit_ns(cost.clamp(1, full.max(1))) * cost as f32 * stretch;
-        Duration::from_nanos((ns / instances.max(1) as f32) as u64)
+        self.predict(one).mul_f64(rounds * f64::from(stretch))
     }
 
     /// Of the nearest size that was measured, smaller ones first: those promise too little

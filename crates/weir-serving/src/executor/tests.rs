@@ -278,6 +278,35 @@ async fn more_than_can_be_answered_in_time_is_refused_at_once_and_says_when() {
     assert_eq!(values(ask(LONG).await), [2.0], "an idle model refuses nothing");
 }
 
+#[tokio::test]
+async fn who_wants_to_waits_for_a_batch_to_fill() {
+    let double = Double::heavy();
+    let second = Duration::from_secs(1);
+    let executor =
+        local(&double, |b| (b.max_rows, b.max_delay) = (Some(3), weir_config::HumanDuration(second)));
+    let jobs: Vec<_> = (0..3).map(|i| executor.execute(job(double.clock(), &[i as f32], LONG))).collect();
+    for job in jobs {
+        job.await.unwrap();
+    }
+    assert_eq!(double.calls(), [[0.0, 1.0, 2.0]]);
+}
+
+#[tokio::test]
+async fn two_models_share_the_cores() {
+    let cores = Arc::new(Cores::new(1));
+    let doubles = [Double::held(), Double::held()];
+    let models = doubles.each_ref().map(|double| double::local_with(double, |o| o.cores = cores.clone()));
+    let ask = |at: usize, value: f32| models[at].execute(job(doubles[at].clock(), &[value], LONG));
+    let first = ask(0, 1.0);
+    doubles[0].entered(1);
+    let second = ask(1, 2.0);
+    assert_eq!(doubles[1].calls().len(), 0, "the only core is taken");
+    doubles[0].open();
+    doubles[1].entered(1);
+    doubles[1].open();
+    assert_eq!((values(first.await), values(second.await)), (vec![2.0], vec![3.0]));
+}
+
 #[test]
 fn the_default_is_in_the_middle() {
     assert_eq!(BatchingTable::default().default_priority(), 5);

@@ -21,6 +21,10 @@ const RUNS: (usize, Duration) = (5, Duration::from_millis(20));
 /// Rows that are looked at for two that differ.
 const MAX_ROWS: usize = 8;
 
+/// How often each of two rows is there when they run together: enough to see what a row costs
+/// in company.
+const TOGETHER: usize = 4;
+
 /// How far two runs of a row may be apart, relative to 1 or the value: padding and blocked
 /// sums move a float32 by less than 1e-5. Dynamic quantisation, whose scales are taken over
 /// all rows of an execution, moves it by 1e-3 and more.
@@ -88,7 +92,7 @@ impl Trial {
         Size::new(engine, batch, self.uniform).cost()
     }
 
-    /// Runs two different rows alone and together.
+    /// Runs two different rows alone, and several of each together.
     fn compare(
         &self,
         spec: &ModelSpec,
@@ -109,13 +113,13 @@ impl Trial {
         let second = rows.iter().find(alike).cloned().or_else(|| other(first)).ok_or_else(unknown)?;
         let alone = [answer(engine, &[first]), answer(engine, &[&second])];
         let [Ok(one), Ok(two)] = alone else { return Err(unknown()) };
+        let rows = [first, &second].repeat(TOGETHER);
         let start = clock.now();
-        let together =
-            answer(engine, &[first, &second]).map_err(|e| format!("two rows together fail: {e}"))?;
+        let together = answer(engine, &rows).map_err(|e| format!("rows that run together fail: {e}"))?;
         let took = clock.now() - start;
-        self.rate.record(self.cost(engine, first) + self.cost(engine, &second), took);
-        let parts = together.split(&[first.rows, second.rows]).map_err(|e| e.to_string())?;
-        if near(&parts[0], &one) && near(&parts[1], &two) {
+        self.rate.record(rows.iter().map(|row| self.cost(engine, row)).sum(), took);
+        let parts = together.split(&[1; 2 * TOGETHER]).map_err(|e| e.to_string())?;
+        if parts.chunks(2).all(|pair| near(&pair[0], &one) && near(&pair[1], &two)) {
             return Ok(());
         }
         Err("a row's answer depends on the rows beside it".to_owned())

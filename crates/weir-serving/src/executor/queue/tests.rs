@@ -137,6 +137,20 @@ impl Model {
         self.number += 1;
     }
 
+    fn withdraw(&mut self, number: u64) {
+        let Some(at) = self.waiting.iter().position(|((.., n), _)| *n == number) else { return };
+        let ((level, tag, _), ticket) = self.waiting.remove(at);
+        let end = self.ends.get_mut(&(level, ticket.caller));
+        end.filter(|end| **end == tag + ticket.cost).into_iter().for_each(|end| *end = tag);
+        self.forget();
+    }
+
+    /// Of a level without entries, nothing is remembered but its time.
+    fn forget(&mut self) {
+        let waiting: Vec<usize> = self.waiting.iter().map(|(key, _)| key.0).collect();
+        self.ends.retain(|(level, _), _| waiting.contains(level));
+    }
+
     fn take(&mut self, rows: usize) -> Vec<u64> {
         self.waiting.sort_by_key(|(key, _)| *key);
         let Some(((level, tag, _), first)) = self.waiting.first().cloned() else { return Vec::new() };
@@ -151,12 +165,7 @@ impl Model {
             }
             !joins
         });
-        for level in 0..3 {
-            if self.waiting.iter().all(|(key, _)| key.0 != level) {
-                self.ends.retain(|key, _| key.0 != level);
-                self.now[level] = 0;
-            }
-        }
+        self.forget();
         taken
     }
 }
@@ -193,18 +202,15 @@ proptest! {
                     model.waiting.push((key, ticket));
                     let end = last.place.tag + last.ticket.cost;
                     let known = (last.ticket.level, last.ticket.caller.clone());
-                    if queue.levels[last.place.level].entries.is_empty() {
-                        model.ends.remove(&known);
-                    } else if let Some(e) = model.ends.get_mut(&known) {
-                        *e = (*e).max(end);
-                    }
+                    let known = model.ends.entry(known).or_default();
+                    *known = end.max(*known);
                     queue.put_back(last);
                 }
                 Op::Withdraw(at) => {
                     let number = at as u64;
                     let Some(place) = places.get(at) else { continue };
                     let had = model.waiting.iter().any(|((.., n), _)| *n == number);
-                    model.waiting.retain(|((.., n), _)| *n != number);
+                    model.withdraw(number);
                     prop_assert_eq!(queue.withdraw(*place).is_some(), had);
                 }
             }
