@@ -154,10 +154,12 @@ impl Measured {
     pub(crate) fn new(plan: &Plan, shares: Vec<Share>) -> Self {
         let cpu = shares.iter().map(|s| s.cpu.as_secs_f64() / s.took.as_secs_f64().max(1e-9));
         let cpu = cpu.fold(0.0, f64::max);
+        let sent = shares.iter().filter_map(|share| share.stopped).max();
+        let measured = sent.map_or(plan.measured(), |sent| sent.saturating_sub(plan.warmup));
+        let seconds = measured.min(plan.measured()).as_secs_f64();
         let mut recorders = shares.into_iter().map(|share| share.recorder);
         let mut all = recorders.next().unwrap_or_else(|| Recorder::new(plan.measured(), plan.deadline));
         recorders.for_each(|other| all.merge(&other));
-        let seconds = plan.measured().as_secs_f64();
         let requests: u64 = all.outcomes.iter().sum();
         let a_second = |n: u64| n as f64 / seconds.max(1e-9);
         Self {
@@ -254,7 +256,8 @@ fn series(all: &Recorder, seconds: f64) -> Vec<Point> {
             latency: Latency::of(&interval.latency),
         }
     };
-    all.intervals.iter().enumerate().map(point).collect()
+    let begun = |(i, _): &(usize, &Interval)| (*i as f64) * width < seconds;
+    all.intervals.iter().enumerate().filter(begun).map(point).collect()
 }
 
 /// Points `(share, milliseconds)` closer together towards 1, where the interesting part is.
@@ -312,5 +315,6 @@ pub(crate) fn fake(ok: u64, ok_ms: u64, refused: u64, refused_ms: u64) -> Measur
             rows,
         });
     }
-    Measured::new(&plan, vec![Share { recorder, cpu: Duration::ZERO, took: Duration::from_secs(10) }])
+    let share = Share { recorder, stopped: None, cpu: Duration::ZERO, took: Duration::from_secs(10) };
+    Measured::new(&plan, vec![share])
 }

@@ -1,5 +1,7 @@
 //! Texts of varied length.
 
+use std::sync::LazyLock;
+
 use crate::rng::Rng;
 
 /// Common English words, so that tokenizers do the work that real texts give them.
@@ -15,13 +17,15 @@ const WORDS: &str = "the of and to a in that it was for on with as is this they 
     quality price broken perfect disappointed happy excellent awful recommend money house garden \
     coffee morning train weather music beautiful slow quick friendly rude clean dirty expensive";
 
+static SPLIT: LazyLock<Vec<&str>> = LazyLock::new(|| WORDS.split_ascii_whitespace().collect());
+
 /// Fewest and most words of a text: a remark to a paragraph.
 const LENGTHS: (f64, f64) = (3.0, 80.0);
 
 /// A text of `shortest` to `longest` characters. Most are short and a few are long, as texts
 /// are: the number of words is uniform on a logarithmic scale.
 pub(super) fn text(rng: &mut Rng, shortest: usize, longest: usize) -> String {
-    let words: Vec<&str> = WORDS.split_ascii_whitespace().collect();
+    let words = &*SPLIT;
     let count = rng.within(LENGTHS.0.ln(), LENGTHS.1.ln()).exp() as usize;
     let mut out = String::new();
     for i in 0.. {

@@ -35,9 +35,14 @@ use crate::{
 /// later ones are still handed out.
 const BURST: usize = 32;
 
+/// Longest wait without looking whether the load was stopped.
+const LOOK: Duration = Duration::from_millis(250);
+
 /// What one thread brings home.
 pub(crate) struct Share {
     pub(crate) recorder: Recorder,
+    /// For how long it sent, where it was stopped before its time.
+    pub(crate) stopped: Option<Duration>,
     /// CPU time of the thread.
     pub(crate) cpu: Duration,
     /// From its first to its last moment.
@@ -92,8 +97,8 @@ fn worker(plan: &Plan, at: usize, threads: usize, progress: Arc<Progress>) -> io
             }
         }
     };
-    let (recorder, took) = runtime.block_on(LocalSet::new().run_until(work)).map_err(|e: io::Error| e)?;
-    Ok(Share { recorder, cpu: thread_cpu(), took })
+    let share: io::Result<Share> = runtime.block_on(LocalSet::new().run_until(work));
+    Ok(Share { cpu: thread_cpu(), ..share? })
 }
 
 /// Drives slots made by `connect` through the plan; inside a [`LocalSet`].
@@ -105,7 +110,7 @@ async fn drive<T: Transport + 'static>(
     slots: usize,
     connect: impl Fn(usize) -> T,
     mut pace: Pace,
-) -> (Recorder, Duration) {
+) -> Share {
     let start = Instant::now();
     let worker = Rc::new(Worker::new(plan, at, slots, start, progress));
     let mut tasks = JoinSet::new();
@@ -119,10 +124,17 @@ async fn drive<T: Transport + 'static>(
     if let Shape::Open { stages, spread } = &plan.shape {
         let arrivals = Arrivals::new(stages, *spread, plan.seed).skip(at).step_by(threads);
         dispatch(&worker, arrivals, start, &mut pace).await;
-        worker.queue.close();
+        worker.queue.close(worker.stopped());
     }
+    let stopped = stopped_at(&worker, start);
     while tasks.join_next().await.is_some() {}
-    (worker.into_recorder(), start.elapsed())
+    let stopped = stopped.or_else(|| stopped_at(&worker, start));
+    Share { recorder: worker.into_recorder(), stopped, cpu: Duration::ZERO, took: start.elapsed() }
+}
+
+/// How long the load went on, if it was stopped by now.
+fn stopped_at(worker: &Worker, start: Instant) -> Option<Duration> {
+    worker.stopped().then(|| start.elapsed())
 }
 
 /// Hands out requests as they fall due.
@@ -139,9 +151,12 @@ async fn dispatch(
         if now < due {
             now = Instant::now();
         }
-        while now < due {
-            pace.until(due).await;
+        while now < due && !worker.stopped() {
+            pace.until(due.min(now + LOOK)).await;
             (now, burst) = (Instant::now(), 0);
+        }
+        if worker.stopped() {
+            return;
         }
         worker.due(due, now);
         burst += 1;

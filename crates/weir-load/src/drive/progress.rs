@@ -1,7 +1,7 @@
 //! What a watcher sees while a load runs.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
 
@@ -14,6 +14,7 @@ pub struct Progress {
     done: [AtomicU64; 8],
     good: AtomicU64,
     latency_us: AtomicU64,
+    stopped: AtomicBool,
 }
 
 /// The counters at one moment.
@@ -30,6 +31,15 @@ pub struct Glance {
 }
 
 impl Progress {
+    /// Ends the load before its time: nothing more is sent, what is in flight is waited for.
+    pub fn stop(&self) {
+        self.stopped.store(true, Relaxed);
+    }
+
+    pub(crate) fn stopped(&self) -> bool {
+        self.stopped.load(Relaxed)
+    }
+
     pub(crate) fn due(&self) {
         self.due.fetch_add(1, Relaxed);
     }

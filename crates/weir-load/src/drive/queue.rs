@@ -67,9 +67,12 @@ impl Queue {
         Handed::Waits
     }
 
-    /// No more jobs come.
-    pub(super) fn close(&self) {
+    /// No more jobs come; those that wait are forgotten too where the load was `stopped`.
+    pub(super) fn close(&self, stopped: bool) {
         let mut state = self.0.borrow_mut();
+        if stopped {
+            state.waiting.clear();
+        }
         state.closed = true;
         state.seats.iter_mut().filter_map(|seat| seat.waker.take()).for_each(Waker::wake);
     }

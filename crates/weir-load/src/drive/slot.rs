@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
@@ -89,6 +90,11 @@ impl Worker {
         moment.checked_duration_since(self.measured.0)
     }
 
+    /// Whether the load was ended before its time.
+    pub(super) fn stopped(&self) -> bool {
+        self.progress.stopped()
+    }
+
     /// A request falls due; `now` is when the generator came to it.
     pub(super) fn due(&self, due: Instant, now: Instant) {
         self.progress.due();
@@ -150,7 +156,7 @@ impl<T: Transport> Slot<T> {
     pub(super) async fn loop_closed(mut self) {
         loop {
             let now = Instant::now();
-            if now >= self.worker.measured.1 {
+            if now >= self.worker.measured.1 || self.worker.stopped() {
                 return;
             }
             self.worker.progress.due();
@@ -217,11 +223,50 @@ impl<T: Transport> Slot<T> {
     }
 }
 
-/// The status and the start of what came with it.
+/// The status and what came with it, cut. Of a JSON error its sentence alone: request ids and echoed
+/// input would make every failure one of its kind.
 pub(crate) fn failure_words(status: u16, body: &[u8], reason: &str) -> String {
     const LONGEST: usize = 200;
-    let body = String::from_utf8_lossy(body);
-    let text = if reason.is_empty() { body.trim() } else { reason };
+    let text = match reason {
+        "" => sentence(body).unwrap_or_else(|| String::from_utf8_lossy(body).trim().to_owned()),
+        reason => reason.to_owned(),
+    };
     let short: String = text.chars().take(LONGEST).collect();
     format!("status {status}: {short}")
+}
+
+/// The sentence of an error in one of the forms that servers have: RFC 9457 and FastAPI (`detail`),
+/// V2 (`error`), FastAPI's list of mistakes (the first one).
+fn sentence(body: &[u8]) -> Option<String> {
+    let value: Value = serde_json::from_slice(body).ok()?;
+    let found = value.get("detail").or_else(|| value.get("error"))?;
+    if let Some(first) = found.get(0) {
+        let place = first.get("loc").map(Value::to_string).unwrap_or_default();
+        return Some(format!("{} at {place}", first.get("msg")?.as_str()?));
+    }
+    found.as_str().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_its_sentence() {
+        for (body, reason, words) in [
+            (r#"{"detail":"the deadline passed","request_id":"7"}"#, "", "status 504: the deadline passed"),
+            (r#"{"error":"no such model"}"#, "", "status 504: no such model"),
+            (
+                r#"{"detail":[{"msg":"Field required","loc":["body","x"]}]}"#,
+                "",
+                r#"status 504: Field required at ["body","x"]"#,
+            ),
+            (" busy\n", "", "status 504: busy"),
+            ("{}", "", "status 504: {}"),
+            ("", "from the trailers", "status 504: from the trailers"),
+        ] {
+            assert_eq!(failure_words(504, body.as_bytes(), reason), words);
+        }
+        assert_eq!(failure_words(500, "x".repeat(999).as_bytes(), "").len(), 212);
+    }
 }

@@ -8,7 +8,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use super::{Pace, Progress, Share, drive};
+use super::{Pace, Progress, drive};
 use crate::{
     outcome::Outcome,
     plan::{Face, Plan, Request, Shape, Target, Traffic},
@@ -75,8 +75,8 @@ async fn measure(plan: &Plan, behaviour: impl Fn(Instant) -> (Duration, Outcome)
     let behaviour: Behaviour = Rc::new(behaviour);
     let connect = |_| Simulated(behaviour.clone());
     let work = drive(plan, 0, 1, Arc::new(Progress::default()), plan.connections, connect, Pace::Coarse);
-    let (recorder, took) = LocalSet::new().run_until(work).await;
-    Measured::new(plan, vec![Share { recorder, cpu: Duration::ZERO, took }])
+    let share = LocalSet::new().run_until(work).await;
+    Measured::new(plan, vec![share])
 }
 
 /// A server that answers in 1 ms, but stands still from second 2 to second 3.
@@ -192,7 +192,7 @@ async fn a_generator_that_lags_says_so() {
         tokio::time::advance(ms(300)).await;
         std::future::pending::<()>().await
     };
-    let (recorder, took) = LocalSet::new()
+    let share = LocalSet::new()
         .run_until(async {
             tokio::select! {
                 done = work => done,
@@ -200,7 +200,7 @@ async fn a_generator_that_lags_says_so() {
             }
         })
         .await;
-    let measured = Measured::new(&plan, vec![Share { recorder, cpu: Duration::ZERO, took }]);
+    let measured = Measured::new(&plan, vec![share]);
     assert_eq!(measured.requests, 2000);
     assert!(measured.generator.lag_max_ms > 250.0, "{:?}", measured.generator);
     assert!(measured.generator.bottleneck.as_ref().unwrap().contains("late"));
@@ -213,10 +213,40 @@ async fn threads_share_the_arrivals_without_a_gap() {
     for at in 0..2 {
         let connect = |_| Simulated(Rc::new(|_| (ms(1), Outcome::Ok)));
         let work = drive(&plan, at, 2, Arc::new(Progress::default()), 5, connect, Pace::Coarse);
-        let (recorder, took) = LocalSet::new().run_until(work).await;
-        assert_eq!(recorder.outcomes[0], 50);
-        shares.push(Share { recorder, cpu: Duration::ZERO, took });
+        let share = LocalSet::new().run_until(work).await;
+        assert_eq!(share.recorder.outcomes[0], 50);
+        shares.push(share);
     }
     let measured = Measured::new(&plan, shares);
     assert_eq!((measured.requests, measured.latency.count), (100, 100));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_load_that_is_stopped_tells_of_the_time_until_then() {
+    // One request a second for an hour, with a long wait between them; and a closed loop.
+    for (shape, requests) in [(open(3600.0, 1.0), 30), (Shape::Closed { seconds: 3600.0 }, 2950)] {
+        let mut plan = plan(shape, 1);
+        plan.warmup = ms(1000);
+        let progress = Arc::new(Progress::default());
+        let connect = |_| Simulated(Rc::new(|_| (ms(10), Outcome::Ok)));
+        let work = drive(&plan, 0, 1, progress.clone(), 1, connect, Pace::Coarse);
+        let stop = async {
+            sleep(ms(30_500)).await;
+            progress.stop();
+            std::future::pending::<()>().await
+        };
+        let share = LocalSet::new()
+            .run_until(async {
+                tokio::select! {
+                    done = work => done,
+                    () = stop => unreachable!(),
+                }
+            })
+            .await;
+        let measured = Measured::new(&plan, vec![share]);
+        assert!((29.4..=29.8).contains(&measured.seconds), "{}", measured.seconds);
+        assert!(measured.requests.abs_diff(requests) <= requests / 8, "{}", measured.requests);
+        assert_eq!(measured.count(Outcome::Ok), measured.requests);
+        assert!((5..=30).contains(&measured.series.len()), "{}", measured.series.len());
+    }
 }

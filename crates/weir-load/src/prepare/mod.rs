@@ -25,6 +25,8 @@ use crate::{
 
 /// The method that gRPC inference is.
 const GRPC_PATH: &str = "/inference.GRPCInferenceService/ModelInfer";
+/// Bytes of made-up requests that are kept; there are fewer of them where they are large.
+const MOST_POOL_BYTES: usize = 256 << 20;
 /// A server that answers, and requests for it.
 #[derive(Clone)]
 pub struct Prepared {
@@ -195,23 +197,30 @@ impl Options {
                 format!("{} bodies, in turn", traffic.pool.len())
             }
             Supply::Encoder(encoder) => {
-                let mut rng = Rng::new(self.seed, 0xB0D1E5);
-                traffic.pool =
-                    (0..self.pool).map(|_| Arc::new(self.tolerant(encoder.request(&mut rng)))).collect();
+                traffic.pool = self.pool(&encoder);
+                let (count, share) = (traffic.pool.len(), traffic.repeat * 100.0);
                 if traffic.repeat < 1.0 {
                     traffic.fresh = Some(Arc::new(encoder));
                 }
-                let share = traffic.repeat * 100.0;
                 match self.repeat {
-                    Some(_) => {
-                        format!("{share:.0} % of requests from {} bodies, all others new ones", self.pool)
-                    }
-                    None => format!("{} bodies, in turn", self.pool),
+                    Some(_) => format!("{share:.0} % of requests from {count} bodies, all others new ones"),
+                    None => format!("{count} bodies, in turn"),
                 }
             }
         };
         prepared.notes.push(format!("{method} {}: {what}", prepared.target.path));
         Ok(())
+    }
+
+    /// As many requests as are wanted, or as fit.
+    fn pool(&self, encoder: &Encoder) -> Vec<Arc<Request>> {
+        let (mut rng, mut bytes, mut pool) = (Rng::new(self.seed, 0xB0D1E5), 0, Vec::new());
+        while pool.len() < self.pool && bytes < MOST_POOL_BYTES {
+            let request = self.tolerant(encoder.request(&mut rng));
+            bytes += request.wire.len();
+            pool.push(Arc::new(request));
+        }
+        pool
     }
 
     fn tolerant(&self, mut request: Request) -> Request {

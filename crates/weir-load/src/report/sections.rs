@@ -98,7 +98,6 @@ pub(super) fn throughput_over_time(m: &Measured) -> String {
     let of = |get: fn(&Point) -> f64| over_time(m, |point| Some(get(point)));
     let good = if m.deadline_ms.is_some() { "right, within the deadline" } else { "right answers" };
     let mut lines = vec![
-        Line::new("due", "d", of(|p| p.offered_per_s)),
         Line::new("answers as they came", "a", of(|p| p.answered_per_s)),
         Line::new(good, "e", of(|p| p.goodput_per_s)),
     ];
@@ -109,6 +108,8 @@ pub(super) fn throughput_over_time(m: &Measured) -> String {
     if m.series.iter().any(|p| p.failed_per_s > 0.0) {
         lines.push(Line::new("failed or wrong", "c", of(|p| p.failed_per_s)));
     }
+    // Dashed and on top: where all is well the others lie under it.
+    lines.push(Line::new("due", "d", of(|p| p.offered_per_s)));
     let (_, high) = range(lines.iter(), None);
     Plot {
         title: "Throughput",

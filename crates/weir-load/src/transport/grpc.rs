@@ -3,7 +3,13 @@
 //! On the h2 crate itself: a gRPC library would encode the same message anew for each call, and
 //! spend more on its layers than the server does on the answer.
 
-use std::{cell::RefCell, io, net::SocketAddr, rc::Rc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    net::SocketAddr,
+    rc::Rc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use h2::{RecvStream, client::SendRequest};
@@ -25,7 +31,14 @@ const UNKNOWN: u16 = 2;
 pub(crate) struct Channels {
     address: SocketAddr,
     call: http::Request<()>,
-    open: Vec<tokio::sync::Mutex<Option<SendRequest<Bytes>>>>,
+    open: Vec<tokio::sync::Mutex<Place>>,
+}
+
+/// One connection, and how many there were in its place.
+#[derive(Default)]
+struct Place {
+    channel: Option<SendRequest<Bytes>>,
+    opened: u64,
 }
 
 impl Channels {
@@ -46,16 +59,16 @@ impl Channels {
             .header("content-type", "application/grpc")
             .header("te", "trailers")
             .body(())?;
-        let open = (0..calls.div_ceil(STREAMS)).map(|_| tokio::sync::Mutex::new(None)).collect();
+        let open = (0..calls.div_ceil(STREAMS)).map(|_| tokio::sync::Mutex::default()).collect();
         Ok(Rc::new(Self { address, call, open }))
     }
 
-    /// A handle on connection `at`. Others wait while one opens it.
-    async fn channel(&self, at: usize) -> io::Result<SendRequest<Bytes>> {
+    /// A handle on connection `at`, and its number. Others wait while one opens it.
+    async fn channel(&self, at: usize) -> io::Result<(SendRequest<Bytes>, u64)> {
         let Some(place) = self.open.get(at) else { return Err(io::Error::other("no such connection")) };
         let mut open = place.lock().await;
-        if let Some(channel) = &*open {
-            return Ok(channel.clone());
+        if let Some(channel) = &open.channel {
+            return Ok((channel.clone(), open.opened));
         }
         let stream = TcpStream::connect(self.address).await?;
         stream.set_nodelay(true)?;
@@ -70,51 +83,54 @@ impl Channels {
             // Calls in flight are told what ended it.
             let _ = connection.await;
         });
-        *open = Some(channel.clone());
-        Ok(channel)
+        open.channel = Some(channel.clone());
+        open.opened += 1;
+        Ok((channel, open.opened))
     }
 
-    async fn forget(&self, at: usize) {
+    /// Connection `number` in place `at` broke. All its calls say so; the first is enough, and the
+    /// others must not close what was opened since.
+    async fn forget(&self, at: usize, number: u64) {
         if let Some(place) = self.open.get(at) {
-            *place.lock().await = None;
+            let mut open = place.lock().await;
+            if open.opened == number {
+                open.channel = None;
+            }
         }
     }
 }
 
-/// One call at a time over connection `at` of `channels`.
+/// One call at a time over one of the shared connections.
 pub(crate) struct Grpc {
-    channels: Rc<Channels>,
-    at: usize,
+    call: Call,
     patience: Patience,
-    body: Rc<RefCell<Vec<u8>>>,
     message: Vec<u8>,
     reason: String,
+}
+
+/// The call itself: connection `at`, the number of the one that was used last, what came back.
+struct Call {
+    channels: Rc<Channels>,
+    at: usize,
+    number: Cell<u64>,
+    body: RefCell<Vec<u8>>,
 }
 
 impl Grpc {
     /// The call with this number of those that share `channels`.
     pub(crate) fn new(channels: Rc<Channels>, number: usize) -> Self {
         let at = number % channels.open.len().max(1);
-        Self {
-            channels,
-            at,
-            patience: Patience::new(),
-            body: Rc::default(),
-            message: Vec::new(),
-            reason: String::new(),
-        }
+        let call = Call { channels, at, number: Cell::default(), body: RefCell::default() };
+        Self { call, patience: Patience::new(), message: Vec::new(), reason: String::new() }
     }
+}
 
-    async fn exchange(
-        channels: &Channels,
-        at: usize,
-        request: &Request,
-        left: Option<Duration>,
-        body: &RefCell<Vec<u8>>,
-    ) -> Result<HeaderMap, Broken> {
-        let channel = channels.channel(at).await?;
+impl Call {
+    async fn exchange(&self, request: &Request, left: Option<Duration>) -> Result<HeaderMap, Broken> {
+        let (channel, number) = self.channels.channel(self.at).await?;
+        self.number.set(number);
         let mut channel = channel.ready().await?;
-        let mut call = channels.call.clone();
+        let mut call = self.channels.call.clone();
         if let Some(left) = left {
             call.headers_mut().insert("grpc-timeout", timeout(left));
         }
@@ -124,9 +140,14 @@ impl Grpc {
         if head.status != http::StatusCode::OK {
             return Ok(plain_http(head.status));
         }
-        let trailers = read(stream, body).await?;
+        let trailers = read(stream, &self.body).await?;
         // An error without a message has its status in the head ("trailers only").
         Ok(trailers.unwrap_or(head.headers))
+    }
+
+    /// The connection that was used last broke.
+    async fn forget(&self) {
+        self.channels.forget(self.at, self.number.get()).await;
     }
 }
 
@@ -168,16 +189,14 @@ fn timeout(left: Duration) -> HeaderValue {
 
 impl Transport for Grpc {
     async fn call(&mut self, request: &Request, left: Option<Duration>, give_up: Instant) -> Reply {
-        let body = self.body.clone();
-        let work = Self::exchange(&self.channels, self.at, request, left, &body);
-        let done = self.patience.within(give_up, work).await;
+        let done = self.patience.within(give_up, self.call.exchange(request, left)).await;
         self.message.clear();
         match done {
             Ok(Ok(trailers)) => self.finish(&trailers),
             Ok(Err(broken)) => {
                 self.reason = broken.to_string();
                 if broken.connection_is_gone() {
-                    self.channels.forget(self.at).await;
+                    self.call.forget().await;
                 }
                 Reply { outcome: broken.outcome(), status: 0, retry_after: false }
             }
@@ -227,7 +246,7 @@ impl Grpc {
         let status = text("grpc-status").and_then(|s| s.parse().ok()).unwrap_or(UNKNOWN);
         let mut outcome = Outcome::of_grpc(status);
         self.reason = text("grpc-message").unwrap_or_default().to_owned();
-        let body = self.body.borrow();
+        let body = self.call.body.borrow();
         match body.get(5..) {
             // A message behind its prefix: not compressed, and as long as it says.
             Some(message) if outcome == Outcome::Ok && prefix(&body) == Some(message.len()) => {

@@ -3,10 +3,20 @@
 mod options;
 mod print;
 
-use std::{fs, process::ExitCode, time::Instant};
+use std::{
+    fs,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Instant,
+};
 
 use anyhow::{Context, anyhow};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
 use weir_load::{Found, Machine, Measured, Objective, Plan, Prepared, Progress, Shape, Stage, report};
 use weir_types::{Clock, SystemClock};
 
@@ -15,10 +25,43 @@ use options::Wanted;
 
 pub(crate) fn run(options: &Load, output: &Output) -> anyhow::Result<ExitCode> {
     let wanted = Wanted::read(options).map_err(lines)?;
+    raise_files(wanted.connections);
     let prepared = weir_load::prepare(&wanted.requests).map_err(lines)?;
-    let session = Session { options, wanted, prepared, output };
+    let session = Session { options, wanted, prepared, output, interrupted: interrupted()? };
     session.prepared.notes.iter().for_each(|note| output.note(note));
     if options.find_max { session.find_max() } else { session.once() }
+}
+
+/// Whether Ctrl-C was pressed. The first time ends the load, and what was measured until then is told;
+/// the second time ends the process, with the status that shells give it.
+fn interrupted() -> anyhow::Result<Arc<AtomicBool>> {
+    const BY_SIGINT: i32 = 130;
+    let flag = Arc::new(AtomicBool::new(false));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Listened for from here on, not from when the thread comes to it.
+    let mut signals = runtime.block_on(async { signal(SignalKind::interrupt()) })?;
+    let set = flag.clone();
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        runtime.block_on(async {
+            while signals.recv().await.is_some() {
+                if set.swap(true, Relaxed) {
+                    std::process::exit(BY_SIGINT);
+                }
+            }
+        });
+    })?;
+    Ok(flag)
+}
+
+/// Asks for as many open files as connections need. Where that is refused, connections fail by name.
+fn raise_files(connections: usize) {
+    const OTHERS: u64 = 64;
+    let needed = connections as u64 + OTHERS;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|current| current < needed) {
+        let current = limit.maximum.map_or(needed, |most| needed.min(most));
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(current), maximum: limit.maximum });
+    }
 }
 
 fn lines(problems: Vec<String>) -> anyhow::Error {
@@ -31,6 +74,7 @@ struct Session<'a> {
     wanted: Wanted,
     prepared: Prepared,
     output: &'a Output,
+    interrupted: Arc<AtomicBool>,
 }
 
 impl Session<'_> {
@@ -57,7 +101,11 @@ impl Session<'_> {
                 print::step(step, self.output);
             }
         };
-        let attempt = |rate| self.measure(self.step_shape(rate));
+        let attempt = |rate| {
+            let measured = self.measure(self.step_shape(rate))?;
+            // A step that was cut short says nothing about its rate.
+            if self.interrupted.load(Relaxed) { Err(anyhow!("interrupted")) } else { Ok(measured) }
+        };
         let found = weir_load::find_max(&wanted.objectives, wanted.start, wanted.precision, attempt, told)?;
         let best = found.best().or(found.steps.last());
         let measured = &best.context("no rate was tried")?.measured;
@@ -98,6 +146,9 @@ impl Session<'_> {
         };
         let (began, mut last) = (Instant::now(), (Instant::now(), weir_load::Glance::default()));
         let watch = |progress: &Progress| {
+            if self.interrupted.load(Relaxed) {
+                progress.stop();
+            }
             let (now, glance) = (Instant::now(), progress.glance());
             let line = print::progress(now - began, plan.shape.duration(), &glance, &last.1, now - last.0);
             self.output.progress(&line);

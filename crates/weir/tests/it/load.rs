@@ -1,8 +1,14 @@
 //! `weir load` against the real server, over every face. No figure is asserted: how fast a test
 //! machine is, is nobody's promise.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::Stdio,
+};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::server::{Server, require_sentiment, root, weir};
@@ -58,7 +64,7 @@ fn bodies_made_from_the_signature_are_valid_on_every_face() {
 #[test]
 fn new_bodies_are_valid_too() {
     let (server, url) = demo("housing.toml");
-    let arguments = ["housing", "--connections", "2", "--repeat", "0.5", "--poisson", "--rate", "50"];
+    let arguments = ["housing", "--threads", "2", "--repeat", "0.5", "--poisson", "--rate", "50"];
     assert_all_right(&measured(&url, &arguments), &arguments);
     server.stop();
 }
@@ -132,6 +138,25 @@ fn a_rate_that_no_server_keeps_is_searched_for_in_vain() {
     let steps = out.lines().filter(|l| l.ends_with("missed") || l.ends_with("too slow"));
     assert_eq!(steps.count(), 8, "{out}");
     assert!(out.contains("p50=0.001ms"), "{out}");
+    server.stop();
+}
+
+#[test]
+fn an_interrupted_load_tells_what_it_measured() {
+    let (server, url) = demo("housing.toml");
+    let mut command = weir(Path::new("."));
+    command.args(["load", &url, "housing", "--rate", "50", "--warmup", "0s", "--duration", "24h", "--json"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // It says what it sends right before it begins.
+    let mut line = String::new();
+    let mut told = BufReader::new(child.stderr.take().unwrap());
+    told.read_line(&mut line).unwrap();
+    assert!(line.starts_with("POST "), "{line}");
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let done = child.wait_with_output().unwrap();
+    assert_eq!(done.status.code(), Some(0));
+    let measured = serde_json::from_slice::<Value>(&done.stdout).unwrap()["measured"].take();
+    assert!(measured["seconds"].as_f64().unwrap() < 86_400.0, "{measured}");
     server.stop();
 }
 
