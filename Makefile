@@ -1,11 +1,12 @@
 # The commands of this repository. `make` alone lists them.
 PORT ?= 8000
+SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt bench venvs fetch deny fuzz cargo
+.PHONY: help demo test lint fmt bench bench-v2 bench-reload bench-batching bench-overload fuzz test-perf-analyzer test-shuttle venvs fetch deny cargo
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: cargo ## build, serve both demo models on port $(PORT), ask each a question
 	@cargo xtask demo --port $(PORT)
@@ -21,11 +22,29 @@ lint: cargo deny ## format, clippy, tidy and the dependency rules, without tests
 fmt: cargo ## format the code
 	cargo fmt --all
 
-bench: cargo ## measure against FastAPI and a constant answer (about ten minutes)
+bench: cargo ## slow lane: Weir beside FastAPI, face beside face, reloads (twenty minutes, a quiet machine)
 	@python3 bench/run.py
 
-fuzz: cargo ## each fuzz target for a minute (needs nightly Rust)
-	@scripts/fuzz.sh 60
+bench-v2: cargo ## slow lane: typed JSON, V2 JSON, V2 binary and gRPC beside each other (five minutes)
+	@python3 bench/run.py --only v2
+
+bench-reload: cargo ## slow lane: 200 reloads at 0.8 of capacity, none may fail (three minutes)
+	@python3 bench/run.py --only reload
+
+bench-batching: cargo ## slow lane: text models with batching on and off, and the engine alone
+	@python3 bench/batching.py
+
+bench-overload: cargo ## slow lane: goodput at 2, 5 and 10 times capacity, and the way back
+	@python3 bench/overload.py
+
+fuzz: cargo ## slow lane: each fuzz target for a minute, or `make fuzz SECONDS=600`
+	@scripts/fuzz.sh $(SECONDS)
+
+test-perf-analyzer: cargo ## slow lane: Triton's perf_analyzer over HTTP and gRPC (a minute, Debian or Ubuntu)
+	@python3 tests/perf_analyzer/run.py
+
+test-shuttle: cargo ## slow lane: interleavings of the lane between callers and workers
+	CARGO_TARGET_DIR=target/shuttle RUSTFLAGS="--cfg shuttle" cargo test -p weir-serving --lib executor::lane
 
 venvs: ## Python environments that the tests use, in .cache/venvs
 	@scripts/venvs.sh

@@ -5,11 +5,40 @@ import statistics
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from typing import Callable
 
 from machine import LOAD_CORE, ROOT
 from servers import WORK
 
 BODIES = 200
+JSON = {"content-type": "application/json"}
+
+
+def numbers(answer):
+    """Every number of a JSON document, in order."""
+    if isinstance(answer, dict):
+        return [n for value in answer.values() for n in numbers(value)]
+    if isinstance(answer, list):
+        return [n for value in answer for n in numbers(value)]
+    return [answer] if isinstance(answer, (int, float)) and not isinstance(answer, bool) else []
+
+
+def numbers_of_json(raw):
+    return numbers(json.loads(raw))
+
+
+def write_bodies(path, bodies):
+    """Each body as a line with its length, its bytes and a line feed."""
+    path.write_bytes(b"".join(b"%d\n%s\n" % (len(body), body) for body in bodies))
+
+
+def read_bodies(path):
+    """What `write_bodies` wrote."""
+    rest = path.read_bytes()
+    while rest:
+        length, _, rest = rest.partition(b"\n")
+        yield rest[:int(length)]
+        rest = rest[int(length) + 1:]
 
 
 @dataclass
@@ -23,11 +52,26 @@ class Workload:
     expected: list
     tolerance: float
     concurrency: int
+    headers: dict = field(default_factory=lambda: dict(JSON))
+    # The numbers of a raw answer, in the order of those expected.
+    read: Callable = numbers_of_json
 
     def file(self):
-        path = WORK / f"{self.name}.jsonl"
-        path.write_text("".join(body + "\n" for body in self.bodies))
+        """The bodies as the generators read them."""
+        path = WORK / f"{self.name}.bodies"
+        write_bodies(path, [body.encode() if isinstance(body, str) else body for body in self.bodies])
         return path
+
+    def answers(self, server, path):
+        """The status and the raw answer of each body, asked once."""
+        return [server.ask(path, body, self.headers) for body in self.bodies]
+
+    def generator(self, port, path, seconds):
+        """The command that sends the bodies and prints one line of figures."""
+        headers = [f"{name}: {value}" for name, value in self.headers.items()]
+        return ["wrk", "--threads", "1", "--connections", str(self.concurrency), "--duration", f"{seconds}s",
+                "--timeout", "10s", "--script", str(ROOT / "bench/rotate.lua"), f"http://127.0.0.1:{port}{path}",
+                "--", str(self.file()), *headers]
 
 
 @dataclass
@@ -38,6 +82,8 @@ class Contestant:
     server: object
     path: str
     stretches: list = field(default_factory=list)
+    # Its own, where contestants say the same in different ways.
+    workload: Workload = None
 
     def median(self, key):
         return statistics.median(stretch[key] for stretch in self.stretches)
@@ -54,10 +100,15 @@ def one_row():
                     [json.dumps(r["input"]) for r in rows], [[r["prediction"]] for r in rows], 1e-6, 16)
 
 
-def many_rows(count=32):
+def rotated(count):
+    """The samples of each body."""
     samples = read_samples("housing")
     # Every start is another one, and 37 shares no factor with 500: 200 different bodies.
-    chosen = [[samples[(37 * i + k) % len(samples)] for k in range(count)] for i in range(BODIES)]
+    return [[samples[(37 * i + k) % len(samples)] for k in range(count)] for i in range(BODIES)]
+
+
+def many_rows(count=32):
+    chosen = rotated(count)
     return Workload(f"housing-{count}", f"housing, {count} rows", "/lab/bulk-predict",
                     [json.dumps({"houses": [r["input"] for r in rows]}) for rows in chosen],
                     [[r["prediction"] for r in rows] for rows in chosen], 1e-6, 16)
@@ -71,45 +122,37 @@ def one_sentence(concurrency):
                     max(s.get("tolerance", 1e-5) for s in short), concurrency)
 
 
-def numbers(answer):
-    """Every number of a JSON document, in order."""
-    if isinstance(answer, dict):
-        return [n for value in answer.values() for n in numbers(value)]
-    if isinstance(answer, list):
-        return [n for value in answer for n in numbers(value)]
-    return [answer] if isinstance(answer, (int, float)) and not isinstance(answer, bool) else []
-
-
 def check(workload, server, path):
     """Asks every body once; a wrong answer ends the bench. Returns the raw answers."""
-    answers = []
-    for body, expected in zip(workload.bodies, workload.expected):
-        status, raw = server.ask(path, body)
-        found = numbers(json.loads(raw)) if status == 200 else []
+    answers = workload.answers(server, path)
+    for body, expected, (status, raw) in zip(workload.bodies, workload.expected, answers, strict=True):
+        found = workload.read(raw) if status == 200 else []
         near = len(found) == len(expected) and all(
             abs(a - b) <= workload.tolerance for a, b in zip(found, expected))
         if not near:
             sys.exit(f"bench: {server.name} answered {status} {raw[:300]!r} on {path}\n"
                      f"expected {expected[:4]} within {workload.tolerance} for {body[:300]}")
-        answers.append(raw)
-    return answers
+    return [raw for _, raw in answers]
+
+
+def run_generator(command, limit_s):
+    """The figures that a generator prints; it has a core to itself."""
+    command = ["taskset", "--cpu-list", str(LOAD_CORE), *map(str, command)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=limit_s)
+    line = next((l for l in run.stdout.splitlines() if l.startswith("RESULT ")), None)
+    if run.returncode != 0 or line is None:
+        sys.exit(f"bench: {command[3]} failed: {run.stdout[-500:]}{run.stderr[-500:]}")
+    return json.loads(line.removeprefix("RESULT ")), run.stderr
 
 
 def stretch(contestant, workload, seconds):
-    """wrk for some seconds; figures of that stretch alone."""
-    url = f"http://127.0.0.1:{contestant.server.port}{contestant.path}"
-    command = ["taskset", "--cpu-list", str(LOAD_CORE), "wrk", "--threads", "1",
-               "--connections", str(workload.concurrency), "--duration", f"{seconds}s", "--timeout", "10s",
-               "--script", str(ROOT / "bench/rotate.lua"), url, "--", str(workload.file())]
+    """The generator for some seconds; figures of that stretch alone."""
+    workload = contestant.workload or workload
     before = contestant.server.cpu_seconds()
-    run = subprocess.run(command, capture_output=True, text=True)
+    result, said = run_generator(workload.generator(contestant.server.port, contestant.path, seconds), seconds + 60)
     used = contestant.server.cpu_seconds() - before
-    line = next((l for l in run.stdout.splitlines() if l.startswith("RESULT ")), None)
-    if run.returncode != 0 or line is None:
-        sys.exit(f"bench: wrk failed: {run.stdout[-500:]}{run.stderr[-500:]}")
-    result = json.loads(line.removeprefix("RESULT "))
     if result["failed"] or not result["requests"]:
-        sys.exit(f"bench: {contestant.name}: {result['failed']} of {result['requests']} requests failed")
+        sys.exit(f"bench: {contestant.name}: {result['failed']} of {result['requests']} requests failed\n{said[-500:]}")
     return {
         "requests_per_s": result["requests"] / (result["duration_us"] / 1e6),
         "p50_ms": result["p50_us"] / 1e3,

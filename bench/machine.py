@@ -1,5 +1,6 @@
 """The machine: what it is, and what a process has used of it."""
 
+import datetime
 import os
 import shutil
 import subprocess
@@ -38,6 +39,17 @@ def describe():
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "kernel": os.uname().release,
     }
+
+
+def commit():
+    command = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip() or "unknown"
+
+
+def circumstances(options, load):
+    """When, of what, on what and how a run measures."""
+    return {"date": datetime.date.today().isoformat(), "commit": commit(), "machine": describe(), "load": load,
+            "rounds": options.rounds, "seconds": options.seconds}
 
 
 def require_two_cores():

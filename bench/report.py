@@ -36,7 +36,7 @@ def machine_line(result):
     extensions = ", ".join(m["vector_extensions"]) or "no vector extensions known here"
     return (f"{result['date']}, commit {result['commit']}. {m['processor']} ({extensions}), {m['cores']} cores, "
             f"{m['memory_gib']} GiB, Linux {m['kernel']}; load before the start {result['load']:.1f}. "
-            f"Server pinned to one core, wrk to another; {result['rounds']} interleaved rounds of "
+            f"Server pinned to one core, load generator to another; {result['rounds']} interleaved rounds of "
             f"{result['seconds']} s, medians.")
 
 
@@ -79,13 +79,17 @@ def starved(workloads):
             ": read CPU a request there, not requests a second.", ""] if names else []
 
 
-def markdown(result):
+def markdown(result, more):
+    """`more` is the tables of the parts that have their own."""
     lines = [machine_line(result), ""]
     for workload in result["workloads"]:
         lines += workload_table(workload)
     if result["starts"]:
         lines += start_table(result["starts"])
-    lines += goal_table(result["goals"])
+    lines += more
+    if result["goals"]:
+        lines += goal_table(result["goals"])
     lines += starved(result["workloads"])
-    lines.append("Peer versions: " + ", ".join(result["peer_versions"]) + ".")
+    if result["workloads"]:
+        lines.append("Peer versions: " + ", ".join(result["peer_versions"]) + ".")
     return "\n".join(lines)

@@ -1,29 +1,33 @@
 #!/usr/bin/env python3
-"""One command that measures Weir beside a constant answer and beside FastAPI.
+"""One command that measures Weir: beside a constant answer, beside FastAPI, face beside face, reloading.
 
-    bench/run.py                 everything, Markdown on standard output (make bench)
-    bench/run.py --json          the same as JSON, with every stretch
-    bench/run.py --quick         one short round: does it run, not how fast is it
-    bench/run.py --only housing  without the transformer
+    bench/run.py                   everything, Markdown on standard output (make bench)
+    bench/run.py --json            the same as JSON, with every stretch
+    bench/run.py --quick           one short round: does it run, not how fast is it
+    bench/run.py --only housing    Weir beside a constant answer and FastAPI; so for sentiment
+    bench/run.py --only v2         typed JSON, V2 JSON, V2 binary and gRPC beside each other
+    bench/run.py --only reload     latency and failures while versions come and go
+    WEIR_BINARY=FILE bench/run.py  that binary instead of a new build: a before and after
 
 Needs Linux, two cores, cargo, python3; wrk and the peer's Python packages are installed
 where they are missing. Answers are checked before anything is timed.
 """
 
 import argparse
-import datetime
 import json
 import shutil
 import statistics
-import subprocess
 import sys
 
+import faces
 import load
 import machine
+import reload
 import report
 import servers
 from machine import ROOT, note
 
+PARTS = ["housing", "sentiment", "v2", "reload"]
 HOUSING_ROUTES = {
     "/lab/predict": ['model = "housing"', 'response = { prediction = "prediction" }'],
     "/lab/bulk-predict": ['model = "housing"', 'request = { rows = "houses" }',
@@ -39,7 +43,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="JSON instead of Markdown")
     parser.add_argument("--quick", action="store_true", help="one round of one second")
-    parser.add_argument("--only", choices=["housing", "sentiment"], help="one model alone")
+    parser.add_argument("--only", choices=PARTS, help="one part alone")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=4, help="length of one stretch")
     options = parser.parse_args()
@@ -48,11 +52,14 @@ def arguments():
     return options
 
 
-def prepare():
+def prepare(options):
     machine.require_two_cores()
     machine.require_wrk()
     servers.WORK.mkdir(parents=True, exist_ok=True)
-    servers.make_peer_environment()
+    if options.only in (None, "housing", "sentiment"):
+        servers.make_peer_environment()
+    if options.only in (None, "v2", "reload"):
+        servers.h2_load()
     servers.build_weir()
 
 
@@ -122,9 +129,8 @@ def measure_sentiment(options):
         sys.exit("bench: the sentiment model is missing: make fetch, or measure --only housing")
     configs = {engine: servers.write_config(f"sentiment-{engine}", servers.sentiment_folder(engine), SENTIMENT_ROUTES)
                for engine in ("rten", "onnxruntime")}
-    library = next(servers.PEERS.glob("lib/python*/site-packages/onnxruntime/capi/libonnxruntime.so.*"))
     text = configs["onnxruntime"].read_text()
-    configs["onnxruntime"].write_text(text.replace("[server]\n", f"[server]\nonnxruntime = {json.dumps(str(library))}\n"))
+    configs["onnxruntime"].write_text(text.replace("[server]\n", f"[server]\nonnxruntime = {json.dumps(str(servers.peer_library()))}\n"))
     measured = []
     with servers.weir(configs["rten"], "Weir rten") as rten, \
             servers.weir(configs["onnxruntime"], "Weir onnxruntime") as ort, servers.peer("sentiment") as peer:
@@ -184,11 +190,6 @@ def goals(measured, starts):
     return found
 
 
-def commit():
-    command = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip() or "unknown"
-
-
 def as_json(workload, contestants, sizes):
     return {"name": workload.name, "title": workload.title, "concurrency": workload.concurrency,
             "answer_bytes": sizes, "contestants": [report.as_row(c) for c in contestants]}
@@ -198,19 +199,25 @@ def main():
     options = arguments()
     if not shutil.which("cargo"):
         sys.exit("bench: cargo is not installed: get Rust from https://rustup.rs")
-    prepare()
+    prepare(options)
     busy = machine.warn_if_busy()
-    housing = options.only in (None, "housing")
-    starts = measure_starts(options) if housing else []
-    measured = measure_housing(options) if housing else []
-    measured += measure_sentiment(options) if options.only in (None, "sentiment") else []
+    wanted = lambda part: options.only in (None, part)
+    starts = measure_starts(options) if wanted("housing") else []
+    measured = measure_housing(options) if wanted("housing") else []
+    measured += measure_sentiment(options) if wanted("sentiment") else []
+    by_face = faces.measure(options) if wanted("v2") else []
+    reloads = reload.measure(options) if wanted("reload") else None
     versions = [l for l in servers.PEER_REQUIREMENTS.read_text().splitlines() if l and not l.startswith("#")]
     result = {
-        "date": datetime.date.today().isoformat(), "commit": commit(), "machine": machine.describe(), "load": busy,
-        "rounds": options.rounds, "seconds": options.seconds, "peer_versions": versions, "starts": starts,
-        "workloads": [as_json(*m) for m in measured], "goals": goals(measured, starts),
+        **machine.circumstances(options, busy), "peer_versions": versions, "starts": starts,
+        "workloads": [as_json(*m) for m in measured], "faces": [faces.as_json(m) for m in by_face],
+        "reloads": reloads, "goals": goals(measured, starts) + (faces.goals(by_face) if by_face else [])
+        + (reload.goals(reloads) if reloads else []),
     }
-    print(json.dumps(result, indent=2) if options.json else report.markdown(result))
+    more = faces.markdown(result["faces"]) + (reload.markdown(reloads) if reloads else [])
+    print(json.dumps(result, indent=2) if options.json else report.markdown(result, more))
+    if reloads and reload.failed(reloads):
+        sys.exit("bench: requests failed while models were reloaded")
 
 
 if __name__ == "__main__":

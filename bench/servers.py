@@ -17,6 +17,8 @@ WORK = ROOT / ".cache/bench"
 PEERS = ROOT / ".cache/venvs/peers"
 PEER_REQUIREMENTS = ROOT / "bench/peers/requirements.txt"
 START_TIMEOUT_S = 60
+# Names a binary to measure instead of building one: an earlier one, for a before and after.
+OTHER_BINARY = "WEIR_BINARY"
 
 
 class Server:
@@ -45,11 +47,11 @@ class Server:
             self.process.kill()
             self.process.wait()
 
-    def ask(self, path, body):
+    def ask(self, path, body, headers=None):
         """The status and the raw answer."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         try:
-            connection.request("POST", path, body, {"content-type": "application/json"})
+            connection.request("POST", path, body, headers or {"content-type": "application/json"})
             answer = connection.getresponse()
             return answer.status, answer.read()
         finally:
@@ -85,6 +87,8 @@ def free_port():
 
 
 def build_weir():
+    if OTHER_BINARY in os.environ:
+        return
     note("building weir (profile dist: fat LTO, the first time takes some minutes)")
     command = ["cargo", "build", "--quiet", "--profile", "dist", "--package", "weir"]
     if subprocess.run(command, cwd=ROOT).returncode != 0:
@@ -92,25 +96,48 @@ def build_weir():
 
 
 @functools.cache
+def h2_load():
+    """bench/h2, built: the generator for HTTP/2 and for a given rate."""
+    manifest = ROOT / "bench/h2/Cargo.toml"
+    target = ROOT / ".cache/bench/h2"
+    command = ["cargo", "build", "--quiet", "--release", "--locked", "--manifest-path", manifest, "--target-dir", target]
+    if subprocess.run(command, cwd=ROOT).returncode != 0:
+        sys.exit("bench: the load generator's build failed; cargo says why above")
+    return target / "release/h2-load"
+
+
+@functools.cache
 def weir_binary():
     """Where cargo built it, wherever the user's configuration puts that."""
+    if OTHER_BINARY in os.environ:
+        return Path(os.environ[OTHER_BINARY])
     command = ["cargo", "metadata", "--no-deps", "--format-version", "1"]
     metadata = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     return Path(json.loads(metadata)["target_directory"]) / "dist/weir"
 
 
-def make_peer_environment():
-    stamp = PEERS / "requirements.txt"
-    if stamp.exists() and stamp.read_bytes() == PEER_REQUIREMENTS.read_bytes():
+def make_environment(folder, requirements, content):
+    """A Python environment, made anew when its requirements change."""
+    stamp = folder / "requirements.txt"
+    if stamp.exists() and stamp.read_bytes() == requirements.read_bytes():
         return
-    note("installing FastAPI, Pydantic and onnxruntime into .cache/venvs/peers")
-    shutil.rmtree(PEERS, ignore_errors=True)
-    pip = [PEERS / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-           "--requirement", PEER_REQUIREMENTS]
-    for command in [[sys.executable, "-m", "venv", PEERS], pip]:
+    note(f"installing {content} into {folder.relative_to(ROOT)}")
+    shutil.rmtree(folder, ignore_errors=True)
+    pip = [folder / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+           "--requirement", requirements]
+    for command in [[sys.executable, "-m", "venv", folder], pip]:
         if subprocess.run(command).returncode != 0:
-            sys.exit("bench: the peer's environment could not be made; see above")
-    shutil.copy(PEER_REQUIREMENTS, stamp)
+            sys.exit("bench: the environment could not be made; see above")
+    shutil.copy(requirements, stamp)
+
+
+def make_peer_environment():
+    make_environment(PEERS, PEER_REQUIREMENTS, "FastAPI, Pydantic and onnxruntime")
+
+
+def peer_library():
+    """The ONNX Runtime library that the peer uses, so that both run the same."""
+    return next(PEERS.glob("lib/python*/site-packages/onnxruntime/capi/libonnxruntime.so.*"))
 
 
 def peer(model):

@@ -4,8 +4,9 @@ use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use crate::{
     config::ServerConfig,
+    exchange::{Api, Faces},
     listener::Listener,
-    server::{Api, Faces, Shared},
+    server::Shared,
 };
 
 /// The sockets of a server.
@@ -53,7 +54,10 @@ impl Bound {
     pub async fn run(self, stop: impl Future<Output = ()>) -> usize {
         let Self { shared, listeners: Listeners { public, grpc, metrics }, drain_delay, drain_timeout } =
             self;
-        let api = |faces| Api { shared: shared.clone(), faces };
+        let api = |faces| {
+            let shared = &shared;
+            move |peer| Api { shared: shared.clone(), faces, peer }
+        };
         let faces = if grpc.is_some() { Faces::Http } else { Faces::All };
         // When the delay is over, both listeners stop.
         let leave = async {
@@ -86,6 +90,8 @@ impl Bound {
             }
         };
         let (public, grpc) = tokio::join!(public.drain(drain_timeout), drain_grpc);
+        // A disk that hangs holds up the exit no longer than a client that does.
+        let _ = tokio::time::timeout(drain_timeout, shared.tracer.close()).await;
         public + grpc
     }
 }

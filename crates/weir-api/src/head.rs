@@ -11,7 +11,7 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header, request::Parts};
 
-use crate::listener::BothFramings;
+use crate::listener::Ambiguous;
 
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("request-timeout");
@@ -83,8 +83,7 @@ pub(crate) fn ambiguity(head: &Parts) -> Option<&'static str> {
     if hosts > 1 {
         return Some("the request has more than one Host header");
     }
-    let watched = head.version <= Version::HTTP_11
-        && head.extensions.get::<BothFramings>().is_some_and(BothFramings::take);
+    let watched = head.extensions.get::<Ambiguous>().is_some();
     if watched || (count(header::TRANSFER_ENCODING) > 0 && count(header::CONTENT_LENGTH) > 0) {
         return Some("the request has both Content-Length and Transfer-Encoding");
     }

@@ -9,17 +9,22 @@
 mod body;
 mod bound;
 mod builtin;
+mod coding;
 pub mod config;
 mod declare;
 mod docs;
+mod exchange;
 mod face;
 pub mod grpc;
 mod head;
 mod listener;
 mod metrics;
+mod observe;
+mod openai;
 mod openapi;
 pub mod operation;
 mod predict;
+mod reason;
 mod respond;
 mod server;
 mod template;
@@ -30,3 +35,4 @@ pub use declare::RouteProblem;
 pub use server::Server;
 #[doc(hidden)] // what the fuzz targets call
 pub use v2::bodies as v2_bodies;
+pub use v2::core::{LogControl, LogSettings};

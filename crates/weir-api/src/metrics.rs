@@ -4,6 +4,7 @@
 //! is bounded. Handles are looked up when a route is compiled, not for each request.
 
 mod process;
+mod remote;
 
 use std::{
     fmt,
@@ -15,16 +16,18 @@ use arc_swap::ArcSwap;
 use http::StatusCode;
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text::encode},
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, NoLabelSet, text::encode},
     metrics::{
-        counter::ConstCounter, counter::Counter, family::Family, gauge::ConstGauge, gauge::Gauge,
+        MetricType, counter::ConstCounter, counter::Counter, family::Family, gauge::ConstGauge, gauge::Gauge,
         histogram::Histogram,
     },
     registry::{Registry, Unit},
 };
-use weir_serving::{ServedVersion, ServingSnapshot, Stats};
+use weir_serving::{Admission, ServedVersion, ServingSnapshot, Stats};
 
 pub(crate) use process::ProcessCollector;
+
+use crate::v2::core::TraceCounters;
 
 /// Upper bounds of the latency buckets, seconds: from a tree ensemble to a deadline.
 const BUCKETS: [f64; 17] = [
@@ -71,11 +74,15 @@ pub(crate) struct Metrics {
     stages: Histograms<StageLabels>,
     /// Requests being answered now.
     pub(crate) in_flight: Gauge,
+    /// Connections ended for a flood of HTTP/2 frames.
+    pub(crate) floods: Counter,
+    /// Traces of requests.
+    pub(crate) traces: TraceCounters,
 }
 
 impl Metrics {
     /// Counts requests, and reads each scrape what `snapshot` serves.
-    pub(crate) fn new(snapshot: Arc<ArcSwap<ServingSnapshot>>) -> Self {
+    pub(crate) fn new(snapshot: Arc<ArcSwap<ServingSnapshot>>, bodies: Admission) -> Self {
         let requests = Family::default();
         let duration = Histograms::new_with_constructor(histogram as fn() -> Histogram);
         let stages = Histograms::new_with_constructor(histogram as fn() -> Histogram);
@@ -95,9 +102,17 @@ impl Metrics {
             stages.clone(),
         );
         registry.register("weir_requests_in_flight", "Requests being answered now", in_flight.clone());
+        let floods = Counter::default();
+        let text = "Connections closed because their HTTP/2 control frames outnumbered any work";
+        registry.register("weir_http2_floods", text, floods.clone());
+        let traces = TraceCounters { written: Counter::default(), dropped: Counter::default() };
+        registry.register("weir_traces", "Traces written to the trace file", traces.written.clone());
+        let text = "Traces lost: the disk did not follow, or `trace_max` is reached";
+        registry.register("weir_traces_dropped", text, traces.dropped.clone());
+        registry.register_collector(Box::new(HeldCollector(bodies)));
         registry.register_collector(Box::new(ModelCollector(snapshot)));
         registry.register_collector(Box::new(ProcessCollector));
-        Self { registry, requests, duration, stages, in_flight }
+        Self { registry, requests, duration, stages, in_flight, floods, traces }
     }
 
     /// The exposition. A formatting error cannot happen with a `String`.
@@ -139,6 +154,22 @@ impl Metrics {
     }
 }
 
+/// Counts a request out again, also when its caller goes away.
+pub(crate) struct InFlight(Gauge);
+
+impl InFlight {
+    pub(crate) fn enter(metrics: &Metrics) -> Self {
+        metrics.in_flight.inc();
+        Self(metrics.in_flight.clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// Handles of one route.
 pub(crate) struct RouteMetrics {
     ok: Counter,
@@ -167,6 +198,18 @@ pub(crate) struct StageMetrics {
     pub(crate) encode: Histogram,
 }
 
+/// Reads how many bytes of bodies are held.
+#[derive(Debug)]
+struct HeldCollector(Admission);
+
+impl Collector for HeldCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let held = ConstGauge::new(i64::try_from(self.0.held_bytes()).unwrap_or(i64::MAX));
+        let text = "Bytes of request bodies held now, of `max_body_in_flight`";
+        held.encode(encoder.encode_descriptor("weir_held_body_bytes", text, None, held.metric_type())?)
+    }
+}
+
 /// Reads the executors' counters when somebody scrapes.
 #[derive(Debug)]
 struct ModelCollector(Arc<ArcSwap<ServingSnapshot>>);
@@ -174,25 +217,35 @@ struct ModelCollector(Arc<ArcSwap<ServingSnapshot>>);
 /// Name, help, and how to read one counter.
 type Row = (&'static str, &'static str, fn(&Stats) -> u64);
 
-const MODEL_COUNTERS: [Row; 4] = [
+const MODEL_COUNTERS: [Row; 6] = [
     ("weir_rows", "Rows that the engine answered", |s| s.rows.load(Ordering::Relaxed)),
     ("weir_executions", "Calls of the engine", |s| s.executed.load(Ordering::Relaxed)),
-    (
-        "weir_abandoned",
-        "Requests dropped before their turn: the caller went away or its deadline passed",
-        |s| s.abandoned.load(Ordering::Relaxed),
-    ),
-    ("weir_refused", "Requests refused because the model's queue was full", |s| {
+    ("weir_abandoned", "Requests whose caller went away before they were answered", |s| {
+        s.abandoned.load(Ordering::Relaxed)
+    }),
+    ("weir_expired", "Requests whose deadline passed before they were answered", |s| {
+        s.expired.load(Ordering::Relaxed)
+    }),
+    ("weir_refused", "Requests refused because too much waited for the model already", |s| {
         s.refused.load(Ordering::Relaxed)
     }),
+    ("weir_retried", "Executions that failed for several requests and were tried again in halves", |s| {
+        s.retried.load(Ordering::Relaxed)
+    }),
 ];
+
+/// Upper bounds of the rows of an execution.
+const BATCH_BUCKETS: [f64; 11] = [1., 2., 4., 8., 16., 32., 64., 128., 256., 512., 1024.];
+/// The labels of everything that is known of one version.
+fn version_labels(version: &ServedVersion) -> [(&'static str, String); 2] {
+    [("model", version.spec.name.to_string()), ("version", version.spec.version.to_string())]
+}
 
 impl Collector for ModelCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let snapshot = self.0.load();
         let versions: Vec<_> = snapshot.models().flat_map(|(_, model)| model.versions()).collect();
-        let labels =
-            |v: &ServedVersion| [("model", v.spec.name.to_string()), ("version", v.spec.version.to_string())];
+        let labels = version_labels;
         for (name, help, read) in MODEL_COUNTERS {
             let counter = ConstCounter::new(0u64);
             let mut family = encoder.encode_descriptor(name, help, None, counter.metric_type())?;
@@ -200,6 +253,21 @@ impl Collector for ModelCollector {
                 let counter = ConstCounter::new(read(version.executor.stats()));
                 counter.encode(family.encode_family(&labels(version))?)?;
             }
+        }
+        let waiting = ConstGauge::new(0i64).metric_type();
+        let text = "Requests that wait for the model, in whole or in part";
+        let mut family = encoder.encode_descriptor("weir_queue_length", text, None, waiting)?;
+        for version in &versions {
+            let gauge = ConstGauge::new(i64::try_from(version.executor.waiting()).unwrap_or(i64::MAX));
+            gauge.encode(family.encode_family(&labels(version))?)?;
+        }
+        let text = "Rows of an execution";
+        let mut family = encoder.encode_descriptor("weir_batch_rows", text, None, MetricType::Histogram)?;
+        for version in &versions {
+            let (sum, count, buckets) = batch_rows(version.executor.stats());
+            family
+                .encode_family(&labels(version))?
+                .encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
         }
         let known = versions.iter().filter_map(|v| Some((v, v.executor.resident_bytes()?)));
         let held: Vec<_> = known.collect();
@@ -212,8 +280,22 @@ impl Collector for ModelCollector {
                 gauge.encode(family.encode_family(&labels(version))?)?;
             }
         }
+        remote::encode(&mut encoder, &versions)?;
         let failed = ConstGauge::new(snapshot.failures().len() as i64);
         let text = "Versions that could not be loaded the last time it was tried";
         failed.encode(encoder.encode_descriptor("weir_load_failures", text, None, failed.metric_type())?)
     }
+}
+
+/// The histogram of rows an execution: sum, count, and `(upper bound, count)` of each bucket.
+fn batch_rows(stats: &Stats) -> (f64, u64, Vec<(f64, u64)>) {
+    let mut buckets: Vec<(f64, u64)> = BATCH_BUCKETS.iter().map(|&bound| (bound, 0)).collect();
+    buckets.push((f64::MAX, 0));
+    let (mut sum, mut count) = (0.0, 0);
+    for (rows, executions, _) in stats.batches.sizes() {
+        (sum, count) = (sum + rows as f64 * executions as f64, count + executions);
+        let bucket = buckets.iter_mut().find(|(bound, _)| rows as f64 <= *bound);
+        bucket.into_iter().for_each(|(_, n)| *n += executions);
+    }
+    (sum, count, buckets)
 }

@@ -1,12 +1,12 @@
 //! Routes that ask a model.
 
-use std::{borrow::Cow, collections::HashSet, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::HashSet, net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header, request::Parts};
 use hyper::body::Incoming;
 use weir_codec::{DecodeLimits, Rejection, RowDecoder, write_answer, write_string};
-use weir_serving::{Admitted, Executed, ServedVersion};
+use weir_serving::{Admitted, Executed, Sender, ServedVersion};
 use weir_types::{Access, Credentials, Deadline, Error};
 
 use crate::{
@@ -74,12 +74,12 @@ pub(crate) async fn answer(
     shared: &Shared,
     face: &Face,
     handler: &PredictHandler,
-    head: &Parts,
+    (peer, head): (IpAddr, &Parts),
     incoming: &mut Incoming,
 ) -> Result<Response<Body>, Refusal> {
     let chosen = Chosen::of(face, handler, head)?;
     let handler = chosen.handler;
-    let mut admitted = admit(shared, handler, head)?;
+    let mut admitted = admit(shared, handler, (peer, head))?;
     let bytes = body::read(incoming, &mut admitted, shared.body_limits).await?;
     let (executed, decoding) = execute(shared, handler, admitted, head, bytes).await?;
     let template = chosen.response.as_ref().unwrap_or(&handler.response);
@@ -134,14 +134,21 @@ fn outputs(words: &str, handler: &PredictHandler) -> Result<ResponseTemplate, Er
     Ok(ResponseTemplate { entries: vec![("predictions".into(), Word::Answer(answer))], many: true })
 }
 
-fn admit(shared: &Shared, handler: &PredictHandler, head: &Parts) -> Result<Admitted, Error> {
+fn admit(
+    shared: &Shared,
+    handler: &PredictHandler,
+    (peer, head): (IpAddr, &Parts),
+) -> Result<Admitted, Error> {
     let authorization = head.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
     let access = Access::Invoke(&handler.version.spec.name);
     let grant = shared.authorizer.authorize(Credentials { authorization }, access)?;
     let timeout = head::timeout(&head.headers, shared.request_timeout).map_err(Error::invalid)?;
     let declared = body::check_head(&head.headers, shared.body_limits)?;
     let deadline = Deadline::after(shared.predictor.clock().now(), timeout);
-    shared.predictor.admit(grant, declared, deadline)
+    let sender = Sender { grant, peer: Some(peer) };
+    let admitted = shared.predictor.admit(sender, declared, deadline)?;
+    admitted.would_run(&handler.version)?;
+    Ok(admitted)
 }
 
 async fn execute(

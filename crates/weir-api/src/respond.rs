@@ -1,6 +1,8 @@
 //! Answers: JSON bodies, FastAPI's `detail`, RFC 9457 problems. The only place that makes
 //! responses, so the headers that leave the server are the ones named here.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use weir_codec::write_string;
@@ -82,15 +84,21 @@ pub(crate) fn error(error: &Error, request_id: &HeaderValue) -> Response<Body> {
         "request_id": request_id.to_str().unwrap_or_default(),
     });
     let mut response = response(status, PROBLEM, problem.to_string());
-    advise(error.code, response.headers_mut());
+    advise(error, response.headers_mut());
     response
 }
 
-/// What an error of `code` says in headers, whatever its body's form: when to try again.
-pub(crate) fn advise(code: ErrorCode, headers: &mut HeaderMap) {
-    if matches!(code, ErrorCode::QuotaExceeded | ErrorCode::Overloaded | ErrorCode::Unavailable) {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+/// What an error says in headers, whatever its body's form: when to try again.
+pub(crate) fn advise(error: &Error, headers: &mut HeaderMap) {
+    if matches!(error.code, ErrorCode::QuotaExceeded | ErrorCode::Overloaded | ErrorCode::Unavailable) {
+        retry_after(error.retry_after, headers);
     }
+}
+
+/// Whole seconds, as RFC 9110 section 10.2.3 has it, rounded up; 1 where nothing is known.
+pub(crate) fn retry_after(wait: Option<Duration>, headers: &mut HeaderMap) {
+    let seconds = wait.map_or(1, |wait| wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
+    headers.insert(header::RETRY_AFTER, seconds.max(1).into());
 }
 
 /// The `Allow` header for `methods`.
@@ -113,5 +121,13 @@ mod tests {
             let retry = response.headers().contains_key(header::RETRY_AFTER);
             assert_eq!(retry, matches!(code.http_status(), 429 | 503), "{code:?}");
         }
+        let wait = |ms| {
+            let told = Error::new(ErrorCode::Overloaded, "why").retry_after(Duration::from_millis(ms));
+            error(&told, &id).headers()[header::RETRY_AFTER].clone()
+        };
+        assert_eq!(
+            (wait(0), wait(1_000), wait(2_001)),
+            ("1".parse().unwrap(), "1".parse().unwrap(), "3".parse().unwrap())
+        );
     }
 }

@@ -3,7 +3,7 @@
 use weir_types::{Answer, Signature};
 
 use crate::{
-    Task,
+    Aggregation, Task,
     load::Parts,
     report::Report,
     task::{Decision, number_output},
@@ -52,11 +52,30 @@ fn words(parts: &Parts) -> Vec<(String, Answer)> {
         };
         words.extend(labels().iter().enumerate().map(number));
     }
+    if parts.task == Task::TokenClassification {
+        let names = parts.text.as_ref().map_or(Vec::new(), |text| entity_names(labels, text.aggregation));
+        words.push(("entities".to_owned(), Answer::Entities { output: 0, names }));
+    }
+    if let (None, Some(Decision { output, classes })) = (scores, decision.clone()) {
+        let labels = labels.clone();
+        words.push(("label".to_owned(), Answer::Class { output, classes, labels }));
+    }
     let raw = |(output, spec): (usize, &weir_types::TensorSpec)| {
         (format!("output:{}", spec.name), Answer::Raw { output })
     };
     words.extend(signature.outputs.iter().enumerate().map(raw));
     words
+}
+
+/// What entities can be called, each once.
+fn entity_names(labels: &[String], aggregation: Aggregation) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for name in labels.iter().filter_map(|label| aggregation.entity(label)) {
+        if !names.iter().any(|known| known == name) {
+            names.push(name.to_owned());
+        }
+    }
+    names
 }
 
 /// The label and its score: the class that the model decided for, if it says one, else the
@@ -79,6 +98,7 @@ fn natural(task: Task, signature: &Signature, words: &[(String, Answer)]) -> Ans
     match task {
         Task::Classification => named("label").unwrap_or(raw),
         Task::TextClassification => named("labels").unwrap_or(raw),
+        Task::TokenClassification => named("entities").unwrap_or(raw),
         Task::Regression => {
             number_output(signature).map_or(raw, |output| Answer::Number { output, column: 0 })
         }

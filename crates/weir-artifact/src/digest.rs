@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use crate::{FieldTable, InputTable, LimitsTable, Manifest, TextSpec, TextTable};
+use crate::{BatchingTable, FieldTable, InputTable, LimitsTable, Manifest, RemoteTable, TextSpec, TextTable};
 
 /// SHA-256, lower-case hex, over the artefact, tokenizer, head, and of `model.toml` what
 /// goes into an answer. Names of files and models, prose, examples, samples and the row
@@ -26,6 +26,11 @@ pub(crate) fn digest(manifest: &Manifest, artifact: &[u8], text: Option<&TextSpe
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The same for a graph: of the digests of its models, in the order in which it asks them.
+pub(crate) fn of_graph(manifest: &Manifest, members: &[&str]) -> String {
+    digest(manifest, members.join(" ").as_bytes(), None)
+}
+
 /// What differs from the defaults, keys sorted: so that a key which a later release adds
 /// does not change the digest of a model that does not use it.
 fn canonical(manifest: &Manifest) -> Value {
@@ -36,14 +41,20 @@ fn canonical(manifest: &Manifest) -> Value {
         description: None,
         samples: None,
         input: InputTable { field: Vec::new(), ..input.clone() },
+        // Where and when a row runs is no part of its answer.
+        batching: BatchingTable::default(),
         limits: LimitsTable { max_rows: LimitsTable::default().max_rows, ..limits.clone() },
         text: None,
+        remote: None,
         ..manifest.clone()
     };
     let mut whole = difference(&plain, &Manifest::default());
     let fields: Vec<Value> = input.field.iter().map(field).collect();
     whole.insert("fields".to_owned(), fields.into());
     whole.extend(text.as_ref().map(|t| ("text".to_owned(), text_table(t))));
+    // All of it: a new timeout is a new executor, which a reload must notice.
+    let remote = manifest.remote.as_ref().map(|r| difference(r, &RemoteTable::new("")));
+    whole.extend(remote.map(|remote| ("remote".to_owned(), Value::Object(remote))));
     sorted(Value::Object(whole))
 }
 

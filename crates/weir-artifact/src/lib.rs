@@ -5,6 +5,7 @@
 //! runs a model.
 
 mod answers;
+mod batching;
 mod digest;
 mod discover;
 mod draft;
@@ -12,10 +13,12 @@ mod example;
 mod fields;
 mod files;
 mod formats;
+mod graph;
 mod load;
 mod manifest;
 mod notes;
 pub mod onnx;
+mod remote;
 mod report;
 mod rules;
 mod samples;
@@ -23,15 +26,26 @@ mod spec;
 mod task;
 mod text;
 
-pub use discover::{Candidate, Discovery, FolderProblem, MANIFEST_FILE, discover};
+pub use batching::BatchingTable;
+pub use discover::{Candidate, Discovery, FolderProblem, Kind, MANIFEST_FILE, discover};
 pub use draft::draft;
 pub use example::scalar_json;
 pub use formats::{Foreign, Format};
+pub use graph::{
+    Branch, CaseTable, GraphDraft, GraphPlan, GraphTable, Lookup, Member, Operation, PlannedStep, Selector,
+    Source, StepKind, StepTable, Test, Wanted, read_graph,
+};
 pub use load::{LoadedModel, load};
 pub use manifest::{
     CoerceWord, DTypeWord, ExtraWord, FieldTable, InputTable, LimitsTable, Manifest, OutputTable,
     ScalarValue, TextTable, V2Table,
 };
-pub use spec::{Activation, EngineChoice, ModelLimits, ModelSpec, Pooling, Sample, Task, TextSpec};
-pub use text::encoder_output;
+pub use remote::{
+    BreakerTable, EncodingWord, LimitTable, RemoteDraft, RemoteFacts, RemoteTable, RetryTable, TensorTable,
+    read_remote,
+};
+pub use spec::{
+    Activation, Aggregation, EngineChoice, ModelLimits, ModelSpec, Pooling, Sample, Task, TextSpec,
+};
+pub use text::{Reading, encoder_output};
 pub use weir_config::Problem;

@@ -7,7 +7,7 @@ use weir_config::{Loaded, Problem};
 use weir_types::{Dim, Signature, TensorSpec};
 
 use crate::{
-    Candidate, Manifest, ModelLimits, ModelSpec, Sample, Task, TextSpec, TextTable, answers, digest,
+    Candidate, Kind, Manifest, ModelLimits, ModelSpec, Sample, Task, TextSpec, TextTable, answers, digest,
     discover::read_manifest,
     fields,
     files::{self, Folders},
@@ -35,6 +35,10 @@ pub struct LoadedModel {
 /// # Errors
 /// All problems at once, of all its files.
 pub fn load(candidate: &Candidate) -> Result<LoadedModel, Vec<Problem>> {
+    if candidate.kind != Kind::Artifact {
+        let message = "is no artefact: the model is made of others or runs elsewhere";
+        return Err(vec![Problem::new(&candidate.artifact, message)]);
+    }
     let written = describe(candidate.manifest.as_deref());
     let artifact = read_artifact(&candidate.artifact);
     let (loaded, (bytes, graph)) = match (written, artifact) {
@@ -74,7 +78,7 @@ pub(crate) fn chosen(
     }
 }
 
-fn describe(manifest: Option<&Path>) -> Result<Loaded<Manifest>, Vec<Problem>> {
+pub(crate) fn describe(manifest: Option<&Path>) -> Result<Loaded<Manifest>, Vec<Problem>> {
     match manifest {
         Some(path) => weir_config::parse_with(path, &read_manifest(path)?, &[]),
         None => weir_config::parse_with(Path::new(""), "", &[]),
@@ -100,7 +104,7 @@ pub(crate) struct Parts {
     pub(crate) scores: Option<usize>,
     /// The output that holds the class that the model decided for.
     pub(crate) decision: Option<task::Decision>,
-    text: Option<TextSpec>,
+    pub(crate) text: Option<TextSpec>,
 }
 
 pub(crate) fn resolve(
@@ -112,6 +116,7 @@ pub(crate) fn resolve(
 ) -> ModelSpec {
     let folders = Folders::new(&candidate.folder, candidate.manifest.as_deref());
     let samples = read_samples(manifest, &folders, report);
+    manifest.batching.check(report);
     let mut notes = notes::notes(graph);
     let mut limits =
         ModelLimits { max_rows: manifest.limits.max_rows, max_tokens: manifest.limits.max_tokens };
@@ -131,6 +136,7 @@ pub(crate) fn resolve(
         version: candidate.version.clone(),
         artifact: candidate.artifact.clone(),
         artifact_bytes: bytes.len() as u64,
+        modified: candidate.artifact.metadata().and_then(|file| file.modified()).ok(),
         digest: digest::digest(manifest, bytes, parts.text.as_ref()),
         description: manifest.description.clone(),
         signature: parts.signature,
@@ -139,8 +145,10 @@ pub(crate) fn resolve(
         labels: parts.labels,
         answers,
         text: parts.text,
+        graph: None,
         engine: manifest.engine,
         limits,
+        batching: manifest.batching.clone(),
         deterministic: manifest.deterministic,
         stateful: manifest.stateful,
         columns: manifest.v2.columns,
@@ -217,7 +225,7 @@ fn open_rows(signature: &Signature) -> Signature {
     open
 }
 
-fn read_samples(manifest: &Manifest, folders: &Folders, report: &mut Report) -> Vec<Sample> {
+pub(crate) fn read_samples(manifest: &Manifest, folders: &Folders, report: &mut Report) -> Vec<Sample> {
     let Some(name) = &manifest.samples else { return Vec::new() };
     let Some(path) = report.keep("samples", folders.find(name)) else { return Vec::new() };
     samples::read(&path).unwrap_or_else(|problems| {

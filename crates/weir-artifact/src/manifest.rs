@@ -5,7 +5,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use weir_types::{DType, Scalar};
 
-use crate::{Activation, EngineChoice, ModelLimits, Pooling, Task};
+use crate::{
+    Activation, Aggregation, BatchingTable, EngineChoice, GraphTable, ModelLimits, Pooling, RemoteTable, Task,
+};
 
 /// What the artefact cannot say about a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -36,8 +38,14 @@ pub struct Manifest {
     pub output: OutputTable,
     /// Bounds on one request.
     pub limits: LimitsTable,
+    /// How requests wait and run together.
+    pub batching: BatchingTable,
     /// For models that read text: tokenizer, pooling and head.
     pub text: Option<TextTable>,
+    /// For models that are made of others: their steps.
+    pub graph: Option<GraphTable>,
+    /// For models that another server runs: where.
+    pub remote: Option<RemoteTable>,
     /// How clients of the Open Inference Protocol V2 see the model.
     pub v2: V2Table,
 }
@@ -57,7 +65,10 @@ impl Default for Manifest {
             input: InputTable::default(),
             output: OutputTable::default(),
             limits: LimitsTable::default(),
+            batching: BatchingTable::default(),
             text: None,
+            graph: None,
+            remote: None,
             v2: V2Table::default(),
         }
     }
@@ -293,6 +304,9 @@ pub struct TextTable {
     /// How logits become scores: `softmax`, `sigmoid` or `none`. Default: softmax, and sigmoid
     /// for `multi_label` and for a single label.
     pub activation: Option<Activation>,
+    /// For token classification, how labels of tokens become entities, as in transformers'
+    /// pipeline: `none`, `simple`, `first`, `average` or `max`. Default: `simple`.
+    pub aggregation: Option<Aggregation>,
 }
 
 impl Default for TextTable {
@@ -304,6 +318,7 @@ impl Default for TextTable {
             normalize: false,
             multi_label: false,
             activation: None,
+            aggregation: None,
         }
     }
 }

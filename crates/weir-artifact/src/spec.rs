@@ -1,10 +1,13 @@
 //! Everything that is known about one version of a model once its folder was read.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::SystemTime};
 
+use crate::GraphPlan;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use weir_types::{Answer, ModelName, Schema, Signature, Version};
+
+use crate::BatchingTable;
 
 /// Which engine the operator wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize, JsonSchema)]
@@ -78,6 +81,48 @@ pub enum Activation {
     None,
 }
 
+/// How labels of tokens become entities, by the names of transformers'
+/// `TokenClassificationPipeline`. All but `none` join neighbours: a token of the same type
+/// continues the entity before it unless its label begins with `B-`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Aggregation {
+    /// Each token is an entity, with its label as it is (`B-PER`).
+    None,
+    /// Each token counts by its own best label.
+    #[default]
+    Simple,
+    /// The words' tokens take the label of the first one.
+    First,
+    /// A word's scores are the mean of its tokens'.
+    Average,
+    /// The words' tokens take the label of the one that is surest.
+    Max,
+}
+
+impl Aggregation {
+    /// The name used in `model.toml` and shown to people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Aggregation::None => "none",
+            Aggregation::Simple => "simple",
+            Aggregation::First => "first",
+            Aggregation::Average => "average",
+            Aggregation::Max => "max",
+        }
+    }
+
+    /// What an entity is called whose tokens are labelled `label`; `None` for the label of
+    /// what is no entity, `O`.
+    pub fn entity(self, label: &str) -> Option<&str> {
+        let name = match self {
+            Aggregation::None => label,
+            _ => label.split_once('-').map_or(label, |(_, entity)| entity),
+        };
+        (name != "O").then_some(name)
+    }
+}
+
 /// Tokenizer, pooling and head of a text model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TextSpec {
@@ -93,6 +138,8 @@ pub struct TextSpec {
     pub multi_label: bool,
     /// How logits become scores; by default what `multi_label` and the number of labels say.
     pub activation: Option<Activation>,
+    /// How labels of tokens become entities; for token classification only.
+    pub aggregation: Aggregation,
 }
 
 /// Bounds on one request to this model.
@@ -134,6 +181,8 @@ pub struct ModelSpec {
     pub artifact: PathBuf,
     /// Size of the artefact in bytes.
     pub artifact_bytes: u64,
+    /// When the artefact was written, where the file system says.
+    pub modified: Option<SystemTime>,
     /// SHA-256 over the artefact and everything that goes into an answer, lower-case hex.
     pub digest: String,
     /// One sentence for the docs page.
@@ -151,10 +200,14 @@ pub struct ModelSpec {
     pub answers: Vec<(String, Answer)>,
     /// Present for models that read text.
     pub text: Option<TextSpec>,
+    /// Present for models that are made of others.
+    pub graph: Option<Arc<GraphPlan>>,
     /// Which engine the operator wants.
     pub engine: EngineChoice,
     /// Bounds on one request.
     pub limits: ModelLimits,
+    /// How requests wait and run together.
+    pub batching: BatchingTable,
     /// Whether the same row always gets the same answer.
     pub deterministic: bool,
     /// Whether the model keeps state between calls.

@@ -51,15 +51,11 @@ pub(crate) fn resolve(manifest: &Manifest, graph: &OnnxModel, report: &mut Repor
             }
             Resolved { task, labels: Vec::new(), scores: None, decision: None }
         }
-        Task::TextClassification | Task::Embedding | Task::Rerank => {
+        Task::TextClassification | Task::TokenClassification | Task::Embedding | Task::Rerank => {
             report.at(
                 "task",
                 format!("the task {} needs a `[text]` table that names the tokenizer", task.as_str()),
             );
-            Resolved { task, labels, scores: None, decision: None }
-        }
-        Task::TokenClassification => {
-            report.at("task", format!("the task {} cannot be served yet", task.as_str()));
             Resolved { task, labels, scores: None, decision: None }
         }
     }

@@ -22,6 +22,9 @@ const TEXT_INPUT: &str = "text";
 /// What a reranker compares the text with.
 const QUERY_INPUT: &str = "query";
 
+/// The output of a token classification.
+const ENTITIES_OUTPUT: &str = "entities";
+
 /// A text model, resolved.
 #[derive(Debug)]
 pub(crate) struct Resolved {
@@ -34,21 +37,43 @@ pub(crate) struct Resolved {
     pub(crate) scores: Option<usize>,
 }
 
-/// Index of the encoder's output that a text model is read from: with pooling the token
-/// vectors `[texts, tokens, hidden]` (`last_hidden_state`, else the first of that rank),
-/// without it the vector of the text `[texts, n]` (`logits` or `sentence_embedding`, else
-/// the first of that rank).
+/// What a text model reads of its encoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// A vector of each text, `[texts, n]`: `logits` or `sentence_embedding`.
+    Texts,
+    /// A vector of each token, `[texts, tokens, hidden]`: `last_hidden_state` or
+    /// `token_embeddings`.
+    Tokens,
+    /// One score a label of each token, `[texts, tokens, labels]`: `logits`.
+    TokenScores,
+}
+
+impl Reading {
+    /// What a model of `task` reads whose tokens' vectors are pooled so.
+    pub fn of(task: Task, pooling: Pooling) -> Self {
+        match (task, pooling) {
+            (Task::TokenClassification, _) => Reading::TokenScores,
+            (_, Pooling::None) => Reading::Texts,
+            _ => Reading::Tokens,
+        }
+    }
+}
+
+/// Index of the encoder's output for `reading`: the one of its usual name, else the first of
+/// its rank.
 ///
 /// # Errors
 /// A sentence when no output fits.
-pub fn encoder_output(encoder: &Signature, pooling: Pooling) -> Result<usize, String> {
-    let (rank, names, what) = match pooling {
-        Pooling::None => (2, ["logits", "sentence_embedding"], "one vector a text"),
-        _ => (3, ["last_hidden_state", "token_embeddings"], "one vector a token"),
+pub fn encoder_output(encoder: &Signature, reading: Reading) -> Result<usize, String> {
+    let (rank, names, what): (_, &[&str], _) = match reading {
+        Reading::Texts => (2, &["logits", "sentence_embedding"], "one vector a text"),
+        Reading::Tokens => (3, &["last_hidden_state", "token_embeddings"], "one vector a token"),
+        Reading::TokenScores => (3, &["logits"], "the scores of each token's labels"),
     };
     let fits = |o: &TensorSpec| o.dtype.is_float() && o.shape.len() == rank;
     let named = |name: &str| encoder.outputs.iter().position(|o| o.name == name && fits(o));
-    names.into_iter().find_map(named).or_else(|| encoder.outputs.iter().position(fits)).ok_or_else(|| {
+    names.iter().copied().find_map(named).or_else(|| encoder.outputs.iter().position(fits)).ok_or_else(|| {
         format!(
             "no output of the encoder holds {what} ({rank} dimensions of floats): it gives {}",
             list(&encoder.outputs)
@@ -68,13 +93,15 @@ pub(crate) fn resolve(
     check_inputs(&graph.signature, report);
     let tokenizer = read(folders, "text.tokenizer", &table.tokenizer, limits::TOKENIZER_BYTES, report);
     let head = table.head.as_ref().map(|name| read(folders, "text.head", name, limits::HEAD_BYTES, report));
-    let encoded = report.keep("text.pooling", encoder_output(&graph.signature, table.pooling));
+    let task = manifest.task.unwrap_or_else(|| guess(manifest, table));
+    let reading = Reading::of(task, table.pooling);
+    let place = if reading == Reading::TokenScores { "task" } else { "text.pooling" };
+    let encoded = report.keep(place, encoder_output(&graph.signature, reading));
     let hidden = encoded.and_then(|i| graph.signature.outputs[i].shape.last()?.fixed());
     let columns = match &head {
         Some(head) => head.as_deref().and_then(|bytes| head_columns(bytes, hidden, report)),
         None => hidden,
     };
-    let task = manifest.task.unwrap_or_else(|| guess(manifest, table));
     let labels = labels(task, manifest, columns, report);
     let width = columns.or((!labels.is_empty()).then_some(labels.len()));
     let spec = tokenizer.map(|tokenizer| TextSpec {
@@ -84,13 +111,39 @@ pub(crate) fn resolve(
         head: head.flatten(),
         multi_label: table.multi_label,
         activation: table.activation,
+        aggregation: table.aggregation.unwrap_or_default(),
     });
+    check_table(task, table, report);
     if table.multi_label && table.activation.is_some_and(|a| a != Activation::Sigmoid) {
         report
             .at("text.activation", "several labels a text are scored by `sigmoid`: leave one of the two out");
     }
     let scores = (task == Task::TextClassification).then_some(0);
     Resolved { spec, signature: signature(task, width), task, labels, scores }
+}
+
+/// Keys of `[text]` that mean nothing for the task would be believed to work.
+fn check_table(task: Task, table: &TextTable, report: &mut Report) {
+    if task != Task::TokenClassification {
+        if table.aggregation.is_some() {
+            report.at("text.aggregation", "only a token-classification has an `aggregation`: leave it out");
+        }
+        return;
+    }
+    for (key, given) in [
+        ("pooling", table.pooling != Pooling::None),
+        ("normalize", table.normalize),
+        ("head", table.head.is_some()),
+        ("multi_label", table.multi_label),
+        ("activation", table.activation.is_some()),
+    ] {
+        if given {
+            let message = format!(
+                "a token-classification is read off the encoder's own scores, by softmax: leave `{key}` out"
+            );
+            report.at(&format!("text.{key}"), message);
+        }
+    }
 }
 
 fn guess(manifest: &Manifest, table: &TextTable) -> Task {
@@ -157,11 +210,11 @@ fn labels(task: Task, manifest: &Manifest, columns: Option<usize>, report: &mut 
     let labels = manifest.labels.clone().unwrap_or_default();
     check_labels(&labels, report);
     match task {
-        Task::TextClassification => match columns {
+        Task::TextClassification | Task::TokenClassification => match columns {
             Some(n) if n != labels.len() => {
                 report.at("labels", format!("`labels` names {}, the model gives {n} scores", labels.len()));
             }
-            _ if labels.is_empty() => report.at("labels", "a text-classification needs `labels`, in the order of the scores"),
+            _ if labels.is_empty() => report.at("labels", format!("a {} needs `labels`, in the order of the scores", task.as_str())),
             _ => {}
         },
         Task::Rerank => match columns {
@@ -171,12 +224,14 @@ fn labels(task: Task, manifest: &Manifest, columns: Option<usize>, report: &mut 
         },
         Task::Embedding if manifest.labels.is_some() => report.at("labels", "an embedding has no `labels`"),
         Task::Embedding => {}
-        other => report.at("task", format!("a model with a `[text]` table cannot have the task {}: it is text-classification, embedding or rerank", other.as_str())),
+        other => report.at("task", format!("a model with a `[text]` table cannot have the task {}: it is text-classification, token-classification, embedding or rerank", other.as_str())),
     }
     labels
 }
 
-/// What callers see: one string in, two for a reranker, and one vector out.
+/// What callers see: one string in, two for a reranker, and one vector out, or the entities of
+/// the text as JSON: there are as many as the text has, and a tensor of them would be as wide
+/// as the neighbour with the most.
 fn signature(task: Task, width: Option<usize>) -> Signature {
     let rows = || Dim::Any(Some("N".to_owned()));
     let text = |name: &str| TensorSpec { name: name.to_owned(), dtype: DType::String, shape: vec![rows()] };
@@ -187,12 +242,9 @@ fn signature(task: Task, width: Option<usize>) -> Signature {
     };
     let query = (task == Task::Rerank).then(|| text(QUERY_INPUT));
     let vector = width.map_or(Dim::Any(None), Dim::Fixed);
-    Signature {
-        inputs: query.into_iter().chain([text(TEXT_INPUT)]).collect(),
-        outputs: vec![TensorSpec {
-            name: name.to_owned(),
-            dtype: DType::Float32,
-            shape: vec![rows(), vector],
-        }],
-    }
+    let output = match task {
+        Task::TokenClassification => text(ENTITIES_OUTPUT),
+        _ => TensorSpec { name: name.to_owned(), dtype: DType::Float32, shape: vec![rows(), vector] },
+    };
+    Signature { inputs: query.into_iter().chain([text(TEXT_INPUT)]).collect(), outputs: vec![output] }
 }

@@ -1,7 +1,18 @@
-//! How Weir talks to others. Today: HTTP to another Weir, for the command line.
+//! How Weir talks to others: HTTP to another server, blocking for the command line
+//! ([`Client`]) and asynchronous for requests in flight ([`HttpPool`], [`GrpcPool`]), the latter behind a
+//! [`Guard`]: deadline, retry budget, breaker, adaptive limit, hedge.
 //!
 //! Redis, object stores and brokers join it with the features that need them.
 
+mod grpc;
 mod http;
+mod pool;
+mod resilience;
 
-pub use http::{Client, ClientError, Reply};
+pub use self::http::{Client, ClientError, Reply};
+pub use grpc::GrpcPool;
+pub use pool::{Answer, HttpPool, PoolOptions, plain};
+pub use resilience::{
+    Breaker, BreakerPolicy, BreakerState, CallError, Guard, GuardStats, Health, LimitPolicy, Limiter, Pass,
+    Policy, RetryBudget, RetryPolicy, Sample,
+};

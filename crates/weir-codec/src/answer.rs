@@ -36,6 +36,7 @@ pub fn write_answer(answer: &Answer, outputs: &Outputs, row: usize, out: &mut Ve
         },
         Answer::LabelScores { output, labels } => write_label_scores(outputs, *output, row, labels, out),
         Answer::ScoreMap { output, labels } => write_score_map(outputs, *output, row, labels, out),
+        Answer::Entities { output, .. } => write_json(outputs, *output, row, out),
         Answer::Raw { output } => write_raw(outputs, *output, row, out),
         Answer::Record(parts) => write_record(parts, outputs, row, out),
     }
@@ -45,6 +46,12 @@ pub fn write_answer(answer: &Answer, outputs: &Outputs, row: usize, out: &mut Ve
 pub fn write_string(text: &str, out: &mut Vec<u8>) {
     // Writing to a `Vec` cannot fail, and a `&str` is always a JSON string.
     let _ = serde_json::to_writer(out, text);
+}
+
+/// Writes a list of floats; returns how many are `null` because JSON has no word for them.
+#[must_use]
+pub fn write_floats(values: &[f32], out: &mut Vec<u8>) -> usize {
+    list(values.iter(), (b'[', b']'), out, |value, out| write_float(*value, out))
 }
 
 fn write_null(out: &mut Vec<u8>) -> usize {
@@ -96,6 +103,15 @@ fn write_record(parts: &[(String, Answer)], outputs: &Outputs, row: usize, out: 
         out.push(b':');
         write_answer(answer, outputs, row, out)
     })
+}
+
+/// Writes the element of a string output that is JSON already.
+fn write_json(outputs: &Outputs, output: usize, row: usize, out: &mut Vec<u8>) -> usize {
+    let texts = outputs.tensors.get(output).and_then(Tensor::as_strings);
+    let Some(json) = texts.and_then(|texts| texts.get(row)) else { return write_null(out) };
+    out.extend_from_slice(json.as_bytes());
+    // Within strings the quotes are escaped, so that no word of a text is counted.
+    json.matches("\"score\":null").count()
 }
 
 fn write_raw(outputs: &Outputs, output: usize, row: usize, out: &mut Vec<u8>) -> usize {
@@ -235,10 +251,12 @@ mod tests {
         let scores = TensorData::Float32(vec![0.97, 0.03, f32::NAN, f32::INFINITY]);
         let ids = TensorData::Int64(vec![7, -8]);
         let grid = TensorData::Float64((0..8).map(f64::from).collect());
+        let json = [r#"[{"score":null,"word":"\"score\":null"}]"#, "[]"].map(str::to_owned);
         let tensors = vec![
             Tensor::new(vec![2, 2], scores).unwrap(),
             Tensor::new(vec![2], ids).unwrap(),
             Tensor::new(vec![2, 2, 2], grid).unwrap(),
+            Tensor::new(vec![2], TensorData::String(json.to_vec())).unwrap(),
         ];
         Outputs { rows: 2, tensors }
     }
@@ -297,6 +315,15 @@ mod tests {
         assert_eq!(text(&score, 0), ("0.03".to_string(), 0));
         let unknown = Answer::Class { output: 1, classes: vec![Scalar::Int(3)], labels: labels() };
         assert_eq!(text(&unknown, 0), ("null".to_string(), 0));
+    }
+
+    #[test]
+    fn entities_are_written_as_the_engine_did() {
+        let entities = |output| Answer::Entities { output, names: vec!["PER".into()] };
+        let (json, nulls) = text(&entities(3), 0);
+        assert_eq!((json.as_str(), nulls), (r#"[{"score":null,"word":"\"score\":null"}]"#, 1));
+        assert_eq!(text(&entities(3), 1), ("[]".to_string(), 0));
+        assert_eq!(text(&entities(0), 0), ("null".to_string(), 1), "no output of strings");
     }
 
     #[test]

@@ -18,12 +18,13 @@ mod number;
 mod plan;
 mod query;
 mod sink;
+pub mod v2;
 
 use std::sync::Arc;
 
 use weir_types::{Batch, Schema};
 
-pub use answer::{write_answer, write_string};
+pub use answer::{write_answer, write_floats, write_string};
 pub use error::{CodecError, Context, ContextValue, Echo, FieldError, Loc, Rejection, write_detail};
 pub use query::{QueryDecoder, QueryParam, QueryValues};
 

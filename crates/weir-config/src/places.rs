@@ -36,6 +36,13 @@ impl Places {
         Self { file: file.to_owned(), origins }
     }
 
+    /// Places of values that stand in `file`, which need not be TOML: key path and line and
+    /// column, from 1.
+    pub fn of(file: &Path, places: impl IntoIterator<Item = (String, (usize, usize))>) -> Self {
+        let origin = |(path, (line, column))| (path, Origin::File { line, column });
+        Self::new(file, places.into_iter().map(origin).collect())
+    }
+
     /// Where the value at `path` came from; [`Origin::Default`] if nobody wrote it.
     pub fn origin(&self, path: &str) -> Origin {
         self.origins.get(path).cloned().unwrap_or(Origin::Default)

@@ -1,8 +1,11 @@
 //! The seam: what an engine is.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use weir_types::{Batch, Error, ErrorCode, Outputs, Tensor};
@@ -67,18 +70,46 @@ impl EngineError {
 }
 
 /// A switch that tells work in progress that nobody waits for it any more.
-#[derive(Debug, Clone, Default)]
-pub struct CancelFlag(Arc<AtomicBool>);
+#[derive(Debug, Clone)]
+pub struct CancelFlag(Switch);
+
+#[derive(Debug, Clone)]
+enum Switch {
+    Never,
+    One(Arc<AtomicBool>),
+    All(Arc<[CancelFlag]>),
+}
+
+impl Default for CancelFlag {
+    fn default() -> Self {
+        Self(Switch::One(Arc::default()))
+    }
+}
 
 impl CancelFlag {
-    /// Nobody waits any more.
-    pub fn cancel(&self) {
-        self.0.store(true, Ordering::Relaxed);
+    /// A flag that nobody can set: for work that ends before anybody could.
+    pub const NEVER: CancelFlag = CancelFlag(Switch::Never);
+
+    /// A flag that is set when all of `flags` are: for work that has several callers.
+    pub fn all(flags: impl IntoIterator<Item = CancelFlag>) -> Self {
+        let flags: Vec<_> = flags.into_iter().collect();
+        if flags.is_empty() { Self::NEVER } else { Self(Switch::All(flags.into())) }
     }
 
-    /// Whether anybody still waits.
+    /// Nobody waits any more. One made of several is set by setting those.
+    pub fn cancel(&self) {
+        if let Switch::One(set) = &self.0 {
+            set.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether nobody waits any more.
     pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        match &self.0 {
+            Switch::Never => false,
+            Switch::One(set) => set.load(Ordering::Relaxed),
+            Switch::All(flags) => flags.iter().all(CancelFlag::is_cancelled),
+        }
     }
 }
 
@@ -93,12 +124,35 @@ pub struct Context {
 }
 
 /// Token ids of some texts, not yet padded.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct TokenBatch {
     /// Token ids, one list a text.
     pub ids: Vec<Vec<u32>>,
     /// Segment ids, one list a text.
     pub type_ids: Vec<Vec<u32>>,
+    /// The texts and where their tokens stand in them; none unless the model answers with
+    /// parts of a text.
+    pub places: Vec<Places>,
+}
+
+/// A text and where its tokens stand.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Places {
+    /// The text.
+    pub text: String,
+    /// Its tokens but for the special ones, in order.
+    pub tokens: Vec<Place>,
+}
+
+/// Where one token stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Index into the text's token ids.
+    pub index: usize,
+    /// Bytes of the text that it was made of.
+    pub bytes: Range<usize>,
+    /// Whether it goes on with the word of the token before it.
+    pub continues: bool,
 }
 
 /// What `prepare` made of a batch, in the engine's own form.
@@ -121,6 +175,17 @@ pub struct Prepared {
     pub payload: Payload,
 }
 
+impl Prepared {
+    /// Tokens of all its rows as the model reads them: special tokens included, cut at the
+    /// limit, without padding. `None` for models that read no text.
+    pub fn tokens(&self) -> Option<usize> {
+        match &self.payload {
+            Payload::Tensors(_) => None,
+            Payload::Tokens(tokens) => Some(tokens.ids.iter().map(Vec::len).sum()),
+        }
+    }
+}
+
 /// A loaded model. Shared between threads; one call at a time is not assumed.
 pub trait Engine: Send + Sync {
     /// Which engine this is.
@@ -128,6 +193,13 @@ pub trait Engine: Send + Sync {
 
     /// How expensive a row is.
     fn cost(&self) -> Cost;
+
+    /// About how long each row of `batch` will be, in [`Prepared::length`]'s unit and without
+    /// the work of `prepare`: to order and bucket what waits. `None` where all rows are alike.
+    fn lengths(&self, batch: &Batch) -> Option<Vec<usize>> {
+        let _ = batch;
+        None
+    }
 
     /// Turns rows into the engine's own form: tokenises, casts, checks shapes.
     ///
@@ -145,4 +217,20 @@ pub trait Engine: Send + Sync {
     /// [`EngineError::Cancelled`] when the context says so, [`EngineError::Runtime`] for
     /// everything else that goes wrong. A panic of a runtime is caught and reported so.
     fn execute(&self, work: &[&Prepared], context: &mut Context) -> Result<Outputs, EngineError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_of_several_callers_is_cancelled_when_the_last_one_goes() {
+        let flags = [CancelFlag::default(), CancelFlag::default()];
+        let all = CancelFlag::all(flags.clone());
+        flags[0].cancel();
+        assert!(flags[0].is_cancelled() && !all.is_cancelled());
+        flags[1].cancel();
+        assert!(all.is_cancelled());
+        assert!(!CancelFlag::all([]).is_cancelled(), "work without callers is the server's own");
+    }
 }

@@ -11,5 +11,7 @@ mod select;
 pub mod text;
 
 pub use classic::ClassicEngine;
-pub use engine::{CancelFlag, Context, Cost, Engine, EngineError, EngineInfo, Payload, Prepared, TokenBatch};
+pub use engine::{
+    CancelFlag, Context, Cost, Engine, EngineError, EngineInfo, Payload, Place, Places, Prepared, TokenBatch,
+};
 pub use select::{EngineOptions, load};

@@ -57,7 +57,8 @@ pub fn load(model: &LoadedModel, options: &EngineOptions) -> Result<Arc<dyn Engi
         }
     }?;
     let Some(text) = &model.spec.text else { return Ok(engine) };
-    let engine = TextEngine::new(engine, &model.graph.signature, text, model.spec.task, text_limits(model))?;
+    let purpose = (model.spec.task, &model.spec.labels[..]);
+    let engine = TextEngine::new(engine, &model.graph.signature, text, purpose, text_limits(model))?;
     Ok(Arc::new(engine))
 }
 
@@ -96,20 +97,25 @@ impl Choice<'_> {
         }
     }
 
+    /// Threads of one inference: the model's own word, else the operator's for all.
+    fn threads(&self) -> usize {
+        self.model.spec.batching.threads.unwrap_or(self.options.threads)
+    }
+
     fn native(&self, reason: String) -> Loaded {
         native(&self.model.graph, self.model.spec.text.is_some(), reason)
     }
 
     fn rten(&self, reason: String) -> Loaded {
         let LoadedModel { bytes, graph, .. } = self.model;
-        Ok(Arc::new(RtenEngine::load(bytes, graph, cost(bytes.len(), graph), self.options.threads, reason)?))
+        Ok(Arc::new(RtenEngine::load(bytes, graph, cost(bytes.len(), graph), self.threads(), reason)?))
     }
 
     fn ort(&self, library: &'static OrtLibrary, reason: String) -> Loaded {
         let LoadedModel { bytes, graph, .. } = self.model;
         self.check_classic()?;
         let cost = cost(bytes.len(), graph);
-        Ok(Arc::new(OrtEngine::load(library, bytes, graph, cost, self.options.threads, reason)?))
+        Ok(Arc::new(OrtEngine::load(library, bytes, graph, cost, self.threads(), reason)?))
     }
 
     /// ONNX Runtime believes what the attributes of a forest say about the width of its

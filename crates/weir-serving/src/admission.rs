@@ -1,11 +1,36 @@
 //! The first stage: no byte of a body is read before there is room for it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use weir_types::{Deadline, Error, ErrorCode, Grant};
+
+use crate::{Caller, ServedVersion};
+
+/// Whom a request is from.
+#[derive(Debug)]
+pub struct Sender {
+    /// The proof that access was decided, for as long as the request lives.
+    pub grant: Grant,
+    /// The other end of the connection, where there is one.
+    pub peer: Option<IpAddr>,
+}
+
+impl Sender {
+    /// Somebody who was granted access, over no connection.
+    pub fn granted(grant: Grant) -> Self {
+        Self { grant, peer: None }
+    }
+
+    fn caller(&self) -> Caller {
+        Caller::new(self.grant.principal(), self.peer)
+    }
+}
 
 /// Bounds the bytes of request bodies that are held at once.
 #[derive(Debug, Clone)]
@@ -31,10 +56,10 @@ impl Admission {
     ///
     /// # Errors
     /// [`ErrorCode::Overloaded`] where there is no room.
-    pub fn admit(&self, grant: Grant, bytes: u64, deadline: Deadline) -> Result<Admitted, Error> {
+    pub fn admit(&self, sender: Sender, bytes: u64, deadline: Deadline) -> Result<Admitted, Error> {
         let room = self.room();
         room.fits(bytes)?;
-        Ok(room.admit(grant, deadline))
+        Ok(room.admit(sender, deadline))
     }
 
     /// Room of no size yet, for a face that learns from the body itself whom it asks for
@@ -80,8 +105,8 @@ impl Room {
     }
 
     /// Admits the request that was read into this room.
-    pub fn admit(self, grant: Grant, deadline: Deadline) -> Admitted {
-        Admitted { room: self, deadline, _grant: grant }
+    pub fn admit(self, sender: Sender, deadline: Deadline) -> Admitted {
+        Admitted { room: self, deadline, sender, priority: 0 }
     }
 }
 
@@ -96,8 +121,8 @@ impl Drop for Room {
 pub struct Admitted {
     room: Room,
     deadline: Deadline,
-    /// The proof that access was decided, for as long as the request lives.
-    _grant: Grant,
+    sender: Sender,
+    priority: u64,
 }
 
 impl Admitted {
@@ -107,6 +132,34 @@ impl Admitted {
     /// [`ErrorCode::Overloaded`] where there is none.
     pub fn hold(&mut self, bytes: u64) -> Result<(), Error> {
         self.room.hold(bytes)
+    }
+
+    /// The room that it holds.
+    pub fn room(&mut self) -> &mut Room {
+        &mut self.room
+    }
+
+    /// Whether `version` would refuse even a small request now: better to say so before the
+    /// body is read.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Overloaded`] where it would.
+    pub fn would_run(&self, version: &ServedVersion) -> Result<(), Error> {
+        version.executor.ready(&self.sender.caller(), self.deadline)
+    }
+
+    /// Whose share of the model the request counts against.
+    pub(crate) fn caller(&self) -> Caller {
+        self.sender.caller()
+    }
+
+    pub(crate) fn priority(&self) -> u64 {
+        self.priority
+    }
+
+    /// Gives the request a priority: 1 goes first, 0 is the model's default.
+    pub fn prioritise(&mut self, priority: u64) {
+        self.priority = priority;
     }
 
     /// When the answer stops being of use.
@@ -131,7 +184,11 @@ mod tests {
 
     fn admit(admission: &Admission, bytes: u64) -> Result<Admitted, Error> {
         let grant = AllowLocal.authorize(Credentials::default(), Access::Read).unwrap();
-        admission.admit(grant, bytes, Deadline::after(Instant::now(), Duration::from_secs(1)))
+        admission.admit(
+            Sender::granted(grant),
+            bytes,
+            Deadline::after(Instant::now(), Duration::from_secs(1)),
+        )
     }
 
     #[test]

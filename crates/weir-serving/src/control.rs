@@ -10,7 +10,7 @@ use std::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::oneshot;
@@ -22,6 +22,8 @@ use crate::{Loader, ServingSnapshot, watch::Watch};
 const MAX_WAITING: usize = 16;
 /// How often watched files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
+/// How often a model is tried again whose server was away.
+const RETRY: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Order {
@@ -91,6 +93,8 @@ pub struct Keeper {
     unloaded: BTreeSet<ModelName>,
     publish: Publish,
     orders: Receiver<(Order, Reply)>,
+    retry: Duration,
+    tried: Instant,
 }
 
 impl Keeper {
@@ -98,10 +102,17 @@ impl Keeper {
     /// in force.
     pub fn new(loader: Loader, serving: Arc<ServingSnapshot>, publish: Publish) -> (Self, ModelControl) {
         let (sender, orders) = sync_channel(MAX_WAITING);
+        let (retry, tried) = (RETRY, loader.clock().now());
         (
-            Self { loader, serving, unloaded: BTreeSet::new(), publish, orders },
+            Self { loader, serving, unloaded: BTreeSet::new(), publish, orders, retry, tried },
             ModelControl { orders: sender },
         )
+    }
+
+    /// Tries models whose server was away again after `retry` instead of ten seconds.
+    #[must_use]
+    pub fn retrying_after(self, retry: Duration) -> Self {
+        Self { retry, ..self }
     }
 
     /// Obeys until every [`ModelControl`] is gone. With `files`, those that changed and then
@@ -118,10 +129,31 @@ impl Keeper {
                 Err(RecvTimeoutError::Timeout) => {
                     if files.as_mut().is_some_and(Watch::settled) {
                         let _ = self.obey(&Order::Reload);
+                    } else {
+                        self.retry_transient();
                     }
                 }
             }
         }
+    }
+
+    /// Loads models again whose server was away, when it is time.
+    fn retry_transient(&mut self) {
+        let now = self.loader.clock().now();
+        if now.saturating_duration_since(self.tried) < self.retry {
+            return;
+        }
+        let failed = self.serving.failures().iter().filter(|f| f.transient);
+        let models: BTreeSet<ModelName> = failed.filter_map(|f| f.model.parse().ok()).collect();
+        for model in models {
+            let Ok(next) = self.loader.load_model(&self.serving, &model) else { continue };
+            let still = next.failures().iter().any(|f| f.transient && f.model == model.as_str());
+            if !still {
+                // Its refusal is in the log, and the model is tried again.
+                let _ = self.put_in_force(next);
+            }
+        }
+        self.tried = self.loader.clock().now();
     }
 
     fn obey(&mut self, order: &Order) -> Result<(), Error> {
@@ -130,12 +162,17 @@ impl Keeper {
             Order::Load(model) => self.load(model)?,
             Order::Unload(model) => self.unload(model)?,
         };
+        self.put_in_force(next)?;
+        self.verdict(order)
+    }
+
+    fn put_in_force(&mut self, next: ServingSnapshot) -> Result<(), Error> {
         let (models, failures) = (next.models().count(), next.failures().len());
         match (self.publish)(next.clone()) {
             Ok(()) => {
                 tracing::info!(models, failures, "models changed");
                 self.serving = Arc::new(next);
-                self.verdict(order)
+                Ok(())
             }
             Err(problem) => {
                 tracing::error!("what served before serves on: {problem}");

@@ -11,15 +11,19 @@
 mod admission;
 mod control;
 mod executor;
+mod graph;
 mod load;
 mod predict;
 mod samples;
 mod snapshot;
 mod watch;
 
-pub use admission::{Admission, Admitted, Room};
+pub use admission::{Admission, Admitted, Room, Sender};
 pub use control::{Keeper, ModelControl};
-pub use executor::{BySize, Done, ExecuteFuture, Executor, Inline, Job, MemoryBudget, Pool, Stats, Timing};
+pub use executor::{
+    Batches, Caller, Cores, Done, ExecuteFuture, Executor, Job, Local, LocalOptions, MemoryBudget, Remote,
+    Stats, Timing, describe_remote, unmerged,
+};
 pub use load::{LoadOptions, Loader, Progress};
 pub use predict::{Executed, Predictor, Ready, Routed};
 pub use snapshot::{Failure, ServedModel, ServedVersion, ServingSnapshot};

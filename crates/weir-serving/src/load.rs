@@ -8,29 +8,30 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread,
+    time::Duration,
 };
 
-use weir_artifact::{Candidate, Discovery, FolderProblem, LoadedModel, Problem};
-use weir_engine::{Cost, EngineInfo, EngineOptions};
-use weir_types::{Clock, Error, ModelName, Version};
+use weir_artifact::{Candidate, Discovery, FolderProblem, Kind, LoadedModel, Problem};
+use weir_engine::{EngineInfo, EngineOptions};
+use weir_types::{Batch, Clock, Deadline, Error, ModelName, Version};
 
 use crate::{
-    BySize, Executor, MemoryBudget, Pool, ServedVersion, ServingSnapshot, Stats, executor::Resident, samples,
+    Cores, Executor, Job, Local, LocalOptions, MemoryBudget, ServedVersion, ServingSnapshot, Stats,
+    executor::{self, Resident, Trial},
+    graph, samples,
 };
 
-/// Rows up to which a small model answers on the thread that decoded the request. At the
-/// 50 µs a row that still count as small, more would hold up the thread's other requests
-/// for milliseconds.
-const INLINE_ROWS: usize = 64;
+/// A golden row that another server takes longer for has failed: loading must end.
+const SAMPLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How models are loaded.
 #[derive(Clone)]
 pub struct LoadOptions {
     /// How engines are chosen and set up.
     pub engine: EngineOptions,
-    /// Threads of a heavy model's pool.
-    pub threads: usize,
-    /// Jobs that may wait for one model.
+    /// Threads that all models compute on together.
+    pub cores: Arc<Cores>,
+    /// Jobs that may wait for one model that does not say itself.
     pub queue: usize,
     /// Time for deadlines.
     pub clock: Arc<dyn Clock>,
@@ -65,13 +66,18 @@ impl Loader {
         Self { paths, options }
     }
 
+    /// The clock that loading is timed by.
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.options.clock
+    }
+
     /// Where models are looked for.
     pub fn paths(&self) -> &[PathBuf] {
         &self.paths
     }
 
-    /// Builds the snapshot that follows `previous`, several versions at a time. Versions whose
-    /// digest is unchanged are taken over as they are; what cannot be loaded or read leaves
+    /// Builds the snapshot that follows `previous`, several versions at a time. Versions of
+    /// which nothing changed are taken over as they are; what cannot be loaded or read leaves
     /// what serves in its place and its reason in [`ServingSnapshot::failures`]. Models in
     /// `unloaded` are left out.
     pub fn load(
@@ -85,6 +91,20 @@ impl Loader {
         let mut next = ServingSnapshot::without_models(unloaded.clone());
         self.load_into(&mut next, &found, previous, progress);
         problems.into_iter().for_each(|problem| next.keep_folder(problem, previous));
+        graph::settle(&mut next, previous, &self.options);
+        next
+    }
+
+    /// Loads `model` alone, with the models that it asks if it is made of others.
+    pub fn load_alone(&self, model: &ModelName) -> ServingSnapshot {
+        let Discovery { found, problems } = self.discover();
+        let found = graph::with_members(found, model);
+        let previous = ServingSnapshot::default();
+        let mut next = ServingSnapshot::default();
+        self.load_into(&mut next, &found, &previous, &|_| {});
+        let own = problems.into_iter().filter(|p| p.folder.file_name().is_some_and(|n| n == model.as_str()));
+        own.for_each(|problem| next.keep_folder(problem, &previous));
+        graph::settle(&mut next, &previous, &self.options);
         next
     }
 
@@ -110,9 +130,11 @@ impl Loader {
         let mut next = previous.clone();
         next.forget(model);
         self.load_into(&mut next, &found, previous, &|_| {});
+        graph::settle(&mut next, previous, &self.options);
         Ok(next)
     }
 
+    /// Loads plain models and reads graphs, which are built once all models are there.
     fn load_into(
         &self,
         next: &mut ServingSnapshot,
@@ -120,14 +142,15 @@ impl Loader {
         previous: &ServingSnapshot,
         progress: &(dyn Fn(Progress<'_>) + Sync),
     ) {
-        let attempts = self.attempt_all(found, previous, progress);
-        for (candidate, attempt) in found.iter().zip(attempts) {
-            match attempt {
-                Ok(served) => next.insert(served),
-                Err(reason) => {
-                    tracing::error!(model = %candidate.name, version = %candidate.version, "not loaded: {reason}");
-                    next.keep_version(candidate, reason, previous);
-                }
+        let (graphs, plain): (Vec<_>, Vec<_>) = found.iter().partition(|c| c.kind == Kind::Graph);
+        let attempts = self.attempt_all(&plain, previous, progress);
+        for (candidate, attempt) in plain.into_iter().zip(attempts) {
+            next.place(candidate, attempt, previous);
+        }
+        for candidate in graphs {
+            match weir_artifact::read_graph(candidate) {
+                Ok(draft) => next.add_draft(draft),
+                Err(problems) => next.place(candidate, Err(lines(&problems)), previous),
             }
         }
     }
@@ -135,7 +158,7 @@ impl Loader {
     /// One attempt a candidate, in their order, on as many threads as models have.
     fn attempt_all(
         &self,
-        found: &[Candidate],
+        found: &[&Candidate],
         previous: &ServingSnapshot,
         progress: &(dyn Fn(Progress<'_>) + Sync),
     ) -> Vec<Attempt> {
@@ -153,7 +176,7 @@ impl Loader {
         thread::scope(|scope| {
             // This thread works too, so that there is one where the system gives no other.
             // Under a budget models load one by one, which is how they are measured.
-            let most = if self.options.budget.is_some() { 1 } else { self.options.threads };
+            let most = if self.options.budget.is_some() { 1 } else { self.options.cores.total() };
             let others = most.min(found.len()).saturating_sub(1);
             for _ in 0..others {
                 let _ = thread::Builder::new().name("weir-load".into()).spawn_scoped(scope, work);
@@ -176,8 +199,11 @@ impl Loader {
     }
 
     fn load_one(&self, candidate: &Candidate, serving: Option<&Arc<ServedVersion>>) -> Attempt {
+        if candidate.kind == Kind::Remote {
+            return self.load_remote(candidate, serving);
+        }
         let model = weir_artifact::load(candidate).map_err(|problems| lines(&problems))?;
-        if let Some(serving) = serving.filter(|s| s.spec.digest == model.spec.digest) {
+        if let Some(serving) = serving.filter(|s| *s.spec == model.spec) {
             return Ok(serving.clone());
         }
         let attempt = match self.options.budget.clone() {
@@ -185,7 +211,34 @@ impl Loader {
             Some(budget) => self.start_within(&budget, candidate, &model),
         };
         let (engine, executor) = attempt?;
-        Ok(Arc::new(ServedVersion { spec: Arc::new(model.spec), engine, executor }))
+        Ok(Arc::new(ServedVersion { spec: Arc::new(model.spec), engine, executor, members: Vec::new() }))
+    }
+
+    /// Asks the server that runs the model what it is, and runs its golden rows there.
+    fn load_remote(&self, candidate: &Candidate, serving: Option<&Arc<ServedVersion>>) -> Attempt {
+        let described = executor::describe(candidate).map_err(|unknown| {
+            if unknown.detail != unknown.reason {
+                tracing::warn!(model = %candidate.name, version = %candidate.version, "{}", unknown.detail);
+            }
+            unknown.reason
+        })?;
+        if let Some(serving) = serving.filter(|s| s.spec.digest == described.spec.digest) {
+            return Ok(serving.clone());
+        }
+        let clock = || self.options.clock.clone();
+        if !described.spec.samples.is_empty() {
+            // On an executor of their own: its connections end with the runtime they are made on.
+            let probe = described.executor(clock(), Arc::default())?;
+            let answer = |batch: Batch| {
+                let deadline = Deadline::after(self.options.clock.now(), SAMPLE_TIMEOUT);
+                let done = executor::block_on(probe.execute(Job::new(batch, deadline)))?;
+                done.map(|done| done.outputs).map_err(|error| error.to_string())
+            };
+            samples::check(&described.spec, &answer).map_err(|failures| failures.join("\n"))?;
+        }
+        let executor = Arc::new(described.executor(clock(), Arc::default())?);
+        let (spec, engine) = (Arc::new(described.spec), described.engine);
+        Ok(Arc::new(ServedVersion { spec, engine, executor, members: Vec::new() }))
     }
 
     /// Starts a model that sleeps when its memory is needed.
@@ -220,16 +273,21 @@ impl LoadOptions {
     /// Builds the engine, runs the golden rows and starts the executor.
     fn start(&self, model: &LoadedModel, stats: Arc<Stats>) -> Started {
         let engine = weir_engine::load(model, &self.engine).map_err(|e| e.to_string())?;
-        samples::check(&model.spec, &*engine).map_err(|failures| failures.join("\n"))?;
-        let (info, clock) = (engine.info().clone(), self.clock.clone());
-        let executor: Arc<dyn Executor> = match engine.cost() {
-            Cost::Light => Arc::new(BySize::with_stats(engine, clock, (1, self.queue, INLINE_ROWS), stats)),
-            Cost::Heavy => Arc::new(
-                Pool::with_stats(engine, clock, self.threads, self.queue, stats)
-                    .map_err(|e| format!("the system gives no thread for the model: {e}"))?,
-            ),
+        samples::check(&model.spec, &samples::on(&*engine)).map_err(|failures| failures.join("\n"))?;
+        let trial = Trial::new(&model.spec, &*engine, &*self.clock);
+        if let Some(note) = trial.note() {
+            tracing::info!(model = %model.spec.name, version = %model.spec.version, "{note}");
+        }
+        let info = engine.info().clone();
+        let options = LocalOptions {
+            batching: model.spec.batching.clone(),
+            queue: self.queue,
+            merge: trial.merges(),
+            uniform: trial.uniform,
+            cores: self.cores.clone(),
+            clock: self.clock.clone(),
         };
-        Ok((info, executor))
+        Ok((info, Arc::new(Local::tried(engine, options, trial, stats))))
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use weir_types::{Batch, Clock, Deadline, Error, ErrorCode, Grant, Outputs};
+use weir_types::{Batch, Clock, Deadline, Error, ErrorCode, Outputs};
 
-use crate::{Admission, Admitted, Job, Room, ServedVersion};
+use crate::{Admission, Admitted, Done, Job, Room, Sender, ServedVersion};
 
 /// The use case's entrance.
 #[derive(Clone)]
@@ -38,14 +38,14 @@ impl Predictor {
     ///
     /// # Errors
     /// `Overloaded` without room, `DeadlineExceeded` for a caller who is late already.
-    pub fn admit(&self, grant: Grant, bytes: u64, deadline: Deadline) -> Result<Admitted, Error> {
+    pub fn admit(&self, sender: Sender, bytes: u64, deadline: Deadline) -> Result<Admitted, Error> {
         if deadline.is_past(self.clock.now()) {
             return Err(Error::new(
                 ErrorCode::DeadlineExceeded,
                 "the deadline passed before the request was read",
             ));
         }
-        self.admission.admit(grant, bytes, deadline)
+        self.admission.admit(sender, bytes, deadline)
     }
 }
 
@@ -97,9 +97,15 @@ impl Ready {
     /// What the version's executor says.
     pub async fn execute(self) -> Result<Executed, Error> {
         let Routed { admitted, version } = self.routed;
-        let job = Job { batch: self.batch, deadline: admitted.deadline() };
+        let job = Job {
+            batch: self.batch,
+            deadline: admitted.deadline(),
+            priority: admitted.priority(),
+            caller: admitted.caller(),
+        };
         let done = version.executor.execute(job).await?;
-        Ok(Executed { outputs: done.outputs, queued: done.queued, ran: done.ran, version })
+        let Done { outputs, tokens, queued, ran } = done;
+        Ok(Executed { outputs, tokens, queued, ran, version })
     }
 }
 
@@ -108,6 +114,8 @@ impl Ready {
 pub struct Executed {
     /// The answer.
     pub outputs: Outputs,
+    /// Tokens that the model read for it; `None` for models that read no text.
+    pub tokens: Option<usize>,
     /// How long it waited for a thread.
     pub queued: Duration,
     /// How long the engine ran.

@@ -6,15 +6,28 @@ use serde_json::Value;
 use weir_artifact::{ModelSpec, Sample};
 use weir_codec::{BodyShape, DecodeLimits, RowDecoder, write_answer};
 use weir_engine::{CancelFlag, Context, Engine};
+use weir_types::{Batch, Outputs};
 
 /// Most mismatches that are told; more of them say nothing new.
 const MAX_TOLD: usize = 5;
 
-/// Runs every sample through decoder, engine and answer, exactly as a request would go.
+/// Answers the rows of one sample.
+pub(crate) type Answerer<'a> = dyn Fn(Batch) -> Result<Outputs, String> + 'a;
+
+/// Answers by an engine, on this thread.
+pub(crate) fn on(engine: &dyn Engine) -> impl Fn(Batch) -> Result<Outputs, String> {
+    |batch| {
+        let prepared = engine.prepare(batch).map_err(|e| e.to_string())?;
+        let mut context = Context { outputs: None, cancel: CancelFlag::default() };
+        engine.execute(&[&prepared], &mut context).map_err(|e| e.to_string())
+    }
+}
+
+/// Runs every sample through decoder, model and answer, exactly as a request would go.
 ///
 /// # Errors
 /// One line for each sample that fails, up to five, and how many there were.
-pub(crate) fn check(spec: &ModelSpec, engine: &dyn Engine) -> Result<(), Vec<String>> {
+pub(crate) fn check(spec: &ModelSpec, model: &Answerer<'_>) -> Result<(), Vec<String>> {
     if spec.samples.is_empty() {
         return Ok(());
     }
@@ -24,7 +37,7 @@ pub(crate) fn check(spec: &ModelSpec, engine: &dyn Engine) -> Result<(), Vec<Str
         .samples
         .iter()
         .filter_map(|sample| {
-            let failed = check_one(spec, engine, &decoder, sample).err()?;
+            let failed = check_one(spec, model, &decoder, sample).err()?;
             Some(format!("sample on line {}: {failed}", sample.line))
         })
         .collect();
@@ -39,14 +52,12 @@ pub(crate) fn check(spec: &ModelSpec, engine: &dyn Engine) -> Result<(), Vec<Str
 
 fn check_one(
     spec: &ModelSpec,
-    engine: &dyn Engine,
+    model: &Answerer<'_>,
     decoder: &RowDecoder,
     sample: &Sample,
 ) -> Result<(), String> {
     let batch = decoder.decode(&sample.input).map_err(|rejection| rejection.to_string())?;
-    let prepared = engine.prepare(batch).map_err(|e| e.to_string())?;
-    let mut context = Context { outputs: None, cancel: CancelFlag::default() };
-    let outputs = engine.execute(&[&prepared], &mut context).map_err(|e| e.to_string())?;
+    let outputs = model(batch)?;
     let (Some(expected), Some(answer)) = (&sample.prediction, spec.answer("prediction")) else {
         return Ok(());
     };

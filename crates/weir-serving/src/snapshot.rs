@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use weir_artifact::{Candidate, FolderProblem, ModelSpec};
+use weir_artifact::{Candidate, FolderProblem, GraphDraft, Kind, ModelSpec};
 use weir_engine::EngineInfo;
 use weir_types::{Error, ErrorCode, ModelName, Version};
 
@@ -20,6 +20,8 @@ pub struct ServedVersion {
     pub engine: EngineInfo,
     /// Where it runs.
     pub executor: Arc<dyn Executor>,
+    /// The versions that it asks, if it is made of others: what it answers is theirs.
+    pub members: Vec<Arc<ServedVersion>>,
 }
 
 impl fmt::Debug for ServedVersion {
@@ -52,6 +54,8 @@ pub struct Failure {
     pub reason: String,
     /// Whether something that loaded earlier serves in its place.
     pub covered: bool,
+    /// Whether it may load without anybody changing a file: its server was away.
+    pub transient: bool,
 }
 
 /// Everything that is served at one moment.
@@ -60,6 +64,9 @@ pub struct ServingSnapshot {
     models: BTreeMap<ModelName, ServedModel>,
     failures: Vec<Failure>,
     unloaded: BTreeSet<ModelName>,
+    /// All graphs that could be read, also those that could not be built: they are built
+    /// again whenever a model changes.
+    drafts: Vec<Arc<GraphDraft>>,
 }
 
 impl ServingSnapshot {
@@ -121,15 +128,58 @@ impl ServingSnapshot {
     /// The same without `model`, which counts as unloaded.
     ///
     /// # Errors
-    /// `NotFound` where it is not served.
+    /// `NotFound` where it is not served, `Conflict` where a graph asks it.
     pub(crate) fn without(&self, model: &ModelName) -> Result<Self, Error> {
         if !self.models.contains_key(model) {
             return Err(self.missing(model.as_str()));
+        }
+        if let Some(graph) = self.graph_on(model) {
+            let message = format!("model `{model}` is a step of `{graph}`: unload that one first");
+            return Err(Error::new(ErrorCode::Conflict, message));
         }
         let mut next = self.clone();
         next.forget(model);
         next.unloaded.insert(model.clone());
         Ok(next)
+    }
+
+    /// A model that asks `model`, other than itself.
+    fn graph_on(&self, model: &ModelName) -> Option<&ModelName> {
+        let asks = |version: &Arc<ServedVersion>| version.members.iter().any(|m| m.spec.name == *model);
+        let others = self.models.iter().filter(|(name, _)| *name != model);
+        others.filter(|(_, other)| other.versions().any(asks)).map(|(name, _)| name).next()
+    }
+
+    /// The graphs that could be read.
+    pub(crate) fn drafts(&self) -> &[Arc<GraphDraft>] {
+        &self.drafts
+    }
+
+    pub(crate) fn add_draft(&mut self, draft: GraphDraft) {
+        self.drafts.push(Arc::new(draft));
+    }
+
+    /// What came of one candidate takes its place, and its earlier failure's.
+    pub(crate) fn place(
+        &mut self,
+        candidate: &Candidate,
+        attempt: Result<Arc<ServedVersion>, String>,
+        previous: &Self,
+    ) {
+        let earlier = |f: &Failure| {
+            f.model == candidate.name.as_str() && f.version.as_ref() == Some(&candidate.version)
+        };
+        self.failures.retain(|failure| !earlier(failure));
+        match attempt {
+            Ok(served) => self.insert(served),
+            Err(reason) => {
+                // What is tried again every few seconds need not be told each time.
+                if !previous.failures.iter().any(|f| earlier(f) && f.reason == reason) {
+                    tracing::error!(model = %candidate.name, version = %candidate.version, "not loaded: {reason}");
+                }
+                self.keep_version(candidate, reason, previous);
+            }
+        }
     }
 
     pub(crate) fn without_models(unloaded: BTreeSet<ModelName>) -> Self {
@@ -139,6 +189,7 @@ impl ServingSnapshot {
     /// Drops all that is known of `model`.
     pub(crate) fn forget(&mut self, model: &ModelName) {
         self.models.remove(model);
+        self.drafts.retain(|draft| draft.candidate().name != *model);
         self.unloaded.remove(model);
         self.failures.retain(|f| f.model != model.as_str());
     }
@@ -152,7 +203,8 @@ impl ServingSnapshot {
     pub(crate) fn keep_version(&mut self, candidate: &Candidate, reason: String, previous: &Self) {
         let earlier = previous.find(&candidate.name, &candidate.version).cloned();
         let (model, version) = (candidate.name.to_string(), Some(candidate.version.clone()));
-        self.failures.push(Failure { model, version, reason, covered: earlier.is_some() });
+        let (covered, transient) = (earlier.is_some(), candidate.kind == Kind::Remote);
+        self.failures.push(Failure { model, version, reason, covered, transient });
         earlier.into_iter().for_each(|version| self.insert(version));
     }
 
@@ -163,7 +215,8 @@ impl ServingSnapshot {
         let earlier: Vec<_> = all.filter(|v| v.spec.artifact.starts_with(&broken.folder)).cloned().collect();
         let model = broken.folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let reason = broken.problem.to_string();
-        self.failures.push(Failure { model, version: None, reason, covered: !earlier.is_empty() });
+        let covered = !earlier.is_empty();
+        self.failures.push(Failure { model, version: None, reason, covered, transient: false });
         earlier.into_iter().for_each(|version| self.insert(version));
     }
 

@@ -4,21 +4,31 @@
 //! [`Authorizer`], so code that forgot to ask does not compile. The alternative, a
 //! middleware that sets a flag, was rejected: a route mounted beside it is open.
 
+use std::sync::Arc;
+
 use crate::{Error, ModelName};
 
 /// Who calls: the name that quotas, fair share and the audit log use.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Principal(String);
+pub struct Principal(Option<Arc<str>>);
 
 impl Principal {
+    /// Whoever can reach a server that asks for no credentials.
+    pub const LOCAL: Principal = Principal(None);
+
     /// Names a caller.
-    pub fn new(name: impl Into<String>) -> Self {
-        Self(name.into())
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        Self(Some(name.into()))
     }
 
     /// The caller's name.
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0.as_deref().unwrap_or("local")
+    }
+
+    /// Whether somebody was told apart from the others by credentials.
+    pub fn is_named(&self) -> bool {
+        self.0.is_some()
     }
 }
 
@@ -77,7 +87,7 @@ pub struct AllowLocal;
 
 impl Authorizer for AllowLocal {
     fn authorize(&self, _: Credentials<'_>, _: Access<'_>) -> Result<Grant, Error> {
-        Ok(Grant::mint(self, Principal::new("local")))
+        Ok(Grant::mint(self, Principal::LOCAL))
     }
 }
 
@@ -89,5 +99,6 @@ mod tests {
     fn the_local_authorizer_grants_to_the_local_principal() {
         let grant = AllowLocal.authorize(Credentials::default(), Access::Read).unwrap();
         assert_eq!(grant.principal().as_str(), "local");
+        assert!(!grant.principal().is_named() && Principal::new("local").is_named());
     }
 }

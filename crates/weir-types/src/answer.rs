@@ -60,6 +60,14 @@ pub enum Answer {
         /// Label of each column.
         labels: Vec<String>,
     },
+    /// `[{"entity": …, "score": …, "start": …, "end": …, "word": …}, …]`: the row's element of a
+    /// string output, which is that JSON.
+    Entities {
+        /// Index into the signature's outputs (JSON, `[rows]`).
+        output: usize,
+        /// What an entity can be called.
+        names: Vec<String>,
+    },
     /// The row of an output as it is: a number for one element, else nested lists.
     Raw {
         /// Index into the signature's outputs.

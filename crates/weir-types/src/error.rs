@@ -1,6 +1,6 @@
 //! One table of error codes for every face.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 /// Shorthand for results of this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -92,12 +92,20 @@ pub struct Error {
     pub code: ErrorCode,
     /// One sentence that names field, limit and fix.
     pub message: Cow<'static, str>,
+    /// When it is worth trying again, where that is known better than "soon".
+    pub retry_after: Option<Duration>,
 }
 
 impl Error {
     /// An error of `code` that says `message`.
     pub fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), retry_after: None }
+    }
+
+    /// The same error, which says when to try again.
+    #[must_use]
+    pub fn retry_after(self, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..self }
     }
 
     /// The caller sent something that cannot be read or does not fit.
@@ -108,6 +116,12 @@ impl Error {
     /// There is no such thing.
     pub fn not_found(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorCode::NotFound, message)
+    }
+
+    /// The same, to be tried again after `wait`.
+    #[must_use]
+    pub fn after(self, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..self }
     }
 
     /// Our fault. `message` must not hold internals; log those.

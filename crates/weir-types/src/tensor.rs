@@ -123,6 +123,14 @@ impl TensorData {
         map_each!(self, v => v[range].to_vec())
     }
 
+    fn take(&self, rows: &[usize], width: usize) -> TensorData {
+        map_each!(self, v => {
+            let mut taken = Vec::with_capacity(rows.len() * width);
+            rows.iter().for_each(|row| taken.extend_from_slice(&v[row * width..(row + 1) * width]));
+            taken
+        })
+    }
+
     /// Appends the elements of `other`; `false`, and nothing done, if the types differ.
     #[must_use]
     pub fn append(&mut self, other: &TensorData) -> bool {
@@ -253,6 +261,16 @@ impl Tensor {
         Tensor { shape, data: self.data.slice(range.start * width..range.end * width) }
     }
 
+    /// A copy of the rows at these indices, in this order; each must lie within
+    /// [`rows`](Self::rows).
+    pub fn take_rows(&self, rows: &[usize]) -> Tensor {
+        let mut shape = self.shape.clone();
+        if let Some(first) = shape.first_mut() {
+            *first = rows.len();
+        }
+        Tensor { shape, data: self.data.take(rows, self.row_width()) }
+    }
+
     /// Stacks tensors along the leading dimension; `None` where their types or row shapes
     /// differ, or where there are none.
     pub fn concat_rows(parts: &[&Tensor]) -> Option<Tensor> {
@@ -285,6 +303,14 @@ mod tests {
     fn shape_and_data_must_agree() {
         let error = Tensor::new(vec![2, 2], TensorData::Int64(vec![1, 2, 3])).unwrap_err();
         assert_eq!(error.to_string(), "shape [2, 2] takes 4 elements, got 3");
+    }
+
+    #[test]
+    fn rows_are_taken_in_the_order_asked_for() {
+        let whole = Tensor::new(vec![3, 2], TensorData::Int64(vec![0, 1, 10, 11, 20, 21])).unwrap();
+        let taken = whole.take_rows(&[2, 0, 2]);
+        assert_eq!(taken, Tensor::new(vec![3, 2], TensorData::Int64(vec![20, 21, 0, 1, 20, 21])).unwrap());
+        assert_eq!(whole.take_rows(&[]).shape(), [0, 2]);
     }
 
     #[test]

@@ -8,3 +8,4 @@ pub(crate) mod inspect;
 pub(crate) mod load;
 pub(crate) mod predict;
 pub(crate) mod serve;
+mod start;

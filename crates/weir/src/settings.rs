@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
     thread,
 };
 
@@ -13,10 +14,11 @@ use weir_api::{
     RouteProblem,
     config::{RouteConfig, ServerConfig},
 };
+use weir_artifact::Candidate;
 use weir_config::{HumanDuration, Loaded, Origin, Override, Places, Problem};
 use weir_engine::EngineOptions;
-use weir_serving::{Failure, LoadOptions, MemoryBudget};
-use weir_types::Clock;
+use weir_serving::{Cores, Failure, LoadOptions, Loader, MemoryBudget, ServedVersion};
+use weir_types::{Clock, SystemClock};
 
 use crate::{args::Sources, environment, telemetry::LogConfig};
 
@@ -59,6 +61,9 @@ pub(crate) fn load(sources: &Sources, flags: Vec<Override>) -> anyhow::Result<Lo
     }
     if in_file("server.onnxruntime") {
         server.onnxruntime = server.onnxruntime.take().map(|path| folder.join(path));
+    }
+    if in_file("server.trace_file") {
+        server.trace_file = server.trace_file.take().map(|path| folder.join(path));
     }
     if !sources.paths.is_empty() {
         server.models = sources.paths.clone();
@@ -126,16 +131,27 @@ pub(crate) fn route_lines(problems: &[RouteProblem], places: &Places) -> String 
 }
 
 /// How models are loaded under these settings.
-pub(crate) fn load_options(server: &ServerConfig, clock: std::sync::Arc<dyn Clock>) -> LoadOptions {
-    let threads = threads(server);
+pub(crate) fn load_options(server: &ServerConfig, clock: Arc<dyn Clock>) -> LoadOptions {
     LoadOptions {
         engine: engine_options(server.onnxruntime.clone()),
-        // One inference uses one thread, so that many run at once without oversubscribing.
-        threads,
+        cores: std::sync::Arc::new(Cores::new(threads(server))),
         queue: server.max_queue,
         clock,
         budget: server.memory_budget.map(|budget| std::sync::Arc::new(MemoryBudget::new(budget.0))),
     }
+}
+
+/// One graph, built on the models that lie beside it.
+///
+/// # Errors
+/// Why it cannot be, and what of its models could not be loaded.
+pub(crate) fn graph(candidate: &Candidate) -> anyhow::Result<Arc<ServedVersion>> {
+    let options = load_options(&ServerConfig::default(), Arc::new(SystemClock));
+    let snapshot = Loader::new(vec![candidate.neighbours()], options).load_alone(&candidate.name);
+    if !snapshot.failures().is_empty() {
+        return Err(anyhow!(failure_lines(snapshot.failures())));
+    }
+    Ok(snapshot.version(candidate.name.as_str(), Some(candidate.version.as_str()))?.clone())
 }
 
 /// Threads to serve with.

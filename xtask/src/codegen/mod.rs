@@ -21,8 +21,10 @@ use crate::{repo, say};
 
 /// Where the `.proto` files are.
 const SOURCES: &str = "crates/weir-api/proto";
-/// Where what is made from them is.
-const OUTPUT: &str = "crates/weir-api/src/grpc/generated";
+/// Where what is made from them is: the server's own, and what a client needs too.
+const OUTPUTS: [&str; 2] = ["crates/weir-api/src/grpc/generated", "crates/weir-codec/src/v2/generated"];
+/// What a client of the Open Inference Protocol needs too.
+const SHARED: &str = "inference.rs";
 /// A Python with grpcio-tools, which bring protoc along.
 const PYTHON: &str = ".cache/venvs/protoc/bin/python";
 /// Every file, and the name of the Rust made from its package; none where another package
@@ -40,22 +42,30 @@ const FILES: [(&str, Option<&str>); 5] = [
 /// # Errors
 /// protoc or rustfmt is missing or fails.
 pub(crate) fn command(check: bool) -> Result<ExitCode> {
-    let generated = generate()?;
-    let output = repo::root().join(OUTPUT);
-    if !check {
-        files::write(&output, &generated)?;
-        say::note(format!("codegen: {} files in {OUTPUT}", generated.len()));
-        return Ok(ExitCode::SUCCESS);
+    let (shared, own): (Vec<_>, Vec<_>) = generate()?.into_iter().partition(|file| file.name == SHARED);
+    let mut good = true;
+    for (folder, generated) in OUTPUTS.into_iter().zip([own, shared]) {
+        good &= settle(folder, &generated, check)?;
     }
-    let problems = files::differences(&output, &generated)?;
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Writes the files of one folder, or says which differ; `false` if some do.
+fn settle(folder: &str, generated: &[Generated], check: bool) -> Result<bool> {
+    let output = repo::root().join(folder);
+    if !check {
+        files::write(&output, generated)?;
+        say::note(format!("codegen: {} files in {folder}", generated.len()));
+        return Ok(true);
+    }
+    let problems = files::differences(&output, generated)?;
     problems.iter().for_each(|name| {
-        say::note(format!("{OUTPUT}/{name}: not what the .proto files say: run `cargo xtask codegen`"));
+        say::note(format!("{folder}/{name}: not what the .proto files say: run `cargo xtask codegen`"));
     });
     if problems.is_empty() {
-        say::note(format!("codegen: {} files are as the .proto files say", generated.len()));
-        return Ok(ExitCode::SUCCESS);
+        say::note(format!("codegen: {} files in {folder} are as the .proto files say", generated.len()));
     }
-    Ok(ExitCode::FAILURE)
+    Ok(problems.is_empty())
 }
 
 fn generate() -> Result<Vec<Generated>> {

@@ -1,22 +1,21 @@
 //! One call: whom it is from, until when it is of use, and how its messages are coded.
 
-use std::{sync::Arc, time::Instant};
+use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use http::{HeaderMap, header, request::Parts};
 use hyper::body::Incoming;
 use prost::Message;
+use weir_serving::Sender;
 use weir_types::{Access, Credentials, Deadline, Error, ErrorCode, Grant};
 
 use super::{
-    coding::Coding,
+    Counted,
     frame::{self, Messages},
     reply::Reply,
     timeout,
 };
 use crate::{
-    body::BodyLimits,
-    head,
-    server::{InFlight, Shared},
+    body::BodyLimits, coding::Coding, head, metrics::InFlight, metrics::RouteMetrics, server::Shared,
 };
 
 /// Largest message of a method that takes names only.
@@ -25,6 +24,7 @@ const MAX_SMALL_BYTES: u64 = 64 << 10;
 /// What is known of a call before its messages.
 pub(super) struct Call {
     pub(super) shared: Arc<Shared>,
+    peer: IpAddr,
     headers: HeaderMap,
     /// When it came.
     pub(super) received: Instant,
@@ -35,6 +35,7 @@ pub(super) struct Call {
     request: Option<Coding>,
     /// How its answers are coded.
     pub(super) answers: Option<Coding>,
+    counted: Counted,
     /// Counts it, for as long as it lives.
     _in_flight: InFlight,
 }
@@ -46,7 +47,7 @@ impl Call {
     /// `InvalidArgument` for timeouts that are none, `Unsupported` for a coding that we do
     /// not undo.
     pub(super) fn new(
-        shared: Arc<Shared>,
+        (shared, peer): (Arc<Shared>, IpAddr),
         head: Parts,
         in_flight: InFlight,
         received: Instant,
@@ -58,12 +59,25 @@ impl Call {
             deadline: Deadline::after(received, own.map_or(limit, |own| own.min(limit))),
             stream_deadline: own.map(|own| Deadline::after(received, own)),
             answers: Coding::of_answers(&head.headers, request),
+            counted: Counted::default(),
             headers: head.headers,
             shared,
+            peer,
             received,
             request,
             _in_flight: in_flight,
         })
+    }
+
+    /// Tells `counted` what the call counts for.
+    pub(super) fn counted(self, counted: &Counted) -> Self {
+        Self { counted: counted.clone(), ..self }
+    }
+
+    /// From now on the call counts for a model.
+    pub(super) fn counts_for(&self, metrics: &Arc<RouteMetrics>) {
+        // A call that is not a stream asks one model.
+        let _ = self.counted.set(metrics.clone());
     }
 
     /// Asks for access.
@@ -73,6 +87,14 @@ impl Call {
     pub(super) fn authorize(&self, access: Access<'_>) -> Result<Grant, Error> {
         let authorization = self.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
         self.shared.authorizer.authorize(Credentials { authorization }, access)
+    }
+
+    /// Whom an admitted request is from.
+    ///
+    /// # Errors
+    /// What the authorizer says.
+    pub(super) fn sender(&self, access: Access<'_>) -> Result<Sender, Error> {
+        Ok(Sender { grant: self.authorize(access)?, peer: Some(self.peer) })
     }
 
     /// Reads the only message; `deadline` applies.

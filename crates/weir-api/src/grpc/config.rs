@@ -56,6 +56,13 @@ fn data_type(dtype: DType) -> DataType {
 /// A version's statistics.
 pub(super) fn statistics(stats: core::ModelStatistics) -> ModelStatistics {
     let duration = |d: core::DurationStatistic| Some(StatisticDuration { count: d.count, ns: d.ns });
+    // Decoding and encoding are done a request, not an execution.
+    let batch = |b: core::BatchStatistic| InferBatchStatistics {
+        batch_size: b.rows,
+        compute_input: Some(StatisticDuration::default()),
+        compute_infer: duration(b.compute_infer),
+        compute_output: Some(StatisticDuration::default()),
+    };
     // There is no cache: nothing was ever found in it or missed.
     let none = Some(StatisticDuration::default());
     ModelStatistics {
@@ -74,6 +81,6 @@ pub(super) fn statistics(stats: core::ModelStatistics) -> ModelStatistics {
             cache_hit: none,
             cache_miss: none,
         }),
-        batch_stats: Vec::new(),
+        batch_stats: stats.batches.into_iter().map(batch).collect(),
     }
 }

@@ -12,15 +12,12 @@ use tokio::time::{Instant, timeout_at};
 use weir_serving::Room;
 use weir_types::{Error, ErrorCode};
 
-use super::coding::{Coding, too_large};
-use crate::body::BodyLimits;
+use crate::{body::BodyLimits, coding::Coding};
 
 /// Bytes before each message.
 const PREFIX_BYTES: usize = 5;
 /// Room made at once for a message whose prefix says that it is large; more as it comes.
 const FIRST_BYTES: usize = 64 << 10;
-/// Answers shorter than this are not compressed: they fit one packet anyway.
-const COMPRESS_FROM: usize = 1 << 10;
 
 /// The messages of one request body, each within the bounds.
 pub(super) struct Messages {
@@ -77,7 +74,10 @@ impl Messages {
         let message = message.ok_or_else(cut_short)?;
         match (flag, self.coding) {
             (0, _) => Ok(Some(message)),
-            (1, Some(coding)) => coding.inflate(&message, self.limits.max_bytes, room).map(Some),
+            (1, Some(coding)) => {
+                let most = self.limits.max_bytes;
+                Ok(Some(coding.unpack_message(&message, most, |n| room.hold(n))?.into()))
+            }
             (1, None) => Err(Error::invalid("the message is compressed, and grpc-encoding does not say how")),
             _ => Err(Error::invalid("the byte before the message's length is 0 or 1")),
         }
@@ -126,6 +126,10 @@ impl Messages {
     }
 }
 
+fn too_large(most: u64) -> Error {
+    Error::new(ErrorCode::TooLarge, format!("the message is larger than the limit of {most} bytes"))
+}
+
 fn cut_short() -> Error {
     Error::invalid("the call ended within a message")
 }
@@ -155,7 +159,7 @@ pub(super) fn encode(message: &impl Message, coding: Option<Coding>) -> Result<B
     let mut out = BytesMut::with_capacity(PREFIX_BYTES + length);
     out.put_bytes(0, PREFIX_BYTES);
     message.encode(&mut out).map_err(|_| Error::internal("the answer could not be written"))?;
-    let small = coding.filter(|_| length >= COMPRESS_FROM).and_then(|c| c.deflate(&out[PREFIX_BYTES..]));
+    let small = coding.and_then(|c| c.pack_message(&out[PREFIX_BYTES..]));
     if let Some(small) = &small {
         out.truncate(PREFIX_BYTES);
         out.extend_from_slice(small);

@@ -13,8 +13,11 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 use tokio::sync::mpsc::Receiver;
 use weir_types::Error;
 
-use super::coding::{self, Coding};
-use crate::listener::Body;
+use crate::{
+    coding::{self, Coding},
+    listener::Body,
+    respond,
+};
 
 const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -89,6 +92,8 @@ fn status(end: &Result<(), Error>) -> HeaderMap {
     if let Ok(text) = HeaderValue::from_str(&text) {
         headers.insert(MESSAGE, text);
     }
+    // By the name it has in HTTP; gRPC has none of its own but for its clients' retries.
+    respond::advise(error, &mut headers);
     headers
 }
 
@@ -102,9 +107,9 @@ pub(super) fn response(body: Result<Reply, &Error>, coding: Option<Coding>) -> R
     *response.headers_mut() = headers;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, CONTENT_TYPE);
-    headers.insert(coding::ACCEPT_ENCODING, coding::ACCEPTED);
+    headers.insert(coding::grpc::ACCEPT_ENCODING, coding::grpc::ACCEPTED);
     if let Some(coding) = coding {
-        headers.insert(coding::ENCODING, coding.name());
+        headers.insert(coding::grpc::ENCODING, coding.value());
     }
     response
 }

@@ -5,16 +5,22 @@
 //! their next request is on its way.
 
 mod answer;
-mod framing;
+mod frames;
 mod guarded;
+mod heads;
+mod turn;
 mod untaken;
+mod watch;
 
 use std::{
     convert::Infallible,
     future::{Future, poll_fn},
     io,
-    net::SocketAddr,
-    sync::Arc,
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::Poll,
     time::Duration,
 };
@@ -25,18 +31,19 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto::Builder,
 };
+use prometheus_client::metrics::counter::Counter;
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(crate) use answer::Body;
-pub(crate) use framing::BothFramings;
-use framing::Watch;
 use guarded::Guarded;
+use heads::TwoFramings;
 pub(crate) use untaken::Untaken;
+use watch::Watch;
 
 /// Largest request head, bytes.
 const MAX_HEAD_BYTES: usize = 64 << 10;
@@ -51,6 +58,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// While draining: how long kept connections may bring one more request, which is
 /// answered with `Connection: close`, before idle ones are closed.
 const CLOSE_GRACE: Duration = Duration::from_millis(300);
+/// Most connections beyond the cap that are told so patiently at once; one more may see its
+/// connection reset before it reads the answer.
+const MAX_REFUSALS: usize = 256;
+/// How long that may take.
+const REFUSAL: Duration = Duration::from_secs(1);
 
 /// The bounds of one listener.
 #[derive(Debug, Clone, Copy)]
@@ -68,18 +80,25 @@ pub(crate) struct Listener {
     tracker: TaskTracker,
     closing: CancellationToken,
     builder: Builder<TokioExecutor>,
+    refusals: Arc<Semaphore>,
+    floods: Counter,
 }
 
+/// A request head that two readers could read differently: it has two framings.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ambiguous;
+
 impl Listener {
-    /// Binds `address`.
+    /// Binds `address`; floods of HTTP/2 frames are counted in `floods`.
     ///
     /// # Errors
     /// As the system says, for example `AddrInUse`.
-    pub(crate) async fn bind(address: SocketAddr, bounds: Bounds) -> io::Result<Self> {
+    pub(crate) async fn bind(address: SocketAddr, bounds: Bounds, floods: Counter) -> io::Result<Self> {
         let socket = TcpListener::bind(address).await?;
         let permits = Arc::new(Semaphore::new(bounds.max_connections.min(Semaphore::MAX_PERMITS)));
         let (tracker, closing) = (TaskTracker::new(), CancellationToken::new());
-        Ok(Self { socket, bounds, permits, tracker, closing, builder: builder(bounds) })
+        let refusals = Arc::new(Semaphore::new(MAX_REFUSALS));
+        Ok(Self { socket, bounds, permits, tracker, closing, builder: builder(bounds), refusals, floods })
     }
 
     /// The address really bound (the port, where 0 was asked for).
@@ -91,9 +110,10 @@ impl Listener {
     }
 
     /// Accepts and serves until `stop` completes; [`drain`](Self::drain) ends what is open.
-    pub(crate) async fn serve<S>(&self, service: S, stop: impl Future<Output = ()>)
+    /// `service` is asked for one a connection, which it is told the other end of.
+    pub(crate) async fn serve<S>(&self, service: impl Fn(IpAddr) -> S, stop: impl Future<Output = ()>)
     where
-        S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+        S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Send + 'static,
         S::Future: Send + 'static,
     {
         tokio::pin!(stop);
@@ -103,7 +123,7 @@ impl Listener {
                 () = &mut stop => break,
             };
             match accepted {
-                Ok((stream, _)) => self.spawn(stream, service.clone()),
+                Ok((stream, peer)) => self.spawn(stream, service(peer.ip())),
                 Err(error) => {
                     tracing::warn!(%error, "a connection was not accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -112,15 +132,15 @@ impl Listener {
         }
         // Closing the socket resets what waits in the system's queue: those callers were
         // let in already, so they are served.
-        while let Some(stream) = self.waiting().await {
-            self.spawn(stream, service.clone());
+        while let Some((stream, peer)) = self.waiting().await {
+            self.spawn(stream, service(peer.ip()));
         }
     }
 
     /// A connection that waits to be accepted, if there is one now.
-    async fn waiting(&self) -> Option<TcpStream> {
+    async fn waiting(&self) -> Option<(TcpStream, SocketAddr)> {
         poll_fn(|cx| match self.socket.poll_accept(cx) {
-            Poll::Ready(Ok((stream, _))) => Poll::Ready(Some(stream)),
+            Poll::Ready(Ok(accepted)) => Poll::Ready(Some(accepted)),
             _ => Poll::Ready(None),
         })
         .await
@@ -131,16 +151,18 @@ impl Listener {
         S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Send + 'static,
         S::Future: Send + 'static,
     {
-        let Ok(permit) = self.permits.clone().try_acquire_owned() else {
-            self.tracker.spawn(refuse(stream));
-            return;
-        };
         // Without it the kernel holds small answers back until the last one is acknowledged.
         let _ = stream.set_nodelay(true);
-        let (both, untaken) = (BothFramings::default(), Untaken::default());
+        let (framings, untaken) = (TwoFramings::default(), Untaken::default());
         let Bounds { header_timeout, write_timeout, .. } = self.bounds;
-        let io = Guarded::new(stream, header_timeout, write_timeout, Watch::new(both.clone()));
-        let service = Marking { service, both, untaken: untaken.clone() };
+        let watch = Watch::new(framings.clone());
+        let io = Guarded::new(stream, header_timeout, write_timeout, watch, self.floods.clone());
+        let Ok(permit) = self.permits.clone().try_acquire_owned() else {
+            let patience = self.refusals.clone().try_acquire_owned().ok();
+            self.tracker.spawn(refuse(io, patience));
+            return;
+        };
+        let service = Marking { service, framings, heads: AtomicU64::new(0), untaken: untaken.clone() };
         let serving = connection(self.builder.clone(), TokioIo::new(io), service, self.closing.clone());
         self.tracker.spawn(async move {
             let _permit = permit;
@@ -212,7 +234,9 @@ async fn connection<S>(
 /// Hands each request what it must know of its connection.
 struct Marking<S> {
     service: S,
-    both: BothFramings,
+    framings: TwoFramings,
+    /// Heads that came so far.
+    heads: AtomicU64,
     untaken: Untaken,
 }
 
@@ -222,7 +246,10 @@ impl<S: Service<Request<Incoming>>> Service<Request<Incoming>> for Marking<S> {
     type Future = S::Future;
 
     fn call(&self, mut request: Request<Incoming>) -> S::Future {
-        request.extensions_mut().insert(self.both.clone());
+        let number = self.heads.fetch_add(1, Ordering::Relaxed) + 1;
+        if self.framings.has(number) {
+            request.extensions_mut().insert(Ambiguous);
+        }
         if request.version() == Version::HTTP_2 {
             request.extensions_mut().insert(self.untaken.clone());
         }
@@ -230,12 +257,17 @@ impl<S: Service<Request<Incoming>>> Service<Request<Incoming>> for Marking<S> {
     }
 }
 
-/// Tells a client that there is no room, without reading what it sends.
-async fn refuse(mut stream: TcpStream) {
+/// Tells a client that there is no room, without reading what it sends. With `patience`, what
+/// it sends is thrown away until it has read the answer: closing right away would reset the
+/// connection, and the answer with it.
+async fn refuse(mut io: Guarded<TcpStream>, patience: Option<OwnedSemaphorePermit>) {
     const ANSWER: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
-    let _ = tokio::time::timeout(Duration::from_secs(1), async {
-        stream.write_all(ANSWER).await?;
-        stream.shutdown().await
+    let _ = tokio::time::timeout(REFUSAL, async {
+        io.write_all(ANSWER).await?;
+        match patience {
+            Some(_) => io.shutdown().await,
+            None => Ok(()),
+        }
     })
     .await;
 }

@@ -83,6 +83,7 @@ fn answer_schema(spec: &ModelSpec, answer: &Answer, components: &mut Components)
                 labels.iter().map(|label| (label.clone(), number(spec, *output))).collect::<Map<_, _>>();
             json!({"properties": scores, "type": "object", "required": labels})
         }
+        Answer::Entities { names, .. } => entities(spec, names, components),
         Answer::Raw { output } => raw(spec, *output),
         Answer::Record(parts) => {
             let properties: Map<_, _> = parts
@@ -108,6 +109,25 @@ fn label_scores(spec: &ModelSpec, output: usize, labels: &[String], components: 
     let versioned = format!("{model}LabelScoreV{}", type_name(spec.version.as_str()));
     let pair = components.schema(&[format!("{model}LabelScore"), versioned], pair);
     json!({"items": pair, "type": "array", "maxItems": labels.len(), "minItems": labels.len()})
+}
+
+fn entities(spec: &ModelSpec, names: &[String], components: &mut Components) -> Value {
+    let place = |title: &str, description: &str| json!({"type": "integer", "minimum": 0, "title": title, "description": description});
+    let entity = json!({
+        "properties": {
+            "entity": {"type": "string", "enum": names, "title": "Entity"},
+            "score": {"type": "number", "title": "Score"},
+            "start": place("Start", "First character, in Unicode scalar values"),
+            "end": place("End", "The character behind the last"),
+            "word": {"type": "string", "title": "Word", "description": "The text between"},
+        },
+        "type": "object",
+        "required": ["entity", "score", "start", "end", "word"],
+    });
+    let model = type_name(spec.name.as_str());
+    let versioned = format!("{model}EntityV{}", type_name(spec.version.as_str()));
+    let entity = components.schema(&[format!("{model}Entity"), versioned], entity);
+    json!({"items": entity, "type": "array"})
 }
 
 /// One element of an output. JSON has no NaN and no infinity, so that a number can be

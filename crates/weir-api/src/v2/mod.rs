@@ -4,7 +4,6 @@
 //! `docs/protocol/extension_*.md`. What differs is in `docs/reference/v2.md`.
 
 pub mod bodies;
-pub(crate) mod compression;
 pub(crate) mod core;
 mod json;
 pub(crate) mod rest;

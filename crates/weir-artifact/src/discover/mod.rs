@@ -1,6 +1,8 @@
 //! Finding models on disk.
 
 mod entries;
+mod found;
+mod model;
 
 use std::{
     collections::HashMap,
@@ -11,71 +13,17 @@ use weir_config::{Places, Problem};
 use weir_types::{ModelName, NameError, Version};
 
 use crate::{
-    Foreign, Format, Manifest,
+    Manifest,
     files::{self, Folders},
-    formats::{self, triton},
+    formats::triton,
 };
 use entries::{Entries, file_name, foreign_format, has_extension, is_number};
 pub(crate) use entries::{folder_name, name_of_file};
+pub use found::{Candidate, Discovery, FolderProblem, Kind};
+use model::Model;
 
 /// The file that describes a model.
 pub const MANIFEST_FILE: &str = "model.toml";
-
-/// One version of a model as found on disk, not yet read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Candidate {
-    /// The model's name: from `model.toml`, else the folder's (or file's).
-    pub name: ModelName,
-    /// The version: the numeric folder's name, else `1`.
-    pub version: Version,
-    /// The folder that holds the artefact.
-    pub folder: PathBuf,
-    /// The artefact file.
-    pub artifact: PathBuf,
-    /// The `model.toml` that describes it, if any: in `folder`, else in the folder above it
-    /// that versions share.
-    pub manifest: Option<PathBuf>,
-    /// What describes it in another layout (`config.pbtxt`, `MLmodel`, `config.json`), if
-    /// anything does: read only where there is no `manifest`.
-    pub foreign: Option<Foreign>,
-}
-
-/// What was found, and what keeps other folders from being models: one broken folder does
-/// not hide its neighbours.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Discovery {
-    /// Everything that can be tried, sorted by name and version.
-    pub found: Vec<Candidate>,
-    /// What is wrong elsewhere, in the order it was met.
-    pub problems: Vec<FolderProblem>,
-}
-
-/// Something that keeps a folder from being a model or a version.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FolderProblem {
-    /// The folder that cannot be served: a version's own, or the model's where no version can
-    /// be told; for a path that is a single file, that file. Nothing in [`Discovery::found`]
-    /// has this folder.
-    pub folder: PathBuf,
-    /// What is wrong with it.
-    pub problem: Problem,
-}
-
-impl Discovery {
-    /// All candidates, where nothing is wrong.
-    ///
-    /// # Errors
-    /// All problems at once.
-    pub fn complete(self) -> Result<Vec<Candidate>, Vec<Problem>> {
-        if self.problems.is_empty() {
-            return Ok(self.found);
-        }
-        // Versions that share a broken `model.toml` have one problem, not one each.
-        let mut all: Vec<Problem> = self.problems.into_iter().map(|p| p.problem).collect();
-        all.dedup();
-        Err(all)
-    }
-}
 
 /// Finds the models at `path`: an artefact file, a model folder (`model.toml` and/or one
 /// artefact, or a layout of [`Format`]), a folder of numeric version folders, or a folder of
@@ -146,6 +94,7 @@ impl Finder {
             return self.problem(path, message);
         }
         if unversioned {
+            model.outline = self.ensemble(&model);
             return self.version(&model, path, Version::default(), entries);
         }
         let Some(versions) = self.versions(&mut model, entries) else { return };
@@ -155,6 +104,12 @@ impl Finder {
             let Some(version) = self.checked(folder, file_name(folder).parse()) else { continue };
             self.version(&model, folder, version, &below);
         }
+    }
+
+    /// The outline of a Triton ensemble, which needs no version folders.
+    fn ensemble(&mut self, model: &Model<'_>) -> Option<triton::Outline> {
+        let outline = triton::outline(&model.triton()?.file);
+        outline.map_err(|problems| self.refuse_all(problems)).ok().filter(|outline| outline.ensemble)
     }
 
     /// The version folders that are to be served: all, unless a `config.pbtxt` chooses.
@@ -175,21 +130,32 @@ impl Finder {
         let manifest = entries.manifest.as_deref().or(model.manifest);
         let foreign = model.triton().or(entries.foreign.as_ref()).or(model.foreign);
         let Some(described) = self.described(manifest, folder) else { return };
-        let artifact = match (manifest, foreign) {
+        let source = match (manifest, foreign) {
             (None, Some(foreign)) => {
-                let found = model.artifact(folder, foreign);
+                let found = model.source(folder, foreign);
                 found.map_err(|problems| self.refuse_all(problems)).ok()
+            }
+            (Some(manifest), _) if described.value.graph.is_some() => {
+                let lone = without_artifact(entries, "[graph]").map(|()| (Kind::Graph, manifest.to_owned()));
+                self.placed(&described, "graph", lone)
+            }
+            (Some(manifest), _) if described.value.remote.is_some() => {
+                let lone =
+                    without_artifact(entries, "[remote]").map(|()| (Kind::Remote, manifest.to_owned()));
+                self.placed(&described, "remote", lone)
             }
             _ => {
                 let artifact = artifact(folder, manifest, &described.value, entries);
+                let artifact = artifact.map(|artifact| (Kind::Artifact, artifact));
                 self.placed(&described, "artifact", artifact)
             }
         };
         let Some(name) = self.named(&described, model.default_name(manifest, foreign)) else { return };
-        let Some(artifact) = artifact else { return };
+        let Some((kind, artifact)) = source else { return };
         self.found.push(Candidate {
             name,
             version,
+            kind,
             folder: folder.to_owned(),
             artifact,
             manifest: manifest.map(Path::to_owned),
@@ -221,6 +187,7 @@ impl Finder {
         self.found.push(Candidate {
             name,
             version,
+            kind: Kind::Artifact,
             folder: folder.to_owned(),
             artifact: path.to_owned(),
             manifest,
@@ -283,50 +250,6 @@ fn double(one: &Candidate, claims: &HashMap<(ModelName, Version), Vec<&Path>>) -
     Some(FolderProblem { folder: one.folder.clone(), problem: Problem::new(&one.folder, message) })
 }
 
-/// A model's folder, which its versions share.
-struct Model<'a> {
-    folder: &'a Path,
-    manifest: Option<&'a Path>,
-    foreign: Option<&'a Foreign>,
-    outline: Option<triton::Outline>,
-}
-
-impl<'a> Model<'a> {
-    fn new(folder: &'a Path, entries: &'a Entries) -> Self {
-        let (manifest, foreign) = (entries.manifest.as_deref(), entries.foreign.as_ref());
-        Self { folder, manifest, foreign, outline: None }
-    }
-
-    /// The `config.pbtxt`, where it is what describes the model.
-    fn triton(&self) -> Option<&'a Foreign> {
-        self.foreign.filter(|f| f.format == Format::Triton && self.manifest.is_none())
-    }
-
-    /// Whether the folder is described as one model without versions.
-    fn is_whole(&self) -> bool {
-        self.manifest.is_none() && self.foreign.is_some_and(|f| f.format != Format::Triton)
-    }
-
-    fn artifact(&self, folder: &Path, foreign: &Foreign) -> Result<PathBuf, Vec<Problem>> {
-        match &self.outline {
-            Some(outline) => {
-                let found = Folders::new(folder, None).find(&outline.artifact);
-                found.map_err(|message| vec![Problem::new(folder, message)])
-            }
-            None => formats::artifact(foreign),
-        }
-    }
-
-    /// The folder's name; names of other layouts may have capitals, which are lowered.
-    fn default_name(&self, manifest: Option<&Path>, foreign: Option<&Foreign>) -> String {
-        let folder = folder_name(self.folder);
-        if manifest.is_some() || foreign.is_none() {
-            return folder;
-        }
-        formats::plain_name(self.outline.as_ref().and_then(|o| o.name.as_ref()).unwrap_or(&folder))
-    }
-}
-
 /// A manifest and where its values stand.
 struct Described {
     value: Manifest,
@@ -365,6 +288,15 @@ fn artifact(
             ))
         }
     }
+}
+
+/// What `table` describes has no artefact: one beside it would be served by no name.
+fn without_artifact(entries: &Entries, table: &str) -> Result<(), String> {
+    let Some(artifact) = entries.artifacts.first() else { return Ok(()) };
+    Err(format!(
+        "`{table}` stands in an artefact's place, and {} lies beside it: give that one a folder of its own",
+        file_name(artifact)
+    ))
 }
 
 fn nothing_here(entries: &Entries) -> String {

@@ -11,7 +11,7 @@ use weir_config::Problem;
 use weir_types::{DType, TensorSpec};
 
 use crate::{
-    Candidate, MANIFEST_FILE, Manifest, Task,
+    Candidate, Kind, MANIFEST_FILE, Manifest, Task,
     discover::{discover, name_of_file},
     load::{read_artifact, resolve},
     onnx::OnnxModel,
@@ -55,6 +55,10 @@ fn folder(path: &Path, csv_sample: Option<&Path>) -> Result<String, Vec<Problem>
     let Some(newest) = newest else {
         return Err(vec![Problem::new(path, "holds several models: name the folder of one of them")]);
     };
+    if newest.kind == Kind::Graph {
+        let message = "is made of other models: there is no artefact to draft a description from";
+        return Err(vec![Problem::new(&newest.artifact, message)]);
+    }
     let Some(foreign) = &newest.foreign else { return draft(&newest.artifact, csv_sample) };
     let columns = csv_sample.map(sample::read).transpose().map_err(|problem| vec![problem])?;
     let candidate = Candidate { manifest: None, ..newest.clone() };
@@ -66,6 +70,7 @@ fn candidate(name: &str, artifact: &Path, folder: &Path) -> Result<Candidate, Ve
     Ok(Candidate {
         name: name.map_err(|e: weir_types::NameError| vec![Problem::new(artifact, e.to_string())])?,
         version: weir_types::Version::default(),
+        kind: Kind::Artifact,
         folder: folder.to_owned(),
         artifact: artifact.to_owned(),
         manifest: None,
@@ -225,34 +230,55 @@ fn encoder(name: &str, artifact: &Path, graph: &OnnxModel) -> String {
     let mut out = String::new();
     head(&mut out, artifact, graph);
     title(&mut out, name, artifact);
-    let whole = graph.signature.outputs.iter().find(|o| o.shape.len() == 2 && o.name == "logits");
-    if let Some(logits) = whole {
-        let n = logits.row_width().filter(|n| *n <= MAX_FIELDS).unwrap_or(2);
-        let labels: Value = (0..n).map(|i| format!("LABEL_{i}")).collect::<Vec<_>>().into();
-        let _ = writeln!(
-            out,
-            "task = \"text-classification\"\nlabels = {labels}    # rename them to what they mean"
-        );
-    } else {
-        out.push_str("task = \"embedding\"\n");
-    }
-    out.push_str("\n[text]\ntokenizer = \"tokenizer.json\"\n");
-    if whole.is_some() {
-        out.push_str("pooling = \"none\"                # the model answers one row of scores a text\n");
-    } else {
-        let pooled = graph.signature.outputs.iter().any(|o| o.shape.len() == 3);
-        let _ = writeln!(
-            out,
-            "pooling = \"{}\"                # none, mean, cls or max: as in training",
-            if pooled { "mean" } else { "none" }
-        );
-        out.push_str("normalize = true                # divide the vector by its length\n");
+    match scores(graph) {
+        Some((task @ Task::TokenClassification, labels)) => {
+            task_and_labels(&mut out, task, labels);
+            out.push_str(
+                "aggregation = \"simple\"          # none, simple, first, average or max: as in the pipeline\n",
+            );
+        }
+        Some((task, labels)) => {
+            task_and_labels(&mut out, task, labels);
+            out.push_str("pooling = \"none\"                # the model answers one row of scores a text\n");
+        }
+        None => {
+            out.push_str("task = \"embedding\"\n\n[text]\ntokenizer = \"tokenizer.json\"\n");
+            let pooled = graph.signature.outputs.iter().any(|o| o.shape.len() == 3);
+            let _ = writeln!(
+                out,
+                "pooling = \"{}\"                # none, mean, cls or max: as in training",
+                if pooled { "mean" } else { "none" }
+            );
+            out.push_str("normalize = true                # divide the vector by its length\n");
+        }
     }
     out.push_str(
         "\n[limits]\nmax_tokens = 256                # longer texts are cut, special tokens included\n",
     );
     out.push_str("\n[[input.field]]\nname = \"text\"\ndtype = \"string\"\nmax_length = 20000\n");
     out
+}
+
+/// What `logits` classify, and how many labels they have. As wide as a vocabulary, the scores
+/// of tokens are those of a language model.
+fn scores(graph: &OnnxModel) -> Option<(Task, usize)> {
+    let logits = graph.signature.outputs.iter().find(|o| o.name == "logits")?;
+    let labels = logits.shape.last()?.fixed().filter(|n| *n <= MAX_FIELDS);
+    match logits.shape.len() {
+        2 => Some((Task::TextClassification, labels.unwrap_or(2))),
+        3 => Some((Task::TokenClassification, labels?)),
+        _ => None,
+    }
+}
+
+fn task_and_labels(out: &mut String, task: Task, labels: usize) {
+    let names: Value = (0..labels).map(|i| format!("LABEL_{i}")).collect::<Vec<_>>().into();
+    let _ = writeln!(
+        out,
+        "task = {}\nlabels = {names}    # rename them to what they mean",
+        quoted(task.as_str())
+    );
+    out.push_str("\n[text]\ntokenizer = \"tokenizer.json\"\n");
 }
 
 /// A TOML string.

@@ -17,7 +17,7 @@ use weir_config::Problem;
 
 use super::{Described, Source};
 use crate::{
-    Activation, Manifest, Pooling, Task, TextTable,
+    Activation, Aggregation, Manifest, Pooling, Task, TextTable,
     files::{self, Folders},
     onnx::OnnxModel,
 };
@@ -126,6 +126,7 @@ pub(super) fn describe(
     let purpose = folder.purpose(&config, graph);
     let mut manifest = match purpose {
         Some(Purpose::Classify) => folder.classifier(&config),
+        Some(Purpose::Tag) => folder.tagger(&config),
         Some(Purpose::Rerank) => folder.reranker(&config),
         Some(Purpose::Embed) => folder.embedder(graph),
         None => Manifest::default(),
@@ -141,6 +142,7 @@ pub(super) fn describe(
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Purpose {
     Classify,
+    Tag,
     Rerank,
     Embed,
 }
@@ -192,6 +194,7 @@ impl Folder<'_> {
                 Some(Purpose::Rerank)
             }
             "SequenceClassification" => Some(Purpose::Classify),
+            "TokenClassification" => Some(Purpose::Tag),
             // Pretraining heads are not in an export of the encoder.
             "" | "MaskedLM" | "PreTraining" if !logits => Some(Purpose::Embed),
             _ => {
@@ -200,8 +203,8 @@ impl Folder<'_> {
                 self.problem(
                     "config.json",
                     format!(
-                        "{what} is not served: text classification and reranking (…ForSequenceClassification) and \
-                         embedding (…Model) are; with a model.toml that says `artifact` alone, its tensors are served as they are"
+                        "{what} is not served: text classification and reranking (…ForSequenceClassification), \
+                         token classification (…ForTokenClassification) and embedding (…Model) are; with a model.toml that says `artifact` alone, its tensors are served as they are"
                     ),
                 );
                 None
@@ -222,6 +225,21 @@ impl Folder<'_> {
         };
         let text = TextTable { multi_label, activation, ..TextTable::default() };
         let (task, labels) = (Some(Task::TextClassification), Some(self.labels(config)));
+        Manifest { task, labels, text: Some(text), ..Manifest::default() }
+    }
+
+    /// Entities in a text. The folder does not say how its tokens are joined: callers of the
+    /// pipeline do, and where they do not, each token is an entity. A server's callers cannot,
+    /// and a part of a word is of use to few of them; so it is `simple` here, as on the hub's
+    /// own pages.
+    fn tagger(&mut self, config: &Config) -> Manifest {
+        self.notes.push(
+            "tokens of one entity are joined (`simple`); a model.toml with another `aggregation` in [text] \
+             joins them otherwise"
+                .to_owned(),
+        );
+        let text = TextTable { aggregation: Some(Aggregation::default()), ..TextTable::default() };
+        let (task, labels) = (Some(Task::TokenClassification), Some(self.labels(config)));
         Manifest { task, labels, text: Some(text), ..Manifest::default() }
     }
 

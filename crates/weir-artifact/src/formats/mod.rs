@@ -96,24 +96,45 @@ pub(crate) fn describe(
     graph: &OnnxModel,
 ) -> Result<Described, Vec<Problem>> {
     let source = Source::new(&foreign.file);
-    let mut described = match foreign.format {
+    let described = match foreign.format {
         Format::Triton => triton::describe(&source, graph),
         Format::Mlflow => mlflow::describe(&source, graph),
         Format::HuggingFace => huggingface::describe(&source, graph, &candidate.artifact),
     }?;
+    Ok(noted(described, &source, candidate, foreign))
+}
+
+/// The same with notes on where it comes from, and on a name that is another one here.
+fn noted(
+    mut described: Described,
+    source: &Source<'_>,
+    candidate: &Candidate,
+    foreign: &Foreign,
+) -> Described {
     let file = foreign.file.file_name().unwrap_or_default().to_string_lossy();
     let mut notes = vec![format!("{} model, described by {file}", foreign.format.as_str())];
     let folder = crate::discover::folder_name(source.folder);
     let wanted = described.wanted.clone().unwrap_or(folder);
     if wanted != candidate.name.as_str() && foreign.format == Format::Triton {
         notes.push(format!(
-            "its name `{}` is `{}` here, where names are lower-case: clients must ask for that",
+            "its name `{}` is `{}` here, where names are lower-case; V2 clients may ask for it in any case",
             wanted.chars().take(64).collect::<String>(),
             candidate.name
         ));
     }
     notes.append(&mut described.notes);
-    Ok(Described { notes, ..described })
+    Described { notes, ..described }
+}
+
+/// What a Triton ensemble comes to.
+///
+/// # Errors
+/// All that is wrong with its `config.pbtxt`.
+pub(crate) fn ensemble(candidate: &Candidate, foreign: &Foreign) -> Result<triton::Ensemble, Vec<Problem>> {
+    let source = Source::new(&foreign.file);
+    let ensemble = triton::ensemble(&source)?;
+    let described = noted(ensemble.described, &source, candidate, foreign);
+    Ok(triton::Ensemble { described, ..ensemble })
 }
 
 /// A note that a `model.toml` takes the place of `foreign`.

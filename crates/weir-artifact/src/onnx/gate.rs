@@ -11,6 +11,7 @@ use super::{
     proto::{AttributeProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto},
     show,
     tensor::check as check_tensor,
+    trees,
 };
 
 /// Domains whose operators are part of a runtime. `com.microsoft` is in the list because
@@ -35,7 +36,10 @@ pub(super) fn check(model: &ModelProto, limits: &GateLimits) -> Vec<String> {
     }
     match &model.graph {
         None => gate.problem("there is no graph in the file: it is not an ONNX model".to_owned()),
-        Some(graph) => gate.graph(graph, &mut Vec::new()),
+        Some(graph) => {
+            gate.graph(graph, &mut Vec::new());
+            trees::check(graph).into_iter().for_each(|problem| gate.problem(problem));
+        }
     }
     gate.imports(model);
     gate.finish()

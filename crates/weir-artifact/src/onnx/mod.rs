@@ -18,6 +18,7 @@ mod signature;
 mod tensor;
 #[cfg(test)]
 mod tests;
+mod trees;
 mod wire;
 
 use prost::{

@@ -212,6 +212,33 @@ fn each_rule_refuses_what_it_is_for() {
     assert!(check(&headless).unwrap_err()[0].contains("no graph"));
 }
 
+/// One forest over two columns, whose nodes name `features`; the last node is a leaf.
+fn forest(features: &[i64]) -> Result<OnnxModel, Vec<String>> {
+    let list = |name: &str| AttributeProto { name: name.into(), ..Default::default() };
+    let mut model = small();
+    let graph = model.graph.as_mut().unwrap();
+    graph.input = vec![value("x", &[None, Some(2)])];
+    graph.node =
+        vec![node("Cast", "", &["x"], &["c"]), node("TreeEnsembleRegressor", "ai.onnx.ml", &["c"], &["y"])];
+    let mut modes = vec![b"BRANCH_LEQ".to_vec(); features.len() - 1];
+    modes.push(b"LEAF".to_vec());
+    graph.node[1].attribute = vec![
+        AttributeProto { ints: features.to_vec(), ..list("nodes_featureids") },
+        AttributeProto { strings: modes, ..list("nodes_modes") },
+    ];
+    model.opset_import.push(import("ai.onnx.ml", 3));
+    check(&model)
+}
+
+#[test]
+fn a_forest_that_reads_beyond_its_row_is_refused() {
+    forest(&[0, 1, 7]).expect("what a leaf says about features is not read");
+    for beyond in [2, -1] {
+        let found = forest(&[0, beyond, 0]).unwrap_err();
+        assert!(found.iter().any(|f| f.contains(&format!("feature {beyond}"))), "{found:#?}");
+    }
+}
+
 #[test]
 fn subgraphs_see_outer_names_and_their_depth_is_bounded() {
     let nest = |levels: usize| {

@@ -57,13 +57,13 @@ def attention(b, x, hidden_mask):
     return b.norm(b.op("Add", x, b.dense(joined, HIDDEN, HIDDEN)))
 
 
-def graph(labels):
-    """`last_hidden_state`, or `logits` of `labels` classes."""
+def graph(labels, each_token=False, words=len(WORDS)):
+    """`last_hidden_state`, or `logits` of `labels` classes: of a text, or of each of its tokens."""
     b = Builder()
     length = b.op("Gather", b.op("Shape", "input_ids"), b.constant(np.array([1])))
     zero, axis = b.constant(np.array([0])), b.constant(np.array([0]))
     places = b.op("Slice", b.weights(POSITIONS, HIDDEN), zero, length, axis)
-    words = b.op("Gather", b.weights(len(WORDS), HIDDEN), "input_ids")
+    words = b.op("Gather", b.weights(words, HIDDEN), "input_ids")
     types = b.op("Gather", b.weights(2, HIDDEN), "token_type_ids")
     x = b.norm(b.op("Add", b.op("Add", words, types), places))
     mask = b.op("Cast", "attention_mask", to=TensorProto.FLOAT)
@@ -73,7 +73,9 @@ def graph(labels):
     inner = b.op("Relu", b.dense(x, HIDDEN, 2 * HIDDEN))
     x = b.norm(b.op("Add", x, b.dense(inner, 2 * HIDDEN, HIDDEN)))
     name, shape = "last_hidden_state", ["texts", "tokens", HIDDEN]
-    if labels is not None:
+    if each_token:
+        x, name, shape = b.dense(x, HIDDEN, labels), "logits", ["texts", "tokens", labels]
+    elif labels is not None:
         first = b.op("Gather", x, b.constant(np.array(0)), axis=1)
         x, name = b.dense(b.op("Tanh", b.dense(first, HIDDEN, HIDDEN)), HIDDEN, labels), "logits"
         shape = ["texts", labels]

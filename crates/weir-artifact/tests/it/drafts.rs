@@ -55,6 +55,11 @@ fn several_inputs_take_their_columns_by_name() {
 fn text_models_get_a_text_table() {
     assert_golden("draft_encoder", &drafted("encoder", None));
     assert!(drafted("sequence_classifier", None).contains("labels = [\"LABEL_0\""));
+    let folder = Folder::new().with("tokenizer.json", "{}");
+    folder.write("model.onnx", &std::fs::read(tests("formats/hf/tagger/model.onnx")).unwrap());
+    let text = draft(&folder.path().join("model.onnx"), None).map_err(|p| folder.told(&p)).unwrap();
+    assert!(text.contains("task = \"token-classification\"\nlabels = [\"LABEL_0\""), "{text}");
+    assert!(text.contains("\naggregation = \"simple\""), "{text}");
 }
 
 #[test]

@@ -161,13 +161,16 @@ fn mlflow_models_are_read_or_refused() {
 #[test]
 fn hugging_face_models_are_read_or_refused() {
     let mut all = String::new();
-    for name in ["classifier", "multi-label", "reranker", "embedder-mean", "embedder-cls", "embedder-max"] {
+    for name in
+        ["classifier", "multi-label", "reranker", "embedder-mean", "embedder-cls", "embedder-max", "tagger"]
+    {
         let _ = writeln!(all, "# {name}\n{}", told(&committed(&format!("hf/{name}"), &[])));
     }
     let architecture = |name: &str, more: &str| format!("{{\"architectures\": [\"{name}\"]{more}}}");
     let sequence = |more: &str| architecture("BertForSequenceClassification", more);
     for (name, text) in [
-        ("token classification", architecture("BertForTokenClassification", "")),
+        ("token classification, of another export", architecture("BertForTokenClassification", "")),
+        ("question answering", architecture("BertForQuestionAnswering", "")),
         ("generation", architecture("LlamaForCausalLM", "")),
         ("no architecture", "{}".to_owned()),
         ("not JSON", "{".to_owned()),
@@ -313,7 +316,9 @@ fn a_draft_of_another_layout_means_the_same() {
         .with("m/it/l.txt", "low\nhigh\n")
         .with_model("m/it/2/net.onnx", "housing");
     let mut cases = vec![("triton".to_owned(), triton)];
-    for name in ["mlflow/columns", "mlflow/tensor", "hf/classifier", "hf/reranker", "hf/embedder-mean"] {
+    for name in
+        ["mlflow/columns", "mlflow/tensor", "hf/classifier", "hf/reranker", "hf/embedder-mean", "hf/tagger"]
+    {
         cases.push((name.to_owned(), committed(name, &[])));
     }
     for (name, folder) in cases {

@@ -7,6 +7,7 @@ mod discovery;
 mod drafts;
 mod formats;
 mod golden;
+mod graphs;
 mod hostile;
 mod notes;
 mod support;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use half::{bf16, f16, slice::HalfBitsSliceExt};
-use weir_artifact::{Pooling, encoder_output};
+use weir_artifact::{Reading, encoder_output};
 use weir_types::{Batch, DType, Dim, Signature, Tensor, TensorData, TensorSpec};
 
 use crate::{CancelFlag, Context, Engine, EngineError};
@@ -43,14 +43,14 @@ impl Encoder {
     pub(super) fn new(
         engine: Arc<dyn Engine>,
         signature: &Signature,
-        pooling: Pooling,
+        reading: Reading,
     ) -> Result<Self, EngineError> {
         let unsupported = |why: String| EngineError::Unsupported { engine: engine.info().name, why };
         let inputs = signature.inputs.iter().map(role).collect::<Result<Vec<_>, _>>().map_err(unsupported)?;
         if !inputs.iter().any(|(role, _)| *role == Role::Ids) {
             return Err(unsupported("the encoder has no input `input_ids`".into()));
         }
-        let output = encoder_output(signature, pooling).map_err(unsupported)?;
+        let output = encoder_output(signature, reading).map_err(unsupported)?;
         let spec = &signature.outputs[output];
         let fixed =
             |axis: usize| signature.inputs.iter().find_map(|i| i.shape.get(axis).and_then(Dim::fixed));

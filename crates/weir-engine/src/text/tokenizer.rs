@@ -1,8 +1,12 @@
 //! From strings to token ids.
 
-use tokenizers::{Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy};
+use std::ops::Range;
 
-use crate::{EngineError, TokenBatch, onnx::guarded};
+use tokenizers::{
+    EncodeInput, Encoding, ModelWrapper, Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy,
+};
+
+use crate::{EngineError, Place, Places, TokenBatch, onnx::guarded};
 
 /// The version in `Cargo.toml`, part of what an answer depends on; a test compares the two.
 pub(super) const VERSION: &str = "0.23.2";
@@ -11,7 +15,10 @@ pub(super) const VERSION: &str = "0.23.2";
 /// is about the training set-up (all-MiniLM-L6-v2 pads every text to 128) and is overridden.
 pub(super) struct Tokens {
     tokenizer: Tokenizer,
+    /// Longest a text can be.
+    pub(super) max_tokens: usize,
     max_chars: usize,
+    words: Words,
     /// Id that fills short rows; the attention mask hides it.
     pub(super) pad: u32,
     /// Whether a row is two texts.
@@ -54,7 +61,8 @@ impl Tokens {
         };
         let cut = tokenizer.with_truncation(Some(cut)).map(|_| ());
         cut.map_err(|e| EngineError::Artifact(format!("tokenizer.json: {e}")))?;
-        Ok(Self { tokenizer, max_chars, pad, pairs })
+        let words = Words::new(&tokenizer);
+        Ok(Self { tokenizer, max_tokens, max_chars, words, pad, pairs })
     }
 
     /// Tokenises `texts`, special tokens included, each cut to the limit; with `queries` one
@@ -68,21 +76,34 @@ impl Tokens {
         queries: Option<&[String]>,
         texts: &[String],
     ) -> Result<TokenBatch, EngineError> {
-        let mut batch =
-            TokenBatch { ids: Vec::with_capacity(texts.len()), type_ids: Vec::with_capacity(texts.len()) };
+        let mut batch = TokenBatch::default();
         for (i, text) in texts.iter().enumerate() {
             self.check_length(i, text)?;
             let query = queries.and_then(|all| all.get(i));
             if let Some(query) = query {
                 self.check_length(i, query)?;
             }
-            let encoding = guarded(|| match query {
-                Some(query) => self.tokenizer.encode_fast((query.as_str(), text.as_str()), true),
-                None => self.tokenizer.encode_fast(text.as_str(), true),
-            })?
-            .map_err(|e| EngineError::Runtime(format!("the tokenizer failed: {e}")))?;
-            batch.ids.push(encoding.get_ids().to_vec());
-            batch.type_ids.push(encoding.get_type_ids().to_vec());
+            let input = match query {
+                Some(query) => EncodeInput::from((query.as_str(), text.as_str())),
+                None => EncodeInput::from(text.as_str()),
+            };
+            batch.push(&run(|| self.tokenizer.encode_fast(input, true))?);
+        }
+        Ok(batch)
+    }
+
+    /// [`encode`](Self::encode) for single texts, with the places of their tokens.
+    ///
+    /// # Errors
+    /// As `encode`.
+    pub(super) fn encode_placed(&self, texts: Vec<String>) -> Result<TokenBatch, EngineError> {
+        let mut batch = TokenBatch::default();
+        for (i, text) in texts.into_iter().enumerate() {
+            self.check_length(i, &text)?;
+            let encoding = run(|| self.tokenizer.encode(text.as_str(), true))?;
+            batch.push(&encoding);
+            let tokens = self.words.places(&encoding, &text);
+            batch.places.push(Places { text, tokens });
         }
         Ok(batch)
     }
@@ -96,6 +117,69 @@ impl Tokens {
         Err(EngineError::Input(format!(
             "text {index} has {chars} characters, at most {most} are taken: cut it"
         )))
+    }
+}
+
+fn run(encode: impl FnOnce() -> tokenizers::Result<Encoding>) -> Result<Encoding, EngineError> {
+    guarded(encode)?.map_err(|e| EngineError::Runtime(format!("the tokenizer failed: {e}")))
+}
+
+impl TokenBatch {
+    fn push(&mut self, encoding: &Encoding) {
+        self.ids.push(encoding.get_ids().to_vec());
+        self.type_ids.push(encoding.get_type_ids().to_vec());
+    }
+}
+
+/// Which tokens make up a word, by the rules of transformers' token classification pipeline.
+struct Words {
+    /// Whether tokens within a word are told by a prefix (`##ing`), which makes them longer
+    /// than what they stand for.
+    prefixed: bool,
+    /// Stands for a word of its own.
+    unknown: Option<u32>,
+}
+
+impl Words {
+    fn new(tokenizer: &Tokenizer) -> Self {
+        let (prefix, unknown) = match tokenizer.get_model() {
+            ModelWrapper::WordPiece(model) => {
+                (Some(&model.continuing_subword_prefix), Some(model.unk_token.as_str()))
+            }
+            ModelWrapper::BPE(model) => {
+                (model.continuing_subword_prefix.as_ref(), model.unk_token.as_deref())
+            }
+            ModelWrapper::WordLevel(model) => (None, Some(model.unk_token.as_str())),
+            ModelWrapper::Unigram(_) => (None, None),
+        };
+        let unknown = unknown.into_iter().chain(["<unk>"]).find_map(|token| tokenizer.token_to_id(token));
+        Self { prefixed: prefix.is_some_and(|prefix| !prefix.is_empty()), unknown }
+    }
+
+    fn places(&self, encoding: &Encoding, text: &str) -> Vec<Place> {
+        let special = encoding.get_special_tokens_mask();
+        let tokens = encoding.get_offsets().iter().enumerate().filter(|(i, _)| special.get(*i) == Some(&0));
+        let place = |(index, &(start, end)): (usize, &(usize, usize))| Place {
+            index,
+            bytes: start..end,
+            continues: self.continues(encoding, index, text, start..end),
+        };
+        tokens.map(place).collect()
+    }
+
+    fn continues(&self, encoding: &Encoding, index: usize, text: &str, bytes: Range<usize>) -> bool {
+        if encoding.get_ids().get(index).copied() == self.unknown {
+            return false;
+        }
+        if self.prefixed {
+            let token = encoding.get_tokens().get(index).map_or(0, |token| token.chars().count());
+            let stands_for = text.get(bytes).map_or(0, |part| part.chars().count());
+            return token != stands_for;
+        }
+        // No blank before it, nor at its beginning where the token holds the blank itself.
+        let before = text.get(..bytes.start).and_then(|part| part.chars().next_back());
+        let first = text.get(bytes.start..).and_then(|part| part.chars().next());
+        before.is_some_and(|c| c != ' ') && first != Some(' ')
     }
 }
 

@@ -10,9 +10,9 @@ use std::{
 };
 
 use serde_json::Value;
-use weir_artifact::{Format, LoadedModel, Task, discover, load};
-use weir_engine::{Engine, EngineOptions};
-use weir_types::{Batch, DType, Dim, InputSlot, Schema, Tensor, TensorData, TensorSpec};
+use weir_artifact::{Aggregation, Format, LoadedModel, Task, discover, load};
+use weir_engine::{Context, Engine, EngineOptions};
+use weir_types::{Batch, DType, Dim, InputSlot, Outputs, Schema, Tensor, TensorData, TensorSpec};
 
 use crate::support::{Fixture, answer, location, repository, sentiment};
 
@@ -122,6 +122,84 @@ fn a_reranker_takes_two_texts_a_row_and_keeps_its_rows_apart() {
     for (row, score) in rows.iter().zip(together) {
         assert!((scores(std::slice::from_ref(row))[0] - score).abs() <= 1e-6, "{row}");
     }
+}
+
+#[test]
+fn entities_are_those_of_transformers_own_pipeline() {
+    let recorded: Value =
+        serde_json::from_slice(&fs::read(formats().join("entities.json")).unwrap()).unwrap();
+    let rows: Vec<Value> =
+        recorded["texts"].as_array().unwrap().iter().map(|text| serde_json::json!({"text": text})).collect();
+    let options = EngineOptions { ort: location(), ..EngineOptions::default() };
+    let (mut compared, mut gap) = (0, 0f64);
+    for name in ["hf/tagger", "hf/tagger-bpe", "hf/tagger-unigram"] {
+        let (mut model, _) = serve(&formats().join(name));
+        assert_eq!(model.spec.task, Task::TokenClassification);
+        for aggregation in [
+            Aggregation::None,
+            Aggregation::Simple,
+            Aggregation::First,
+            Aggregation::Average,
+            Aggregation::Max,
+        ] {
+            model.spec.text.as_mut().unwrap().aggregation = aggregation;
+            let engine = weir_engine::load(&model, &options).unwrap();
+            let outputs = answer(&*engine, batch(&model.spec.schema, &rows)).unwrap();
+            assert_eq!(outputs.tensors[0].shape(), [rows.len()]);
+            let want = &recorded["answers"][name][aggregation.as_str()];
+            for (row, json) in outputs.tensors[0].as_strings().unwrap().iter().enumerate() {
+                let got: Vec<Value> = serde_json::from_str(json).unwrap();
+                let want = want[row].as_array().unwrap();
+                let place = format!("{name} {} {}", aggregation.as_str(), rows[row]);
+                assert_eq!(got.len(), want.len(), "{place}: {json}");
+                for (got, want) in got.iter().zip(want) {
+                    for key in ["entity", "start", "end", "word"] {
+                        assert_eq!(got[key], want[key], "{place}: {got} {want}");
+                    }
+                    gap = gap.max((got["score"].as_f64().unwrap() - want["score"].as_f64().unwrap()).abs());
+                    compared += 1;
+                }
+            }
+        }
+    }
+    assert!(compared >= 800 && gap <= 1e-6, "{compared} entities, {gap:e}");
+}
+
+#[test]
+fn entities_of_merged_requests_are_each_requests_own() {
+    let (model, engine) = serve(&formats().join("hf/tagger"));
+    let request = |texts: &[&str]| {
+        let rows: Vec<Value> = texts.iter().map(|text| serde_json::json!({"text": text})).collect();
+        engine.prepare(batch(&model.spec.schema, &rows)).unwrap()
+    };
+    let requests = [
+        request(&["films", "the film was not good at all, it was bad bad bad"]),
+        request(&[]),
+        request(&["", "not at all", "a"]),
+    ];
+    assert_eq!(requests.each_ref().map(|r| r.tokens()), [Some(19), Some(0), Some(10)]);
+    let work: Vec<_> = requests.iter().collect();
+    let merged = engine.execute(&work, &mut Context::default()).unwrap();
+    let parts = merged.split(&[2, 0, 3]).unwrap();
+    for (request, part) in requests.iter().zip(&parts) {
+        let alone = engine.execute(&[request], &mut Context::default()).unwrap();
+        let strings = |outputs: &Outputs| outputs.tensors[0].as_strings().unwrap().to_vec();
+        let scores = |json: &String| {
+            let entities: Vec<Value> = serde_json::from_str(json).unwrap();
+            entities.iter().map(|e| e["score"].as_f64().unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(strings(&alone).len(), request.rows);
+        for (alone, merged) in strings(&alone).iter().zip(&strings(part)) {
+            // Padding may change the last bit of a score, and nothing else.
+            let pairs = scores(alone).into_iter().zip(scores(merged));
+            assert!(pairs.into_iter().all(|(a, b)| (a - b).abs() <= 1e-6), "{alone} {merged}");
+            assert_eq!(scores(alone).len(), scores(merged).len());
+        }
+    }
+    assert_eq!(parts[2].tensors[0].as_strings().unwrap()[0], "[]");
+    let unwanted =
+        engine.execute(&work, &mut Context { outputs: Some(vec![]), ..Context::default() }).unwrap();
+    assert_eq!((unwanted.rows, unwanted.tensors[0].row_width()), (5, 0));
 }
 
 #[test]

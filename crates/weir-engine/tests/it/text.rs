@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use weir_artifact::{Pooling, Task, TextSpec};
+use weir_artifact::{Aggregation, Pooling, Task, TextSpec};
 use weir_engine::{
     Context, Cost, Engine, EngineError, EngineInfo, Payload, Prepared,
     text::{TextEngine, TextLimits},
@@ -111,6 +111,7 @@ fn spec(pooling: Pooling) -> TextSpec {
         head: None,
         multi_label: false,
         activation: None,
+        aggregation: Aggregation::default(),
     }
 }
 
@@ -122,7 +123,7 @@ fn build(
 ) -> (Arc<Fake>, Result<TextEngine, EngineError>) {
     let info = EngineInfo { name: "fake", version: "1".into(), reason: "a test".into() };
     let fake = Arc::new(Fake { info, signature: signature.clone(), calls: Mutex::default() });
-    let engine = TextEngine::new(Arc::clone(&fake) as Arc<dyn Engine>, &signature, text, task, limits);
+    let engine = TextEngine::new(Arc::clone(&fake) as Arc<dyn Engine>, &signature, text, (task, &[]), limits);
     (fake, engine)
 }
 

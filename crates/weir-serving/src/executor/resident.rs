@@ -12,7 +12,7 @@ use std::{
 use tokio::{sync::oneshot, time::timeout_at};
 use weir_types::{Deadline, Error, ErrorCode};
 
-use super::{ExecuteFuture, Executor, Job, Stats, inline::past_deadline};
+use super::{Caller, ExecuteFuture, Executor, Job, Stats, past_deadline};
 
 /// Bounds the memory of all models that share it. What cannot be known before a model is
 /// loaded is estimated, and replaced by what was measured afterwards.
@@ -202,6 +202,16 @@ impl Executor for Resident {
         &self.0.stats
     }
 
+    fn ready(&self, caller: &Caller, deadline: Deadline) -> Result<(), Error> {
+        let awake = lock(&self.0.awake).clone();
+        awake.map_or(Ok(()), |executor| executor.ready(caller, deadline))
+    }
+
+    fn waiting(&self) -> usize {
+        let awake = lock(&self.0.awake).clone();
+        awake.map_or(0, |executor| executor.waiting())
+    }
+
     fn resident_bytes(&self) -> Option<u64> {
         Some(if self.0.is_awake() { self.0.bytes() } else { 0 })
     }
@@ -214,10 +224,7 @@ mod tests {
     use weir_types::SystemClock;
 
     use super::*;
-    use crate::executor::{
-        Inline,
-        tests::{AddOne, job},
-    };
+    use crate::executor::tests::{Double, executor, job};
 
     const LONG: Duration = Duration::from_secs(60);
 
@@ -231,19 +238,17 @@ mod tests {
         let loads = Arc::new(AtomicUsize::new(1));
         let counted = loads.clone();
         let stats = Arc::new(Stats::default());
-        let executor = |stats: Arc<Stats>| -> Arc<dyn Executor> {
-            Arc::new(Inline::with_stats(AddOne::new(None), Arc::new(SystemClock), stats))
-        };
+        let light = |stats: Arc<Stats>| -> Arc<dyn Executor> { Arc::new(executor(&Double::light(), stats)) };
         let wake = Box::new(move |stats| {
             counted.fetch_add(1, Ordering::Relaxed);
-            Ok(executor(stats))
+            Ok(light(stats))
         });
-        let awake = executor(stats.clone());
+        let awake = light(stats.clone());
         Model { resident: Resident::new(budget, awake, (100, 100), stats, wake), loads }
     }
 
     async fn ask(model: &Model) {
-        let done = model.resident.execute(job(&[1.0], LONG)).await.unwrap();
+        let done = model.resident.execute(job(&SystemClock, &[1.0], LONG)).await.unwrap();
         assert_eq!(done.outputs.tensors[0].as_f32(), Some(&[2.0][..]));
     }
 
@@ -288,12 +293,12 @@ mod tests {
     async fn a_model_that_cannot_wake_is_unavailable_and_tried_again() {
         let budget = Arc::new(MemoryBudget::new(100));
         let stats = Arc::new(Stats::default());
-        let inline = Inline::with_stats(AddOne::new(None), Arc::new(SystemClock), stats.clone());
+        let inline = executor(&Double::light(), stats.clone());
         let wake = Box::new(|_| Err("the disk is gone".to_owned()));
         let broken = Resident::new(&budget, Arc::new(inline), (100, 100), stats, wake);
         let _other = model(&budget);
         for _ in 0..2 {
-            let error = broken.execute(job(&[1.0], LONG)).await.unwrap_err();
+            let error = broken.execute(job(&SystemClock, &[1.0], LONG)).await.unwrap_err();
             assert_eq!(error.code, ErrorCode::Unavailable);
             assert!(!error.message.contains("disk"), "internals leak: {error}");
         }

@@ -123,7 +123,7 @@ fn the_memory_of_an_unloaded_model_comes_back_behind_its_last_request() {
 async fn ask(version: &ServedVersion) {
     let row = Tensor::new(vec![1, 8], TensorData::Float32(vec![1.0; 8])).unwrap();
     let deadline = Deadline::after(Instant::now(), Duration::from_secs(60));
-    let job = Job { batch: Batch { rows: 1, inputs: vec![row] }, deadline };
+    let job = Job::new(Batch { rows: 1, inputs: vec![row] }, deadline);
     let done = version.executor.execute(job).await.unwrap();
     assert_eq!(done.outputs.tensors[1].shape(), [1, 2]);
 }

@@ -3,5 +3,7 @@
 // Helpers of tests fail tests: clippy's allowance covers `#[test]` functions only.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod graphs;
 mod life;
+mod remote;
 mod support;

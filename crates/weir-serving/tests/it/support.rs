@@ -10,7 +10,7 @@ use std::{
 
 use tempfile::TempDir;
 use weir_engine::EngineOptions;
-use weir_serving::{Keeper, LoadOptions, Loader, MemoryBudget, ModelControl, ServingSnapshot};
+use weir_serving::{Cores, Keeper, LoadOptions, Loader, MemoryBudget, ModelControl, ServingSnapshot};
 use weir_types::SystemClock;
 
 /// The housing model of the examples.
@@ -37,6 +37,14 @@ impl Models {
         fs::copy(housing(), folder.join("model.onnx")).unwrap();
     }
 
+    /// Puts the engine fixture `name` at `model`.
+    pub(crate) fn fixture(&self, model: &str, name: &str) {
+        let path = format!("../weir-engine/tests/fixtures/{name}.onnx");
+        let folder = self.path().join(model);
+        fs::create_dir_all(&folder).unwrap();
+        fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join(path), folder.join("model.onnx")).unwrap();
+    }
+
     /// Writes `text` to a file below a model's folder.
     pub(crate) fn write(&self, file: &str, text: &str) {
         let file = self.path().join(file);
@@ -56,7 +64,13 @@ impl Models {
     pub(crate) fn loader_within(&self, budget: Option<u64>) -> Loader {
         let budget = budget.map(|bytes| Arc::new(MemoryBudget::new(bytes)));
         let engine = EngineOptions::default();
-        let options = LoadOptions { engine, threads: 2, queue: 8, clock: Arc::new(SystemClock), budget };
+        let options = LoadOptions {
+            engine,
+            cores: Arc::new(Cores::new(2)),
+            queue: 8,
+            clock: Arc::new(SystemClock),
+            budget,
+        };
         Loader::new(vec![self.path().to_owned()], options)
     }
 

@@ -4,17 +4,18 @@ use std::process::ExitCode;
 
 use anyhow::anyhow;
 use serde_json::{Value, json};
-use weir_artifact::{Candidate, Discovery, LoadedModel, ModelSpec};
-use weir_engine::{Engine, EngineError};
-use weir_types::{Field, Scalar};
+use weir_artifact::{Candidate, Discovery, Kind, ModelSpec, Task};
+use weir_engine::EngineInfo;
+use weir_types::{Field, Scalar, SystemClock};
 
 use crate::{
     args::Inspect,
     output::Output,
-    settings::{engine_options, lines},
+    settings::{self, engine_options, lines},
 };
 
-type Loaded = Result<std::sync::Arc<dyn Engine>, EngineError>;
+/// What runs it, or why nothing can.
+type Loaded = Result<EngineInfo, String>;
 
 pub(crate) fn run(options: &Inspect, output: &Output) -> anyhow::Result<ExitCode> {
     let Discovery { found, problems } = weir_artifact::discover(&options.path);
@@ -28,11 +29,11 @@ pub(crate) fn run(options: &Inspect, output: &Output) -> anyhow::Result<ExitCode
     }
     for candidate in &found {
         match inspect(candidate) {
-            Ok((model, engine)) => {
+            Ok((spec, engine)) => {
                 failed |= engine.is_err();
                 match output.is_json() {
-                    true => documents.push(document(&model.spec, &engine)),
-                    false => print(&model.spec, &engine, output),
+                    true => documents.push(document(&spec, &engine)),
+                    false => print(&spec, &engine, output),
                 }
             }
             Err(problems) => {
@@ -47,10 +48,20 @@ pub(crate) fn run(options: &Inspect, output: &Output) -> anyhow::Result<ExitCode
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn inspect(candidate: &Candidate) -> Result<(LoadedModel, Loaded), String> {
-    let model = weir_artifact::load(candidate).map_err(|problems| lines(&problems))?;
+fn inspect(candidate: &Candidate) -> Result<(ModelSpec, Loaded), String> {
+    if candidate.kind == Kind::Graph {
+        let version = settings::graph(candidate).map_err(|error| error.to_string())?;
+        return Ok(((*version.spec).clone(), Ok(version.engine.clone())));
+    }
+    if candidate.kind == Kind::Remote {
+        return weir_serving::describe_remote(candidate).map(|(spec, engine)| (spec, Ok(engine)));
+    }
+    let mut model = weir_artifact::load(candidate).map_err(|problems| lines(&problems))?;
     let engine = weir_engine::load(&model, &engine_options(None));
-    Ok((model, engine))
+    if let Ok(engine) = &engine {
+        model.spec.notes.extend(weir_serving::unmerged(&model.spec, &**engine, &SystemClock));
+    }
+    Ok((model.spec, engine.map(|engine| engine.info().clone()).map_err(|error| error.to_string())))
 }
 
 fn document(spec: &ModelSpec, engine: &Loaded) -> Value {
@@ -58,11 +69,11 @@ fn document(spec: &ModelSpec, engine: &Loaded) -> Value {
         |specs: &[weir_types::TensorSpec]| specs.iter().map(ToString::to_string).collect::<Vec<_>>();
     let engine = match engine {
         Ok(engine) => json!({
-            "name": engine.info().name,
-            "version": engine.info().version,
-            "reason": engine.info().reason,
+            "name": engine.name,
+            "version": engine.version,
+            "reason": engine.reason,
         }),
-        Err(error) => json!({ "error": error.to_string() }),
+        Err(error) => json!({ "error": error }),
     };
     json!({
         "name": spec.name.as_str(),
@@ -75,13 +86,29 @@ fn document(spec: &ModelSpec, engine: &Loaded) -> Value {
         "engine": engine,
         "inputs": tensors(&spec.signature.inputs),
         "outputs": tensors(&spec.signature.outputs),
+        "graph": graph_document(spec),
         "fields": spec.schema.fields.iter().map(field_document).collect::<Vec<_>>(),
         "labels": spec.labels,
+        "aggregation": aggregation(spec),
         "words": spec.answers.iter().map(|(word, _)| word).collect::<Vec<_>>(),
         "samples": spec.samples.len(),
         "notes": spec.notes,
         "sample_request": sample_request(spec),
     })
+}
+
+/// How tokens become entities, where the model finds any.
+fn aggregation(spec: &ModelSpec) -> Option<&'static str> {
+    let text = spec.text.as_ref().filter(|_| spec.task == Task::TokenClassification)?;
+    Some(text.aggregation.as_str())
+}
+
+/// The steps of a graph, and the models that it asks.
+fn graph_document(spec: &ModelSpec) -> Value {
+    let Some(plan) = &spec.graph else { return Value::Null };
+    let members: Vec<_> = plan.members.iter().map(|m| format!("{}/{}", m.model, m.version)).collect();
+    let drawing = spec.drawing().unwrap_or_default();
+    json!({ "members": members, "calls": plan.calls, "drawing": drawing.lines().collect::<Vec<_>>() })
 }
 
 fn field_document(field: &Field) -> Value {
@@ -94,7 +121,7 @@ fn print(spec: &ModelSpec, engine: &Loaded, output: &Output) {
         specs.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
     };
     let engine = match engine {
-        Ok(engine) => format!("{} {}: {}", engine.info().name, engine.info().version, engine.info().reason),
+        Ok(engine) => format!("{} {}: {}", engine.name, engine.version, engine.reason),
         Err(error) => format!("none: {error}"),
     };
     let mut rows = vec![
@@ -109,6 +136,8 @@ fn print(spec: &ModelSpec, engine: &Loaded, output: &Output) {
     if !spec.labels.is_empty() {
         rows.push(("labels", spec.labels.join(", ")));
     }
+    rows.extend(aggregation(spec).map(|name| ("aggregation", name.to_owned())));
+    rows.extend(spec.drawing().map(|drawing| ("graph", drawing)));
     rows.push(("words", spec.answers.iter().map(|(w, _)| w.as_str()).collect::<Vec<_>>().join(", ")));
     rows.push(("samples", spec.samples.len().to_string()));
     rows.extend(spec.notes.iter().map(|note| ("note", note.clone())));

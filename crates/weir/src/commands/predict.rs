@@ -12,6 +12,7 @@ use std::{
 use anyhow::{Context, anyhow, bail};
 use serde_json::Value;
 use weir_api::config::ServerConfig;
+use weir_artifact::{Candidate, Kind};
 use weir_clients::Client;
 use weir_codec::{BodyShape, DecodeLimits, RowDecoder, write_answer, write_string};
 use weir_serving::{Job, Loader, ServedVersion, ServingSnapshot};
@@ -94,15 +95,27 @@ impl Local {
             );
         }
         let load = settings::load_options(&ServerConfig::default(), Arc::new(SystemClock));
-        let loader = Loader::new(vec![path.to_owned()], load);
-        let snapshot = loader.load(&ServingSnapshot::default(), &BTreeSet::new(), &|_| {});
-        let version = only_model(&snapshot)?;
+        let version = match graph_at(path) {
+            Some(candidate) => settings::graph(&candidate)?,
+            None => {
+                let loader = Loader::new(vec![path.to_owned()], load);
+                only_model(&loader.load(&ServingSnapshot::default(), &BTreeSet::new(), &|_| {}))?
+            }
+        };
         let answer = local_answer(&version, &options.outputs)?;
         let decoder =
             RowDecoder::new(Arc::new(version.spec.schema.clone()), BodyShape::Row, DecodeLimits::default())?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         Ok(Self { version, decoder, answer, runtime })
     }
+}
+
+/// The newest version at `path`, if it is a graph and no other model is there: what it asks
+/// lies beside it.
+fn graph_at(path: &Path) -> Option<Candidate> {
+    let mut found = weir_artifact::discover(path).found;
+    let newest = found.pop().filter(|newest| found.iter().all(|one| one.name == newest.name))?;
+    (newest.kind == Kind::Graph).then_some(newest)
 }
 
 fn only_model(snapshot: &ServingSnapshot) -> anyhow::Result<Arc<ServedVersion>> {
@@ -133,7 +146,7 @@ impl Predictor for Local {
     fn predict(&mut self, row: &[u8]) -> Result<Vec<u8>, String> {
         let batch = self.decoder.decode(row).map_err(|rejection| rejection.to_string())?;
         let deadline = Deadline::after(SystemClock.now(), TIMEOUT);
-        let execution = self.version.executor.execute(Job { batch, deadline });
+        let execution = self.version.executor.execute(Job::new(batch, deadline));
         let done = self.runtime.block_on(execution).map_err(|e| e.to_string())?;
         let mut line = Vec::new();
         let _ = write_answer(&self.answer, &done.outputs, 0, &mut line);

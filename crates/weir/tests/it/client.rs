@@ -2,9 +2,11 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{Shutdown, SocketAddr, TcpStream},
     time::Duration,
 };
+
+use crate::server;
 
 /// Longest wait for a byte: a server that hangs fails the test instead of stopping it.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -61,6 +63,16 @@ impl Connection {
     /// Sends bytes as they are.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)
+    }
+
+    /// Closes the sending side alone.
+    pub(crate) fn end_sending(&self) -> io::Result<()> {
+        self.stream.shutdown(Shutdown::Write)
+    }
+
+    /// Waits for a byte as long as for a server to start.
+    pub(crate) fn wait_longer(&self) {
+        self.stream.set_read_timeout(Some(server::PATIENCE)).unwrap();
     }
 
     /// Reads one response; `head` for the answer to a HEAD, which has no body.

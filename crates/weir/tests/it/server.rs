@@ -51,8 +51,13 @@ impl Server {
     /// Starts `weir serve <arguments> --listen 127.0.0.1:0` in `folder` and waits until it
     /// says where it listens.
     pub(crate) fn start(folder: &Path, arguments: &[String]) -> Self {
+        Self::start_at(folder, arguments, SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+
+    /// The same at an address that is known before.
+    pub(crate) fn start_at(folder: &Path, arguments: &[String], listen: SocketAddr) -> Self {
         let mut command = weir(folder);
-        command.arg("serve").args(arguments).args(["--listen", "127.0.0.1:0"]);
+        command.arg("serve").args(arguments).args(["--listen", &listen.to_string()]);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (sender, lines) = channel();
         let outputs: [Box<dyn Read + Send>; 2] =
@@ -68,9 +73,10 @@ impl Server {
         drop(sender);
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
         let mut server = Self { child, lines, log: Vec::new(), address: unknown };
-        let line = server.await_line(&Regex::new(r"127\.0\.0\.1:[1-9]\d*").unwrap());
-        let address = Regex::new(r"127\.0\.0\.1:[1-9]\d*").unwrap().find(&line).unwrap();
-        server.address = address.as_str().parse().unwrap();
+        // Other lines may name other servers' addresses.
+        let listening = Regex::new(r"listening on http://(127\.0\.0\.1:[1-9]\d*)").unwrap();
+        let line = server.await_line(&listening);
+        server.address = listening.captures(&line).unwrap()[1].parse().unwrap();
         server
     }
 

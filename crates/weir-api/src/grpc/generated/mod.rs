@@ -5,8 +5,8 @@
 
 /// `grpc.health.v1`.
 pub mod health;
-/// The Open Inference Protocol.
-pub mod inference;
+/// The Open Inference Protocol: a client of it needs the same messages.
+pub use weir_codec::v2::inference;
 /// `grpc.reflection.v1`, whose messages are those of v1alpha too.
 pub mod reflection;
 

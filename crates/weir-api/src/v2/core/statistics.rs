@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use weir_serving::{ServedVersion, Timing};
+use weir_serving::{ServedVersion, Stats, Timing};
 
 /// How often something happened and how long it took in all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -34,8 +34,8 @@ pub(crate) struct ModelStatistics {
     pub(crate) execution_count: u64,
     /// Requests answered: decoding, queue, engine and encoding.
     pub(crate) success: DurationStatistic,
-    /// Requests that the model did not answer: it failed, its queue was full, or the
-    /// deadline passed before their turn.
+    /// Requests that the model did not answer: it failed, it was too busy, the deadline passed
+    /// or the caller went away.
     pub(crate) fail: DurationStatistic,
     /// Waiting for a thread.
     pub(crate) queue: DurationStatistic,
@@ -45,13 +45,25 @@ pub(crate) struct ModelStatistics {
     pub(crate) compute_infer: DurationStatistic,
     /// Encoding answers.
     pub(crate) compute_output: DurationStatistic,
+    /// Executions by how many rows they had, ascending.
+    pub(crate) batches: Vec<BatchStatistic>,
+}
+
+/// Executions of one size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BatchStatistic {
+    /// Rows.
+    pub(crate) rows: u64,
+    /// How often, and how long they took.
+    pub(crate) compute_infer: DurationStatistic,
 }
 
 /// The statistics of `version`.
 pub(crate) fn statistics(version: &ServedVersion) -> ModelStatistics {
     let stats = version.executor.stats();
     let mut fail = DurationStatistic::from(&stats.failed);
-    fail.count += stats.refused.load(Ordering::Relaxed) + stats.abandoned.load(Ordering::Relaxed);
+    let unanswered = [&stats.refused, &stats.abandoned, &stats.expired];
+    fail.count += unanswered.iter().map(|n| n.load(Ordering::Relaxed)).sum::<u64>();
     ModelStatistics {
         name: version.spec.name.to_string(),
         version: version.spec.version.to_string(),
@@ -64,5 +76,14 @@ pub(crate) fn statistics(version: &ServedVersion) -> ModelStatistics {
         compute_input: (&stats.decoded).into(),
         compute_infer: (&stats.ran).into(),
         compute_output: (&stats.encoded).into(),
+        batches: batches(version.executor.stats()),
     }
+}
+
+fn batches(stats: &Stats) -> Vec<BatchStatistic> {
+    let one = |(rows, count, ns): (usize, u64, u64)| BatchStatistic {
+        rows: rows as u64,
+        compute_infer: DurationStatistic { count, ns },
+    };
+    stats.batches.sizes().into_iter().map(one).collect()
 }

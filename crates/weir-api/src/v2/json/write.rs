@@ -6,8 +6,8 @@ use weir_codec::write_string;
 use weir_types::{DType, Error, TensorData};
 
 use crate::v2::core::{
-    InferResponse, ModelConfig, ModelMetadata, ModelStatistics, OutputTensor, RepositoryEntry,
-    ServerMetadata, TensorMetadata, datatype, write_raw,
+    BatchStatistic, InferResponse, LogValue, ModelConfig, ModelMetadata, ModelStatistics, OutputTensor,
+    RepositoryEntry, ServerMetadata, Shown, TensorMetadata, datatype, write_raw,
 };
 
 /// An answer's body: the JSON's length, where blobs follow it.
@@ -181,6 +181,15 @@ pub(crate) fn config(config: &ModelConfig) -> Value {
 
 /// `GET …/stats`.
 pub(crate) fn statistics(all: &[ModelStatistics]) -> Value {
+    // Decoding and encoding are done a request, not an execution.
+    let batch = |b: &BatchStatistic| {
+        json!({
+            "batch_size": b.rows,
+            "compute_input": {"count": 0, "ns": 0},
+            "compute_infer": {"count": b.compute_infer.count, "ns": b.compute_infer.ns},
+            "compute_output": {"count": 0, "ns": 0},
+        })
+    };
     let one = |s: &ModelStatistics| {
         json!({
             "name": s.name,
@@ -198,7 +207,7 @@ pub(crate) fn statistics(all: &[ModelStatistics]) -> Value {
                 "cache_hit": {"count": 0, "ns": 0},
                 "cache_miss": {"count": 0, "ns": 0},
             },
-            "batch_stats": [],
+            "batch_stats": s.batches.iter().map(batch).collect::<Vec<_>>(),
         })
     };
     json!({"model_stats": all.iter().map(one).collect::<Vec<_>>()})
@@ -208,6 +217,31 @@ pub(crate) fn statistics(all: &[ModelStatistics]) -> Value {
 pub(crate) fn index(entries: &[RepositoryEntry]) -> Value {
     let one = |e: &RepositoryEntry| json!({"name": e.name, "version": e.version, "state": e.state, "reason": e.reason});
     entries.iter().map(one).collect()
+}
+
+/// Trace settings. The level is a list, the others are text, as Triton has them.
+pub(crate) fn trace(shown: Shown) -> Value {
+    let one = |(name, values): (&str, Vec<String>)| {
+        let value = match name {
+            "trace_level" => Value::from(values),
+            _ => values.into_iter().next().unwrap_or_default().into(),
+        };
+        (name.to_owned(), value)
+    };
+    shown.into_iter().map(one).collect()
+}
+
+/// Log settings.
+pub(crate) fn log(shown: Vec<(&'static str, LogValue)>) -> Value {
+    let one = |(name, value): (&str, LogValue)| {
+        let value = match value {
+            LogValue::Flag(on) => Value::from(on),
+            LogValue::Number(n) => n.into(),
+            LogValue::Text(text) => text.into(),
+        };
+        (name.to_owned(), value)
+    };
+    shown.into_iter().map(one).collect()
 }
 
 #[cfg(test)]

@@ -10,12 +10,13 @@ use weir_types::{Access, Deadline, Error};
 
 use super::{Call, error, raw::read_raw_body};
 use crate::{
-    body, head,
+    body,
+    coding::Coding,
+    head,
     listener::Body,
     respond,
     v2::{
-        compression::Coding,
-        core::{InferRequest, ModelView, Parameter, infer},
+        core::{InferRequest, ModelView, Parameter, Timeline, Transport, infer},
         json::{Encoded, Most, read, write_response},
     },
 };
@@ -28,49 +29,53 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// Answers an inference request from head to body.
 ///
-/// The response carries the [`ModelView`], so that it is counted for its model.
+/// The response carries what its model counts.
 ///
 /// # Errors
 /// `NotFound` for a model that is not there; whatever else stands in the way is a response.
 pub(super) async fn answer(call: &Call<'_>, incoming: &mut Incoming) -> Result<Response<Body>, Error> {
     let (name, version) = call.target();
     let view = call.face.v2.view(name, version)?;
-    let mut response = run(call, view, incoming).await.unwrap_or_else(|e| error(&e));
-    response.extensions_mut().insert(view.clone());
+    let clock = call.shared.predictor.clock();
+    let trace = call.shared.tracer.sample(view.version().spec.name.as_str());
+    let mut line = Timeline::new(clock, clock.now(), trace);
+    let mut response = run(call, view, incoming, &mut line).await.unwrap_or_else(|e| error(&e));
+    line.finish(view, Transport::Http);
+    response.extensions_mut().insert(view.metrics.clone());
     Ok(response)
 }
 
-async fn run(call: &Call<'_>, view: &ModelView, incoming: &mut Incoming) -> Result<Response<Body>, Error> {
+async fn run(
+    call: &Call<'_>,
+    view: &ModelView,
+    incoming: &mut Incoming,
+    line: &mut Timeline<'_>,
+) -> Result<Response<Body>, Error> {
     let headers = &call.head.headers;
     let coding = Coding::of_body(headers)?;
     let json_bytes = header_length(headers)?;
-    let clock = call.shared.predictor.clock();
-    let received = clock.now();
-    let mut admitted = admit(call, view, received)?;
+    let mut admitted = admit(call, view, line.received)?;
     let bytes = body::read(incoming, &mut admitted, call.shared.body_limits).await?;
-    let start = clock.now();
+    line.read();
     let bytes = unpack(call, coding, bytes, &mut admitted)?;
     let (request, binary) = decode(view, &bytes, json_bytes)?;
     // The tensors are built: what they were read from need not be held while the model runs.
     drop(bytes);
-    let decoding = clock.now() - start;
-    let response = infer(admitted, view, request, received).await?;
-    let start = clock.now();
+    let response = infer(admitted, view, request, line).await?;
     let response = encode(headers, view, write_response(&response, &binary.of(response.outputs.len()))?);
-    let encoding = clock.now() - start;
-    view.stages.decode.observe(decoding.as_secs_f64());
-    view.stages.encode.observe(encoding.as_secs_f64());
-    view.version().executor.stats().face(decoding, encoding);
+    line.encoded();
     Ok(response)
 }
 
 fn admit(call: &Call<'_>, view: &ModelView, received: Instant) -> Result<Admitted, Error> {
     let shared = call.shared;
-    let grant = call.authorize(Access::Invoke(&view.version().spec.name))?;
+    let sender = call.sender(Access::Invoke(&view.version().spec.name))?;
     let timeout = head::timeout(&call.head.headers, shared.request_timeout).map_err(Error::invalid)?;
     let declared = body::check_length(&call.head.headers, shared.body_limits)?;
     let deadline = Deadline::after(received, timeout);
-    shared.predictor.admit(grant, declared, deadline)
+    let admitted = shared.predictor.admit(sender, declared, deadline)?;
+    admitted.would_run(view.version())?;
+    Ok(admitted)
 }
 
 /// The header's value. Decimal digits only: `+5` and ` 5` are read as 5 by some and not by
@@ -97,7 +102,7 @@ fn unpack(
     admitted: &mut Admitted,
 ) -> Result<Bytes, Error> {
     let Some(coding) = coding else { return Ok(bytes) };
-    coding.undo(&bytes, call.shared.body_limits.max_bytes, |n| admitted.hold(n)).map(Bytes::from)
+    coding.unpack_body(&bytes, call.shared.body_limits.max_bytes, |n| admitted.hold(n)).map(Bytes::from)
 }
 
 /// Which outputs go behind the JSON.
@@ -148,7 +153,7 @@ fn decode(view: &ModelView, body: &[u8], json_bytes: Option<usize>) -> Result<(I
 fn encode(headers: &HeaderMap, view: &ModelView, encoded: Encoded) -> Response<Body> {
     let Encoded { mut body, json } = encoded;
     // The header counts plain bytes, also where the body is compressed.
-    let coding = Coding::of_answer(headers).and_then(|c| Some((c, c.compress(&body)?)));
+    let coding = Coding::of_answer(headers).and_then(|c| Some((c, c.pack_body(&body)?)));
     let coding = coding.map(|(coding, small)| {
         body = small;
         coding

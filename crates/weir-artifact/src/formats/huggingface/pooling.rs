@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::Folder;
-use crate::{Pooling, encoder_output, onnx::OnnxModel};
+use crate::{Pooling, Reading, encoder_output, onnx::OnnxModel};
 
 /// The modules that a sentence model is made of.
 pub(super) const MODULES: &str = "modules.json";
@@ -42,7 +42,7 @@ impl Folder<'_> {
     /// refused.
     pub(super) fn modules(&mut self, graph: &OnnxModel) -> Option<(Pooling, bool)> {
         self.prompts();
-        let tokens = encoder_output(&graph.signature, Pooling::Mean).is_ok();
+        let tokens = encoder_output(&graph.signature, Reading::Tokens).is_ok();
         let Some(modules) = self.json::<Vec<Module>>(MODULES) else { return self.without_modules(tokens) };
         let mut found = (None, false);
         for module in &modules {

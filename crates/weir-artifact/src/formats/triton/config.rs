@@ -2,12 +2,18 @@
 //! of ONNX Runtime needs it. Fields that would change answers are refused, the others that
 //! have no effect here are named in notes; unknown ones are refused, as Triton does.
 
+mod batching;
+
 use weir_types::DType;
 
-use super::textproto::{self, Fault, Field, Message, Place, Value};
+use super::{
+    ensemble::Step,
+    textproto::{self, Fault, Field, Message, Place, Value},
+};
+use crate::BatchingTable;
 
 /// What the file says.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Config {
     pub(super) name: Option<String>,
     /// Most rows of a request; 0 where the dimensions include the rows.
@@ -17,11 +23,14 @@ pub(super) struct Config {
     pub(super) policy: Policy,
     /// The artefact's file name within a version folder.
     pub(super) artifact: Option<String>,
+    pub(super) batching: BatchingTable,
+    /// The steps of an ensemble.
+    pub(super) ensemble: Option<Vec<Step>>,
     pub(super) notes: Vec<String>,
 }
 
 /// `input` or `output`.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Tensor {
     pub(super) place: Place,
     pub(super) name: String,
@@ -51,10 +60,6 @@ impl Default for Policy {
 
 /// Would change answers, or what a request is.
 const REFUSED: &[(&str, &str)] = &[
-    (
-        "ensemble_scheduling",
-        "an ensemble has no model of its own: serve its steps, or export them as one ONNX graph",
-    ),
     ("sequence_batching", "sequences (state between requests) cannot be served yet"),
     ("batch_input", "inputs made from the batch cannot be served"),
     ("batch_output", "outputs scattered by the batch cannot be served"),
@@ -82,18 +87,23 @@ pub(super) fn read(text: &str) -> Result<Config, Vec<Fault>> {
     let mut reader = Reader::default();
     let mut config = Config::default();
     message.iter().for_each(|field| reader.config(field, &mut config));
+    reader.ensemble_alone(&message, &config);
     config.notes = reader.notes;
     if reader.faults.is_empty() { Ok(config) } else { Err(reader.faults) }
 }
 
 #[derive(Default)]
-struct Reader {
+pub(super) struct Reader {
     faults: Vec<Fault>,
     notes: Vec<String>,
 }
 
 impl Reader {
-    fn fault(&mut self, field: &Field, message: impl Into<String>) {
+    pub(super) fn note(&mut self, note: impl Into<String>) {
+        self.notes.push(note.into());
+    }
+
+    pub(super) fn fault(&mut self, field: &Field, message: impl Into<String>) {
         self.faults.push((field.place, message.into()));
     }
 
@@ -103,16 +113,17 @@ impl Reader {
         };
         match field.name.as_str() {
             "name" => config.name = self.text(field),
-            "platform" => self.one_of(field, &["onnxruntime_onnx", "onnxruntime"]),
+            "platform" => self.one_of(field, &["onnxruntime_onnx", "onnxruntime", "ensemble"]),
             "backend" => self.one_of(field, &["onnxruntime"]),
             "max_batch_size" => config.max_batch_size = self.count(field),
             "input" => config.inputs.extend(self.tensor(field)),
             "output" => config.outputs.extend(self.tensor(field)),
+            "ensemble_scheduling" => config.ensemble = Some(self.ensemble(field)),
             "version_policy" => config.policy = self.policy(field),
             "default_model_filename" => config.artifact = self.text(field),
-            "dynamic_batching" => self.batching(field),
-            "instance_group" => self.instances(field),
-            "parameters" => self.parameters(field),
+            "dynamic_batching" => self.batching(field, &mut config.batching),
+            "instance_group" => self.instances(field, &mut config.batching),
+            "parameters" => self.parameters(field, &mut config.batching),
             "model_transaction_policy" => self.transactions(field),
             name => match (listed(REFUSED), listed(WITHOUT_EFFECT)) {
                 (Some(why), _) => self.fault(field, format!("`{name}`: {why}")),
@@ -122,11 +133,28 @@ impl Reader {
         }
     }
 
-    fn unknown(&mut self, field: &Field, within: &str) {
+    /// A platform `ensemble` and its steps go together.
+    fn ensemble_alone(&mut self, message: &Message, config: &Config) {
+        let says = |f: &&Field| f.name == "platform" && f.value == Value::Text("ensemble".to_owned());
+        let platform = message.iter().find(says);
+        let other = message.iter().find(|f| matches!(f.name.as_str(), "platform" | "backend") && !says(f));
+        match (platform, &config.ensemble, other) {
+            (Some(field), None, _) => self.fault(field, "an ensemble needs `ensemble_scheduling`"),
+            (_, Some(_), Some(field)) => {
+                self.fault(
+                    field,
+                    format!("`{}` is not for ensembles: write platform: \"ensemble\"", field.name),
+                );
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn unknown(&mut self, field: &Field, within: &str) {
         self.fault(field, format!("unknown field `{}` of {within}", short(&field.name)));
     }
 
-    fn text(&mut self, field: &Field) -> Option<String> {
+    pub(super) fn text(&mut self, field: &Field) -> Option<String> {
         if let Value::Text(text) = &field.value {
             return Some(text.clone()).filter(|t| !t.is_empty());
         }
@@ -137,12 +165,14 @@ impl Reader {
     /// Platform or backend.
     fn one_of(&mut self, field: &Field, served: &[&str]) {
         let Some(given) = self.text(field).filter(|g| !served.contains(&g.as_str())) else { return };
-        let why = if given == "ensemble" { REFUSED[0].1 } else { "export the model to ONNX" };
         let (name, given) = (&field.name, short(&given));
-        self.fault(field, format!("{name} `{given}` is not served, `{}` is: {why}", served[0]));
+        self.fault(
+            field,
+            format!("{name} `{given}` is not served, `{}` is: export the model to ONNX", served[0]),
+        );
     }
 
-    fn int(&mut self, field: &Field) -> Option<i64> {
+    pub(super) fn int(&mut self, field: &Field) -> Option<i64> {
         let parsed = match &field.value {
             Value::Word(word) => integer(word),
             _ => None,
@@ -173,7 +203,7 @@ impl Reader {
         }
     }
 
-    fn message<'a>(&mut self, field: &'a Field) -> &'a [Field] {
+    pub(super) fn message<'a>(&mut self, field: &'a Field) -> &'a [Field] {
         const NONE: &Message = &Vec::new();
         if let Value::Message(fields) = &field.value {
             return fields;
@@ -267,44 +297,6 @@ impl Reader {
             };
         }
         policy
-    }
-
-    fn batching(&mut self, field: &Field) {
-        let mut said = Vec::new();
-        for inner in self.message(field) {
-            match inner.name.as_str() {
-                "preferred_batch_size"
-                | "max_queue_delay_microseconds"
-                | "priority_levels"
-                | "default_priority_level" => {
-                    said.push(format!("{} {}", inner.name, self.int(inner).unwrap_or_default()));
-                }
-                "preserve_ordering" | "default_queue_policy" | "priority_queue_policy" => {
-                    said.push(inner.name.clone());
-                }
-                _ => self.unknown(inner, "`dynamic_batching`"),
-            }
-        }
-        let said = if said.is_empty() { String::new() } else { format!(" ({})", said.join(", ")) };
-        self.notes.push(format!("`dynamic_batching`{said} has no effect: each request runs by itself"));
-    }
-
-    fn instances(&mut self, field: &Field) {
-        let fields = self.message(field);
-        let gpu = fields.iter().any(|f| f.name == "gpus" || f.value == Value::Word("KIND_GPU".to_owned()));
-        let fix = "threads are the server's to choose";
-        self.notes.push(match gpu {
-            true => format!("`instance_group` asks for a GPU: the model runs on the CPU, {fix}"),
-            false => format!("`instance_group` has no effect: {fix}"),
-        });
-    }
-
-    fn parameters(&mut self, field: &Field) {
-        let key = self.message(field).iter().find(|f| f.name == "key").and_then(|f| self.text(f));
-        match key {
-            Some(key) => self.notes.push(format!("parameter `{}` has no effect", short(&key))),
-            None => self.fault(field, "a parameter needs a `key`"),
-        }
     }
 
     fn transactions(&mut self, field: &Field) {

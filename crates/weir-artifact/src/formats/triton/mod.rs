@@ -1,6 +1,7 @@
 //! A Triton model repository: `config.pbtxt` beside numeric version folders.
 
 mod config;
+mod ensemble;
 mod textproto;
 
 use std::path::{Path, PathBuf};
@@ -16,6 +17,8 @@ use crate::{
     task::{list, scores_output},
 };
 use config::{Config, Policy, Tensor};
+pub(super) use ensemble::ensemble;
+pub(crate) use ensemble::{Declared, Ensemble};
 
 /// Largest `config.pbtxt`.
 const MAX_BYTES: u64 = 1 << 20;
@@ -33,6 +36,8 @@ pub(crate) struct Outline {
     pub(crate) name: Option<String>,
     /// The artefact's file name within a version folder.
     pub(crate) artifact: String,
+    /// Whether it is made of other models.
+    pub(crate) ensemble: bool,
     policy: Policy,
 }
 
@@ -65,7 +70,7 @@ impl Policy {
 pub(crate) fn outline(path: &Path) -> Result<Outline, Vec<Problem>> {
     let config = read(path)?;
     let artifact = config.artifact.unwrap_or_else(|| ARTIFACT.to_owned());
-    Ok(Outline { name: config.name, artifact, policy: config.policy })
+    Ok(Outline { name: config.name, artifact, ensemble: config.ensemble.is_some(), policy: config.policy })
 }
 
 fn read(path: &Path) -> Result<Config, Vec<Problem>> {
@@ -77,7 +82,7 @@ fn read(path: &Path) -> Result<Config, Vec<Problem>> {
 /// What the file says about the artefact `graph`.
 pub(super) fn describe(source: &Source<'_>, graph: &OnnxModel) -> Result<Described, Vec<Problem>> {
     let config = read(source.file)?;
-    let mut check = Check { file: source.file, config: &config, problems: Vec::new(), notes: Vec::new() };
+    let mut check = Check::new(source.file, &config, "artefact");
     check.sides(&graph.signature);
     let labels = check.labels(graph);
     check.versions();
@@ -85,12 +90,14 @@ pub(super) fn describe(source: &Source<'_>, graph: &OnnxModel) -> Result<Describ
     if config.max_batch_size > 0 {
         limits.max_rows = config.max_batch_size.min(10_000_000);
     }
+    let mut batching = config.batching.clone();
+    batching.max_rows = Some(config.max_batch_size.min(1_000_000)).filter(|n| *n > 0);
     let Check { problems, notes, .. } = check;
     if !problems.is_empty() {
         return Err(problems);
     }
     let artifact = config.artifact.clone();
-    let manifest = Manifest { labels, limits, artifact, ..Manifest::default() };
+    let manifest = Manifest { labels, limits, batching, artifact, ..Manifest::default() };
     let wanted = config.name.clone();
     Ok(Described { manifest, notes: config.notes.into_iter().chain(notes).collect(), wanted })
 }
@@ -99,11 +106,17 @@ pub(super) fn describe(source: &Source<'_>, graph: &OnnxModel) -> Result<Describ
 struct Check<'a> {
     file: &'a Path,
     config: &'a Config,
+    /// What it is held against.
+    other: &'static str,
     problems: Vec<Problem>,
     notes: Vec<String>,
 }
 
-impl Check<'_> {
+impl<'a> Check<'a> {
+    fn new(file: &'a Path, config: &'a Config, other: &'static str) -> Self {
+        Self { file, config, other, problems: Vec::new(), notes: Vec::new() }
+    }
+
     fn problem(&mut self, (line, column): (usize, usize), message: String) {
         self.problems.push(Problem::new(self.file, message).at(line, column));
     }
@@ -117,9 +130,9 @@ impl Check<'_> {
         if let Some(fixed) = signature.inputs.iter().find(|i| i.shape.first().and_then(Dim::fixed).is_some())
         {
             let message = format!(
-                "max_batch_size is {}, but the artefact's input {fixed} takes a fixed number of rows: export it \
+                "max_batch_size is {}, but the {}'s input {fixed} takes a fixed number of rows: export it \
                  with a dynamic batch size, or write max_batch_size: 0 and all dimensions",
-                self.config.max_batch_size
+                self.config.max_batch_size, self.other
             );
             self.problems.push(Problem::new(self.file, message));
         }
@@ -132,7 +145,8 @@ impl Check<'_> {
                 Some(spec) => self.tensor(what, tensor, spec),
                 None => {
                     let message = format!(
-                        "the artefact has no {what} `{}`, it has {}",
+                        "the {} has no {what} `{}`, it has {}",
+                        self.other,
                         tensor.name.chars().take(64).collect::<String>(),
                         list(specs)
                     );
@@ -143,7 +157,7 @@ impl Check<'_> {
         let missing: Vec<_> = specs.iter().filter(|s| given.iter().all(|t| t.name != s.name)).collect();
         for spec in missing.into_iter().filter(|_| !given.is_empty()) {
             if what == "input" {
-                let message = format!("the artefact's input {spec} is missing here");
+                let message = format!("the {}'s input {spec} is missing here", self.other);
                 self.problems.push(Problem::new(self.file, message));
             } else {
                 self.notes.push(format!("output {spec} is not in config.pbtxt; it is served too"));
@@ -155,7 +169,7 @@ impl Check<'_> {
         if let Some(dtype) = tensor.dtype.filter(|d| *d != spec.dtype) {
             self.problem(
                 tensor.place,
-                format!("{what} `{}` is {dtype} here, and {spec} in the artefact", spec.name),
+                format!("{what} `{}` is {dtype} here, and {spec} in the {}", spec.name, self.other),
             );
         }
         let dims = tensor.reshape.as_ref().unwrap_or(&tensor.dims);
@@ -184,8 +198,8 @@ impl Check<'_> {
         if dims.len() != own.len() || !dims.iter().zip(own).all(fits) {
             let rows = if self.config.max_batch_size > 0 { " behind the rows" } else { "" };
             let message = format!(
-                "{what} `{}` has the dimensions {dims:?}{rows} here, and is {spec} in the artefact",
-                spec.name
+                "{what} `{}` has the dimensions {dims:?}{rows} here, and is {spec} in the {}",
+                spec.name, self.other
             );
             return self.problem(tensor.place, message);
         }

@@ -38,7 +38,8 @@ fn text(id: usize) -> ModelInferRequest {
 
 fn sentiment() -> (tempfile::TempDir, Server) {
     require_sentiment();
-    serve(&[".cache/sentiment"], "")
+    // On a busy machine the model may be too slow for the default.
+    serve(&[".cache/sentiment"], "request_timeout = \"10m\"")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -69,20 +70,24 @@ async fn abandoned_calls_cost_no_execution() {
 async fn a_deadline_that_passes_in_the_queue_is_told() {
     let (_place, server) = sentiment();
     let client = Client::connect(server.address).await;
-    let queue: Vec<_> = (0..40)
+    let queue: Vec<_> = (0..400)
         .map(|i| {
             let client = client.clone();
             tokio::spawn(async move { client.ask::<_, ModelInferResponse>("ModelInfer", text(i)).await })
         })
         .collect();
-    await_metric(server.address, "weir_requests_in_flight", |n| n >= 20.0);
+    await_metric(server.address, "weir_requests_in_flight", |n| n >= 100.0);
     let mut hurried = Request::new(text(99));
     // Not grpc-timeout: that one tonic obeys itself, and says so before the server does.
     hurried.metadata_mut().insert("request-timeout", "0.02".parse().unwrap());
     let answer: Result<ModelInferResponse, _> = client.call(INFERENCE, "ModelInfer", hurried).await;
     let status = answer.unwrap_err();
-    assert_eq!(status.code(), Code::DeadlineExceeded, "{}", status.message());
-    assert!(status.message().contains("deadline"), "{}", status.message());
+    // Refused at once where the model's pace is known already, else when its time is over.
+    let told = match status.code() {
+        Code::Unavailable => "in time",
+        _ => "deadline",
+    };
+    assert!(status.message().contains(told), "{:?} {}", status.code(), status.message());
     for call in queue {
         call.await.unwrap().unwrap();
     }

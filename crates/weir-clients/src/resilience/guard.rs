@@ -1,0 +1,330 @@
+//! Calls with a deadline, repeats, a breaker, a limit and a hedge.
+
+use std::{
+    collections::hash_map::RandomState,
+    future::Future,
+    hash::BuildHasher,
+    pin::pin,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::{
+    Breaker, BreakerPolicy, BreakerState, CallError, Health, LimitPolicy, Limiter, Pass, RetryBudget,
+    RetryPolicy, Sample,
+};
+
+/// How a server is called.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policy {
+    /// Longest that one attempt may take.
+    pub timeout: Duration,
+    /// Whether asking twice is as good as asking once.
+    pub repeatable: bool,
+    /// When a call is repeated; nothing is that is not `repeatable`.
+    pub retry: RetryPolicy,
+    /// When the server is not asked at all.
+    pub breaker: BreakerPolicy,
+    /// How many calls are under way at once.
+    pub limit: LimitPolicy,
+    /// A second call is made when the first has not answered by then (Dean and Barroso, "The
+    /// Tail at Scale"), out of the budget of repeats.
+    pub hedge_after: Option<Duration>,
+}
+
+/// Without a known latency, a wait this long is a sign that the server is not well.
+const SLOW: Duration = Duration::from_secs(1);
+/// With one, a wait of so many times the usual, and of this long at least.
+const SLOW_TIMES: f64 = 10.0;
+const SLOW_LEAST: Duration = Duration::from_millis(50);
+
+/// What happened so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GuardStats {
+    /// Calls made, repeats and hedges included.
+    pub attempts: u64,
+    /// Calls that failed.
+    pub failed: u64,
+    /// Calls that were repeats.
+    pub retries: u64,
+    /// Calls that were hedges.
+    pub hedges: u64,
+    /// Repeats and hedges that the budget did not allow.
+    pub over_budget: u64,
+    /// Calls not made because the breaker was open.
+    pub broken: u64,
+    /// Calls not made because the limit was reached.
+    pub limited: u64,
+    /// How often the breaker has opened.
+    pub opened: u64,
+    /// The breaker now.
+    pub breaker: BreakerState,
+    /// Calls at once, now.
+    pub limit: u32,
+    /// Calls under way.
+    pub in_flight: u32,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    attempts: AtomicU64,
+    failed: AtomicU64,
+    retries: AtomicU64,
+    hedges: AtomicU64,
+    over_budget: AtomicU64,
+    broken: AtomicU64,
+    limited: AtomicU64,
+}
+
+#[derive(Debug)]
+struct State {
+    breaker: Breaker,
+    limiter: Limiter,
+    budget: RetryBudget,
+}
+
+/// Makes the calls to one server for one purpose. Time is tokio's, so that tests pause it.
+#[derive(Debug)]
+pub struct Guard {
+    policy: Policy,
+    /// Held for a few additions, never across a wait.
+    state: Mutex<State>,
+    counts: Counts,
+    random: AtomicU64,
+}
+
+/// One call that may be made: room in the limit and the breaker's pass. Dropped without an
+/// outcome, it gives both back and teaches nothing.
+struct Ticket<'a> {
+    guard: &'a Guard,
+    pass: Option<Pass>,
+    started: Instant,
+}
+
+impl Guard {
+    /// Calls by `policy`.
+    pub fn new(policy: Policy) -> Self {
+        let state = State {
+            breaker: Breaker::new(policy.breaker.clone()),
+            limiter: Limiter::new(policy.limit.clone()),
+            budget: RetryBudget::new(&policy.retry),
+        };
+        let random = AtomicU64::new(RandomState::new().hash_one(0u8));
+        Self { policy, state: Mutex::new(state), counts: Counts::default(), random }
+    }
+
+    /// Makes the call until it is answered, or may not be repeated, or `deadline` is near.
+    /// `attempt` is given the instant at which its answer stops being of use. Dropping the
+    /// future drops the attempt.
+    ///
+    /// # Errors
+    /// The last attempt's.
+    pub async fn call<T, F>(&self, deadline: Instant, attempt: impl Fn(Instant) -> F) -> Result<T, CallError>
+    where
+        F: Future<Output = Result<T, CallError>>,
+    {
+        let mut repeats = 0;
+        loop {
+            let error = match self.attempt(deadline, &attempt).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            let Some(wait) = self.repeat(&error, repeats, deadline) else { return Err(error) };
+            repeats += 1;
+            sleep(wait).await;
+            count(&self.counts.retries);
+        }
+    }
+
+    /// One attempt, and its hedge where there is one.
+    async fn attempt<T, F>(&self, deadline: Instant, attempt: &impl Fn(Instant) -> F) -> Result<T, CallError>
+    where
+        F: Future<Output = Result<T, CallError>>,
+    {
+        let ticket = self.ticket()?;
+        let mut first = pin!(self.run(ticket, deadline, attempt));
+        let Some(after) = self.policy.hedge_after.filter(|_| self.policy.repeatable) else {
+            return first.await;
+        };
+        tokio::select! {
+            biased;
+            answer = &mut first => return answer,
+            () = sleep(after) => {}
+        }
+        let Some(ticket) = self.hedge() else { return first.await };
+        let mut second = pin!(self.run(ticket, deadline, attempt));
+        // The first that is good; where one fails, the other's.
+        tokio::select! {
+            answer = &mut first => if answer.is_ok() { answer } else { second.await },
+            answer = &mut second => if answer.is_ok() { answer } else { first.await },
+        }
+    }
+
+    async fn run<T, F>(
+        &self,
+        ticket: Ticket<'_>,
+        deadline: Instant,
+        attempt: &impl Fn(Instant) -> F,
+    ) -> Result<T, CallError>
+    where
+        F: Future<Output = Result<T, CallError>>,
+    {
+        count(&self.counts.attempts);
+        let until = deadline.min(ticket.started + self.policy.timeout);
+        let result = timeout_at(until, attempt(until)).await.unwrap_or(Err(CallError::TimedOut));
+        if result.is_err() {
+            count(&self.counts.failed);
+        }
+        ticket.settle(&result);
+        result
+    }
+
+    fn ticket(&self) -> Result<Ticket<'_>, CallError> {
+        let now = Instant::now();
+        let mut state = self.lock();
+        let pass = state.breaker.pass(now.into_std()).map_err(|wait| {
+            count(&self.counts.broken);
+            CallError::BreakerOpen(wait)
+        })?;
+        if !state.limiter.acquire() {
+            state.breaker.settle(pass, Health::Unknown, now.into_std());
+            count(&self.counts.limited);
+            return Err(CallError::Limited(state.limiter.in_flight()));
+        }
+        Ok(Ticket { guard: self, pass: Some(pass), started: now })
+    }
+
+    /// A second call beside the first, where budget, breaker and limit allow it.
+    fn hedge(&self) -> Option<Ticket<'_>> {
+        let closed = self.lock().breaker.state(Instant::now().into_std()) == BreakerState::Closed;
+        if !closed || !self.withdraw() {
+            return None;
+        }
+        let ticket = self.ticket().ok()?;
+        count(&self.counts.hedges);
+        Some(ticket)
+    }
+
+    fn withdraw(&self) -> bool {
+        let enough = self.lock().budget.withdraw(Instant::now().into_std());
+        if !enough {
+            count(&self.counts.over_budget);
+        }
+        enough
+    }
+
+    /// How long to wait before the call is repeated; `None` if it is not.
+    fn repeat(&self, error: &CallError, repeats: u32, deadline: Instant) -> Option<Duration> {
+        let asked = match error {
+            CallError::Connection(_) => Duration::ZERO,
+            CallError::Overloaded { retry_after, .. } => retry_after.unwrap_or_default(),
+            _ => return None,
+        };
+        let retry = &self.policy.retry;
+        let wait = retry.wait(repeats, self.random()).max(asked);
+        let in_time = Instant::now() + wait < deadline;
+        (self.policy.repeatable && repeats < retry.most && in_time && self.withdraw()).then_some(wait)
+    }
+
+    /// The next of a series that is good enough to spread repeats (SplitMix64: Steele, Lea,
+    /// Flood 2014); a library for it would be one more to keep.
+    fn random(&self) -> u64 {
+        const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+        let mut z = self.random.fetch_add(STEP, Ordering::Relaxed).wrapping_add(STEP);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// What happened so far.
+    pub fn stats(&self) -> GuardStats {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let state = self.lock();
+        GuardStats {
+            attempts: read(&self.counts.attempts),
+            failed: read(&self.counts.failed),
+            retries: read(&self.counts.retries),
+            hedges: read(&self.counts.hedges),
+            over_budget: read(&self.counts.over_budget),
+            broken: read(&self.counts.broken),
+            limited: read(&self.counts.limited),
+            opened: state.breaker.opened(),
+            breaker: state.breaker.state(Instant::now().into_std()),
+            limit: state.limiter.limit(),
+            in_flight: state.limiter.in_flight(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // What is guarded stays whole when a holder panics: plain numbers.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+impl Ticket<'_> {
+    fn settle<T>(mut self, result: &Result<T, CallError>) {
+        let now = Instant::now();
+        let took = now - self.started;
+        let mut state = self.guard.lock();
+        let (health, sample) = judge(result, took, self.guard.policy.timeout, &state.limiter);
+        if let Some(pass) = self.pass.take() {
+            state.breaker.settle(pass, health, now.into_std());
+            state.limiter.release(sample, now.into_std());
+        }
+        if result.is_ok() {
+            state.budget.deposit(now.into_std());
+        }
+    }
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        if let Some(pass) = self.pass.take() {
+            let (mut state, now) = (self.guard.lock(), Instant::now().into_std());
+            state.breaker.settle(pass, Health::Unknown, now);
+            state.limiter.release(Sample::Nothing, now);
+        }
+    }
+}
+
+/// What an outcome says about the server.
+fn judge<T>(
+    result: &Result<T, CallError>,
+    took: Duration,
+    timeout: Duration,
+    limiter: &Limiter,
+) -> (Health, Sample) {
+    match result {
+        Ok(_) => (Health::Alive, Sample::Answered(took)),
+        // It is alive and says what it can take: less, but not nothing.
+        Err(CallError::Overloaded { .. }) => (Health::Alive, Sample::Overloaded),
+        Err(CallError::TimedOut) => {
+            let usual = limiter.usual().map(|usual| usual.mul_f64(SLOW_TIMES).max(SLOW_LEAST));
+            // A caller in a hurry says nothing about the server.
+            match took >= usual.unwrap_or(SLOW).min(timeout) {
+                true => (Health::Failed, Sample::Overloaded),
+                false => (Health::Unknown, Sample::Nothing),
+            }
+        }
+        // A gateway in between that gets no answer. Other errors are answers: Triton says 500
+        // to a caller's mistake.
+        Err(CallError::Status { status: 502 | 504, .. }) => (Health::Failed, Sample::Nothing),
+        Err(CallError::Status { .. }) => (Health::Alive, Sample::Nothing),
+        // The server knows nothing of it.
+        Err(CallError::Unsendable(_)) => (Health::Unknown, Sample::Nothing),
+        Err(_) => (Health::Failed, Sample::Nothing),
+    }
+}
+
+#[cfg(test)]
+#[path = "guard_tests.rs"]
+mod tests;

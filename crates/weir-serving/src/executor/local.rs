@@ -1,0 +1,366 @@
+//! Runs a model in this process.
+
+use std::{
+    future::ready,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use tokio::{sync::oneshot, time::timeout_at};
+use weir_artifact::BatchingTable;
+use weir_engine::{CancelFlag, Engine};
+use weir_types::{Batch, Clock, Deadline, Error, ErrorCode};
+
+use super::{
+    Answered, Caller, Cores, Done, ExecuteFuture, Executor, Job, Stats,
+    call::{Call, Piece},
+    cut::Cut,
+    lane::{Lane, Pushed, State},
+    past_deadline,
+    queue::{Limits, Place, Ticket},
+    rate::Rate,
+    size::Size,
+    trial::Trial,
+    worker,
+};
+
+/// Work that is expected to take less runs at once where its request was decoded. A hand-over
+/// to another thread and back costs some 10 to 20 µs and one more switch of a busy core; what
+/// runs here holds up the other requests of its thread.
+pub(super) const INLINE_BUDGET: Duration = Duration::from_micros(200);
+
+/// Of the time that a caller has left, the share that waiting and running may be expected to
+/// take. Expectations are means: with half, half of those who just got in would be late for
+/// the half of their deadline that an answer under overload may take.
+const ADMITTED_SHARE: f64 = 0.4;
+
+/// How long an execution takes whose size the operator left open.
+const EXECUTION_GOAL: Duration = Duration::from_millis(10);
+/// Bounds of that size, rows.
+const OPEN_ROWS: (usize, usize) = (8, 1_024);
+
+/// Tokens of a text that is hardly one.
+const SHORT_TEXT: u64 = 8;
+
+/// What a model's executor is made of besides its engine.
+#[derive(Clone)]
+pub struct LocalOptions {
+    /// `[batching]` of the model.
+    pub batching: BatchingTable,
+    /// Jobs that may wait where `[batching]` does not say.
+    pub queue: usize,
+    /// Whether rows of several jobs may run together, and those of one apart.
+    pub merge: bool,
+    /// Whether all rows have the same number of elements.
+    pub uniform: bool,
+    /// Threads that all models share.
+    pub cores: Arc<Cores>,
+    /// Time for deadlines.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Runs jobs on an engine of this process: at once where they are small, else in batches, on
+/// threads that start when the first such job comes.
+pub struct Local(Arc<Core>);
+
+/// What callers and workers share.
+pub(super) struct Core {
+    pub(super) engine: Arc<dyn Engine>,
+    pub(super) options: LocalOptions,
+    pub(super) stats: Arc<Stats>,
+    pub(super) lane: Lane<Piece>,
+    pub(super) rate: Rate,
+    /// Whether rows are texts, whose lengths differ.
+    ragged: bool,
+    instances: usize,
+    hired: AtomicUsize,
+    /// Whether anybody ever asked for a priority of its own.
+    prioritised: AtomicBool,
+}
+
+impl Local {
+    /// Runs jobs on `engine`.
+    pub fn new(engine: Arc<dyn Engine>, options: LocalOptions) -> Self {
+        let rate = Rate::new(engine.cost());
+        Self::with(engine, options, rate, Arc::default())
+    }
+
+    /// The same with what a trial showed, counting into `stats`.
+    pub(crate) fn tried(
+        engine: Arc<dyn Engine>,
+        options: LocalOptions,
+        trial: Trial,
+        stats: Arc<Stats>,
+    ) -> Self {
+        Self::with(engine, options, trial.rate, stats)
+    }
+
+    #[cfg(test)]
+    pub(super) fn counting(engine: Arc<dyn Engine>, options: LocalOptions, stats: Arc<Stats>) -> Self {
+        let rate = Rate::new(engine.cost());
+        Self::with(engine, options, rate, stats)
+    }
+
+    fn with(engine: Arc<dyn Engine>, options: LocalOptions, rate: Rate, stats: Arc<Stats>) -> Self {
+        let BatchingTable { instances, priority_levels, .. } = &options.batching;
+        let threads = options.threads();
+        let instances = instances.unwrap_or(options.cores.total() / threads).max(1);
+        let lane = Lane::new(*priority_levels);
+        let ragged = engine.lengths(&Batch { rows: 0, inputs: Vec::new() }).is_some();
+        let (hired, prioritised) = (AtomicUsize::new(0), AtomicBool::new(false));
+        Self(Arc::new(Core { engine, options, stats, lane, rate, ragged, instances, hired, prioritised }))
+    }
+}
+
+impl LocalOptions {
+    /// Threads of one execution.
+    pub(super) fn threads(&self) -> usize {
+        self.batching.threads.unwrap_or(1).clamp(1, self.cores.total())
+    }
+}
+
+impl Core {
+    /// Runs a small job on this thread.
+    fn run(&self, job: Job, cost: u64) -> Result<Done, Error> {
+        let start = self.options.clock.now();
+        if job.deadline.is_past(start) {
+            Stats::count(&self.stats.expired);
+            return Err(past_deadline());
+        }
+        let rows = job.batch.rows;
+        let result = worker::prepare(&*self.engine, job.batch)
+            .and_then(|prepared| {
+                let outputs = worker::execute(self, &[&prepared], CancelFlag::NEVER)?;
+                Ok(Answered { outputs, tokens: prepared.tokens() })
+            })
+            .map_err(|error| worker::report(&*self.engine, &error));
+        let ran = self.options.clock.now() - start;
+        if result.is_ok() {
+            self.rate.record(cost, ran);
+            self.stats.answered_rows(rows, ran);
+        }
+        self.stats.finished(&result, (Duration::ZERO, ran), self.options.clock.wall());
+        let Answered { outputs, tokens } = result?;
+        Ok(Done { outputs, tokens, queued: Duration::ZERO, ran })
+    }
+
+    /// How much goes into one execution that begins with `ticket`'s entry.
+    pub(super) fn limits(&self, ticket: &Ticket) -> Limits {
+        self.limits_for(ticket.cost / (ticket.rows as u64).max(1))
+    }
+
+    /// The same, of rows that cost so much each.
+    fn limits_for(&self, row_cost: u64) -> Limits {
+        let BatchingTable { max_rows, max_tokens, .. } = self.options.batching;
+        let open = || {
+            let (least, most) = OPEN_ROWS;
+            if self.ragged {
+                return most;
+            }
+            let one = self.rate.predict(row_cost.saturating_mul(least as u64)) / least as u32;
+            let rows = EXECUTION_GOAL.as_nanos() / one.as_nanos().max(1);
+            usize::try_from(rows).unwrap_or(most).clamp(least, most)
+        };
+        Limits {
+            entries: if self.options.merge { usize::MAX } else { 1 },
+            rows: max_rows.unwrap_or_else(open),
+            cost: if self.ragged { max_tokens as u64 } else { u64::MAX },
+        }
+    }
+
+    fn level(&self, priority: u64) -> usize {
+        let levels = self.options.batching.priority_levels as u64;
+        match priority {
+            1.. if priority <= levels => (priority - 1) as usize,
+            _ => self.options.batching.default_priority() - 1,
+        }
+    }
+
+    /// Refuses what would be answered too late.
+    fn admit(&self, state: &State<Piece>, asked: &Asked<'_>) -> Result<(), Error> {
+        let waiting = state.queue.len();
+        let ahead = state.queue.ahead(asked.level, asked.caller, asked.offset);
+        // What runs is half done, on average.
+        let running = state.running / 2 / self.instances as u64;
+        let rest = if running > 0 { self.rate.predict(running) } else { Duration::ZERO };
+        let time = rest + self.rate.drain(ahead + asked.cost, asked.full, self.instances);
+        if state.queue.jobs() >= self.options.batching.queue.unwrap_or(self.options.queue) {
+            return Err(refuse("too many requests wait for this model", time / 2));
+        }
+        let left = asked.deadline.remaining(self.options.clock.now());
+        // An idle model refuses nothing: that is also how it learns that it became faster. And
+        // where nothing waits, the next in line may use all of its time.
+        let allowed = match waiting {
+            0 if state.running == 0 => return Ok(()),
+            0 => left,
+            _ => left.mul_f64(ADMITTED_SHARE),
+        };
+        if time <= allowed {
+            return Ok(());
+        }
+        Err(refuse("the model is too busy to answer in time", time - allowed))
+    }
+
+    /// Lets another worker start, if the model may have one more.
+    fn hire(self: &Arc<Self>) -> io::Result<()> {
+        let more = |hired: usize| (hired < self.instances).then_some(hired + 1);
+        let Ok(before) = self.hired.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more) else {
+            return Ok(());
+        };
+        let core = self.clone();
+        let thread = thread::Builder::new().name(format!("weir-model-{before}"));
+        let started = thread.spawn(move || worker::work(&core)).map(|_| ());
+        if started.is_err() {
+            self.hired.fetch_sub(1, Ordering::Relaxed);
+        }
+        // Those there are do the work of one that could not start.
+        started.or_else(|error| if before > 0 { Ok(()) } else { Err(error) })
+    }
+
+    fn submit(self: &Arc<Self>, job: Job, size: &Size) -> Result<Waiting, Error> {
+        let Job { batch, deadline, priority, caller } = job;
+        let now = self.options.clock.now();
+        if deadline.is_past(now) {
+            Stats::count(&self.stats.expired);
+            return Err(past_deadline());
+        }
+        if priority > 0 {
+            self.prioritised.store(true, Ordering::Relaxed);
+        }
+        let (level, limits) = (self.level(priority), self.limits_for(size.row_cost()));
+        let cut = self.cut(size, limits);
+        let tickets = size.tickets(&cut, &batch, &self.options.batching.buckets, (level, &caller));
+        let asked = Asked::new(&tickets, size, limits, (level, &caller, deadline));
+        let (call, pieces, answer) = Call::new(batch, cut, deadline, now);
+        let entries = tickets.into_iter().zip(pieces).collect();
+        let pushed = self.lane.push(entries, |state| self.admit(state, &asked));
+        let Pushed { places, short_handed } = pushed.inspect_err(|_| Stats::count(&self.stats.refused))?;
+        let waiting = Waiting { core: self.clone(), call, places, answer };
+        if short_handed {
+            self.hire().map_err(|error| {
+                tracing::error!(%error, "the system gives no thread for a model");
+                refuse("the server has no thread for this request", Duration::from_secs(1))
+            })?;
+        }
+        Ok(waiting)
+    }
+
+    /// Rows that may not share an execution with others may not be torn apart either.
+    fn cut(&self, size: &Size, limits: Limits) -> Cut {
+        let (rows, length) = match self.options.merge {
+            true => (limits.rows, usize::try_from(limits.cost).unwrap_or(usize::MAX)),
+            false => (usize::MAX, usize::MAX),
+        };
+        Cut::new(size.rows, size.lengths(), rows, length)
+    }
+}
+
+fn refuse(why: &'static str, wait: Duration) -> Error {
+    Error::new(ErrorCode::Overloaded, why).retry_after(wait)
+}
+
+/// What admission needs to know of a job.
+struct Asked<'a> {
+    level: usize,
+    caller: &'a Caller,
+    cost: u64,
+    /// Cost before its last piece.
+    offset: u64,
+    /// Cost of a full execution.
+    full: u64,
+    deadline: Deadline,
+}
+
+impl<'a> Asked<'a> {
+    fn new(
+        tickets: &[Ticket],
+        size: &Size,
+        limits: Limits,
+        (level, caller, deadline): (usize, &'a Caller, Deadline),
+    ) -> Self {
+        let cost: u64 = tickets.iter().map(|t| t.cost).sum();
+        let offset = cost - tickets.last().map_or(0, |t| t.cost);
+        Self { level, caller, cost, offset, full: limits.full(size.row_cost(), cost), deadline }
+    }
+}
+
+/// A job whose answer is to come. When it is dropped nobody waits any more: what has not
+/// started is taken out of the lane, and what runs is told.
+struct Waiting {
+    core: Arc<Core>,
+    call: Arc<Call>,
+    places: Vec<Place>,
+    answer: oneshot::Receiver<Result<Done, Error>>,
+}
+
+impl Waiting {
+    async fn answer(mut self) -> Result<Done, Error> {
+        match timeout_at(self.call.deadline.instant().into(), &mut self.answer).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(Error::internal("the model's threads have ended")),
+            Err(_) => Err(past_deadline()),
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let unanswered = self.call.abandon();
+        if unanswered || self.places.len() > 1 {
+            self.core.lane.withdraw(&self.places);
+        }
+        if unanswered {
+            let Core { stats, options, .. } = &*self.core;
+            let late = self.call.deadline.is_past(options.clock.now());
+            Stats::count(if late { &stats.expired } else { &stats.abandoned });
+        }
+    }
+}
+
+impl Executor for Local {
+    fn execute(&self, job: Job) -> ExecuteFuture<'_> {
+        let size = Size::new(&*self.0.engine, &job.batch, self.0.options.uniform);
+        let cost = size.cost();
+        if self.0.rate.predict(cost) <= INLINE_BUDGET {
+            return Box::pin(ready(self.0.run(job, cost)));
+        }
+        match self.0.submit(job, &size) {
+            Ok(waiting) => Box::pin(waiting.answer()),
+            Err(error) => Box::pin(ready(Err(error))),
+        }
+    }
+
+    fn ready(&self, caller: &Caller, deadline: Deadline) -> Result<(), Error> {
+        let core = &self.0;
+        let least = if core.ragged { SHORT_TEXT } else { 1 };
+        if core.rate.predict(least) <= INLINE_BUDGET {
+            return Ok(());
+        }
+        // Who may go first is not known before the body is read: then nothing waits before it.
+        let level = if core.prioritised.load(Ordering::Relaxed) { 0 } else { core.level(0) };
+        let limits = core.limits_for(least);
+        let full = limits.full(least, least);
+        let asked = Asked { level, caller, cost: least, offset: 0, full, deadline };
+        let ready = core.lane.look(|state| core.admit(state, &asked));
+        ready.inspect_err(|_| Stats::count(&core.stats.refused))
+    }
+
+    fn stats(&self) -> &Stats {
+        &self.0.stats
+    }
+
+    fn waiting(&self) -> usize {
+        self.0.lane.look(|state| state.queue.jobs())
+    }
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        self.0.lane.close();
+    }
+}

@@ -1,0 +1,197 @@
+//! What a model shows when it is tried out at load: how long a row takes, and whether rows
+//! that run together get the answers that they get alone.
+
+use std::{sync::Arc, time::Duration};
+
+use weir_artifact::ModelSpec;
+use weir_codec::{BodyShape, DecodeLimits, RowDecoder};
+use weir_engine::{CancelFlag, Context, Engine, EngineError};
+use weir_types::{Batch, Clock, Dim, Outputs, Tensor, TensorData};
+
+use super::{
+    rate::Rate,
+    size::{Size, kind},
+    worker,
+};
+
+/// Most runs of the first row that are timed, and the time after which there is no further
+/// one. The first of all, slower than the others, is not timed.
+const RUNS: (usize, Duration) = (5, Duration::from_millis(20));
+
+/// Rows that are looked at for two that differ.
+const MAX_ROWS: usize = 8;
+
+/// How often each of two rows is there when they run together: enough to see what a row costs
+/// in company.
+const TOGETHER: usize = 4;
+
+/// How far two runs of a row may be apart, relative to 1 or the value: padding and blocked
+/// sums move a float32 by less than 1e-5. Dynamic quantisation, whose scales are taken over
+/// all rows of an execution, moves it by 1e-3 and more.
+const TOLERANCE: f64 = 1e-4;
+
+/// What came of it.
+pub(crate) struct Trial {
+    /// How long work takes.
+    pub(super) rate: Rate,
+    /// Whether all rows have the same number of elements.
+    pub(crate) uniform: bool,
+    /// Whether rows may run together; why not.
+    pub(super) merge: Result<(), String>,
+}
+
+impl Trial {
+    /// Tries out `engine`, which serves `spec`.
+    pub(crate) fn new(spec: &ModelSpec, engine: &dyn Engine, clock: &dyn Clock) -> Self {
+        let uniform = spec.signature.inputs.iter().all(|i| i.row_width().is_some());
+        let trial = Self { rate: Rate::new(engine.cost()), uniform, merge: Ok(()) };
+        let rows = examples(spec);
+        if let Some(first) = rows.first() {
+            trial.time(engine, clock, first);
+        }
+        let merge = match spec.batching.merge {
+            Some(true) if by_rows(spec) => Ok(()),
+            Some(false) => Err("`batching.merge` is false".to_owned()),
+            _ => trial.compare(spec, engine, clock, &rows),
+        };
+        Self { merge, ..trial }
+    }
+
+    /// Whether rows may run together.
+    pub(crate) fn merges(&self) -> bool {
+        self.merge.is_ok()
+    }
+
+    /// What an operator should know about it.
+    pub(crate) fn note(&self) -> Option<String> {
+        let why = self.merge.as_ref().err()?;
+        Some(format!("each request runs by itself: {why}; see docs/concepts/batching.md"))
+    }
+
+    fn time(&self, engine: &dyn Engine, clock: &dyn Clock, row: &Batch) {
+        if answer(engine, &[row]).is_err() {
+            return;
+        }
+        let begin = clock.now();
+        let mut best = Duration::MAX;
+        for _ in 0..RUNS.0 {
+            let start = clock.now();
+            if answer(engine, &[row]).is_err() {
+                return;
+            }
+            let end = clock.now();
+            best = best.min(end - start);
+            if end - begin > RUNS.1 {
+                break;
+            }
+        }
+        self.rate.record(self.cost(engine, row), best);
+    }
+
+    fn cost(&self, engine: &dyn Engine, batch: &Batch) -> u64 {
+        Size::new(engine, batch, self.uniform).cost()
+    }
+
+    /// Runs two different rows alone, and several of each together.
+    fn compare(
+        &self,
+        spec: &ModelSpec,
+        engine: &dyn Engine,
+        clock: &dyn Clock,
+        rows: &[Batch],
+    ) -> Result<(), String> {
+        if spec.stateful {
+            return Err("the model keeps state".to_owned());
+        }
+        if !by_rows(spec) {
+            return Err("an input or output has no free leading dimension".to_owned());
+        }
+        let unknown =
+            || "two different rows to try it with are missing: give golden rows (`samples`)".to_owned();
+        let first = rows.first().ok_or_else(unknown)?;
+        let alike = |row: &&Batch| *row != first && kind(row) == kind(first);
+        let second = rows.iter().find(alike).cloned().or_else(|| other(first)).ok_or_else(unknown)?;
+        let alone = [answer(engine, &[first]), answer(engine, &[&second])];
+        let [Ok(one), Ok(two)] = alone else { return Err(unknown()) };
+        let rows = [first, &second].repeat(TOGETHER);
+        let start = clock.now();
+        let together = answer(engine, &rows).map_err(|e| format!("rows that run together fail: {e}"))?;
+        let took = clock.now() - start;
+        self.rate.record(rows.iter().map(|row| self.cost(engine, row)).sum(), took);
+        let parts = together.split(&[1; 2 * TOGETHER]).map_err(|e| e.to_string())?;
+        if parts.chunks(2).all(|pair| near(&pair[0], &one) && near(&pair[1], &two)) {
+            return Ok(());
+        }
+        Err("a row's answer depends on the rows beside it".to_owned())
+    }
+}
+
+/// Why requests to a model do not run together, if they do not.
+pub fn unmerged(spec: &ModelSpec, engine: &dyn Engine, clock: &dyn Clock) -> Option<String> {
+    Trial::new(spec, engine, clock).note()
+}
+
+/// Whether everything that goes in and comes out has one entry a row.
+fn by_rows(spec: &ModelSpec) -> bool {
+    let sides = spec.signature.inputs.iter().chain(&spec.signature.outputs);
+    sides.into_iter().all(|side| matches!(side.shape.first(), Some(Dim::Any(_))))
+}
+
+/// Rows to try the model with.
+fn examples(spec: &ModelSpec) -> Vec<Batch> {
+    let schema = Arc::new(spec.schema.clone());
+    let Ok(decoder) = RowDecoder::new(schema, BodyShape::Row, DecodeLimits::default()) else {
+        return Vec::new();
+    };
+    let rows = spec.example_rows(MAX_ROWS);
+    rows.iter().filter_map(|row| decoder.decode(row.to_string().as_bytes()).ok()).collect()
+}
+
+/// A row like `row` with other values.
+fn other(row: &Batch) -> Option<Batch> {
+    let change = |tensor: &Tensor| {
+        let data = match tensor.data().clone() {
+            TensorData::Float32(v) => TensorData::Float32(v.iter().map(|x| x * 1.25 + 0.5).collect()),
+            TensorData::Float64(v) => TensorData::Float64(v.iter().map(|x| x * 1.25 + 0.5).collect()),
+            TensorData::Int64(v) => {
+                TensorData::Int64(v.iter().map(|x| if *x > 0 { x - 1 } else { 1 }).collect())
+            }
+            TensorData::Int32(v) => {
+                TensorData::Int32(v.iter().map(|x| if *x > 0 { x - 1 } else { 1 }).collect())
+            }
+            TensorData::Uint8(v) => TensorData::Uint8(v.iter().map(|x| x ^ 1).collect()),
+            TensorData::Bool(v) => TensorData::Bool(v.iter().map(|x| !x).collect()),
+            TensorData::String(v) => TensorData::String(v.iter().map(|s| format!("{s} and more")).collect()),
+            same => same,
+        };
+        Tensor::new(tensor.shape().to_vec(), data).ok()
+    };
+    let inputs = row.inputs.iter().map(change).collect::<Option<Vec<_>>>()?;
+    Some(Batch { rows: row.rows, inputs }).filter(|other| other != row)
+}
+
+fn answer(engine: &dyn Engine, rows: &[&Batch]) -> Result<Outputs, EngineError> {
+    let prepared =
+        rows.iter().map(|row| worker::prepare(engine, (*row).clone())).collect::<Result<Vec<_>, _>>()?;
+    let work: Vec<_> = prepared.iter().collect();
+    worker::guarded(|| engine.execute(&work, &mut Context { outputs: None, cancel: CancelFlag::NEVER }))
+}
+
+fn near(a: &Outputs, b: &Outputs) -> bool {
+    a.tensors.len() == b.tensors.len() && a.tensors.iter().zip(&b.tensors).all(|(a, b)| near_tensor(a, b))
+}
+
+fn near_tensor(a: &Tensor, b: &Tensor) -> bool {
+    let pair = |a: f64, b: f64| {
+        a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= TOLERANCE * b.abs().max(1.0)
+    };
+    a.shape() == b.shape()
+        && match (a.data(), b.data()) {
+            (TensorData::Float32(a), TensorData::Float32(b)) => {
+                a.iter().zip(b).all(|(&a, &b)| pair(a.into(), b.into()))
+            }
+            (TensorData::Float64(a), TensorData::Float64(b)) => a.iter().zip(b).all(|(&a, &b)| pair(a, b)),
+            // Half floats round at 1e-3: only what is equal is known to be independent.
+            (a, b) => a == b,
+        }
+}

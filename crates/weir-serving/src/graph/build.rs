@@ -1,0 +1,107 @@
+//! Building graphs on the models that a snapshot serves.
+
+use std::{sync::Arc, thread};
+
+use weir_artifact::{GraphDraft, GraphPlan, ModelSpec, Problem};
+use weir_engine::EngineInfo;
+use weir_types::{Batch, Clock, Deadline, Error, ErrorCode, ModelName, Outputs, Version};
+
+use super::{GraphExecutor, order::order};
+use crate::{Executor, Job, LoadOptions, ServedVersion, ServingSnapshot, samples};
+
+/// A golden row that takes longer has failed: loading must end.
+const SAMPLE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// Builds every graph whose draft `next` holds on the models that `next` serves. A graph that
+/// is the same on the same models is taken over as it is; one that cannot be built leaves in
+/// place what serves in `previous`.
+pub(crate) fn settle(next: &mut ServingSnapshot, previous: &ServingSnapshot, options: &LoadOptions) {
+    let order = order(next.drafts());
+    let circular = order.circular.into_iter().map(|(draft, circle)| {
+        let reason = format!("graphs must not ask each other in a circle: {circle}");
+        (draft, Some(reason))
+    });
+    let all: Vec<_> = order.ready.into_iter().map(|draft| (draft, None)).chain(circular).collect();
+    for (draft, refused) in all {
+        let built = match refused {
+            None => build(&draft, next, previous, options),
+            Some(reason) => Err(reason),
+        };
+        next.place(draft.candidate(), built, previous);
+    }
+}
+
+fn build(
+    draft: &GraphDraft,
+    next: &ServingSnapshot,
+    previous: &ServingSnapshot,
+    options: &LoadOptions,
+) -> Result<Arc<ServedVersion>, String> {
+    let find = |model: &ModelName, version: Option<&Version>| {
+        let found = next.version(model.as_str(), version.map(Version::as_str));
+        found.map_err(|error| match error.code {
+            ErrorCode::NotFound if version.is_none() => {
+                format!("{error}: a graph asks models that are served beside it")
+            }
+            _ => error.message.into_owned(),
+        })
+    };
+    let lookup =
+        |model: &ModelName, version: Option<&Version>| find(model, version).map(|served| &*served.spec);
+    let spec = draft.resolve(&lookup).map_err(|problems| lines(&problems))?;
+    let plan = spec.graph.clone().ok_or("the graph has no plan")?;
+    let members = plan.members.iter().map(|member| find(&member.model, Some(&member.version)).cloned());
+    let members = members.collect::<Result<Vec<_>, _>>()?;
+    let serving = previous.find(&spec.name, &spec.version).filter(|serving| same(serving, &spec, &members));
+    if let Some(serving) = serving {
+        return Ok(serving.clone());
+    }
+    let executor = Arc::new(GraphExecutor::new(plan.clone(), members.clone(), options.clock.clone()));
+    check_samples(&spec, &executor, &options.clock)?;
+    Ok(Arc::new(ServedVersion { engine: info(&plan), spec: Arc::new(spec), executor, members }))
+}
+
+/// Whether `serving` is what would be built.
+fn same(serving: &ServedVersion, spec: &ModelSpec, members: &[Arc<ServedVersion>]) -> bool {
+    let unchanged = |(a, b): (&Arc<ServedVersion>, &Arc<ServedVersion>)| Arc::ptr_eq(a, b);
+    serving.spec.digest == spec.digest
+        && serving.members.len() == members.len()
+        && serving.members.iter().zip(members).all(unchanged)
+}
+
+fn info(plan: &GraphPlan) -> EngineInfo {
+    let members: Vec<_> = plan.members.iter().map(|m| format!("{}/{}", m.model, m.version)).collect();
+    let reason = format!("{} steps on {}", plan.steps.len(), members.join(", "));
+    EngineInfo { name: "graph", version: env!("CARGO_PKG_VERSION").to_owned(), reason }
+}
+
+/// Runs the golden rows as requests would: through the members' own executors, which need a
+/// runtime. This thread may belong to one already, so they get a thread of their own.
+fn check_samples(
+    spec: &ModelSpec,
+    executor: &Arc<GraphExecutor>,
+    clock: &Arc<dyn Clock>,
+) -> Result<(), String> {
+    if spec.samples.is_empty() {
+        return Ok(());
+    }
+    let check = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|e| format!("no runtime for the samples: {e}"))?;
+        let answer = |batch: Batch| -> Result<Outputs, String> {
+            let deadline = Deadline::after(clock.now(), SAMPLE_TIMEOUT);
+            let done = runtime.block_on(executor.execute(Job::new(batch, deadline)));
+            done.map(|done| done.outputs).map_err(|error: Error| error.to_string())
+        };
+        samples::check(spec, &answer).map_err(|failures| failures.join("\n"))
+    };
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().name("weir-samples".into()).spawn_scoped(scope, check);
+        let thread = thread.map_err(|e| format!("the system gives no thread for the samples: {e}"))?;
+        thread.join().unwrap_or_else(|_| Err("the samples could not be run".to_owned()))
+    })
+}
+
+fn lines(problems: &[Problem]) -> String {
+    problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,81 @@
+//! Running models that are made of others.
+//!
+//! A request's rows go through the steps of a [`GraphPlan`]. Steps run as soon as what they
+//! take is there, all at the same time, each asking its model through that model's own
+//! [`Executor`]: with its queue, its threads and its statistics. Rows that a switch or cascade
+//! sends one way become a [`Frame`](frame::Frame) of their own, and their answers go back to
+//! where they came from. There is one deadline; the first failure drops what still runs, and
+//! so does the caller who goes away.
+
+mod build;
+mod combine;
+mod frame;
+mod order;
+mod running;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use weir_artifact::GraphPlan;
+use weir_types::{Batch, Clock, Error, Outputs, Tensor};
+
+use crate::{Done, ExecuteFuture, Executor, Job, ServedVersion, Stats, executor::past_deadline};
+use frame::{Frame, Terms};
+
+pub(crate) use build::settle;
+pub(crate) use order::with_members;
+
+/// Runs one graph on the versions that it was resolved with.
+pub(crate) struct GraphExecutor {
+    plan: Arc<GraphPlan>,
+    /// One a member of the plan.
+    members: Vec<Arc<ServedVersion>>,
+    clock: Arc<dyn Clock>,
+    stats: Stats,
+}
+
+impl GraphExecutor {
+    pub(crate) fn new(plan: Arc<GraphPlan>, members: Vec<Arc<ServedVersion>>, clock: Arc<dyn Clock>) -> Self {
+        Self { plan, members, clock, stats: Stats::default() }
+    }
+
+    async fn answer(&self, job: Job) -> Result<Outputs, Error> {
+        let Job { batch: Batch { rows, inputs }, deadline, priority, caller } = job;
+        let terms = Terms { deadline, priority, caller };
+        let whole = Frame::whole(self, rows, inputs.into_iter().map(Arc::new).collect(), &terms);
+        whole.run().await?;
+        let outputs = self.plan.outputs.iter().map(|output| whole.tensor(*output));
+        let tensors = outputs.collect::<Result<Vec<_>, _>>()?;
+        drop(whole);
+        Ok(Outputs { rows, tensors: tensors.into_iter().map(Arc::unwrap_or_clone).collect::<Vec<Tensor>>() })
+    }
+}
+
+impl Executor for GraphExecutor {
+    fn execute(&self, job: Job) -> ExecuteFuture<'_> {
+        Box::pin(async move {
+            let (start, rows) = (self.clock.now(), job.batch.rows as u64);
+            if job.deadline.is_past(start) {
+                Stats::count(&self.stats.expired);
+                return Err(past_deadline());
+            }
+            Stats::count(&self.stats.executed);
+            let result = self.answer(job).await;
+            // How long rows waited for which model is in the statistics of that model.
+            let ran = self.clock.now() - start;
+            self.stats.finished(&result, (Duration::ZERO, ran), self.clock.wall());
+            let outputs = result?;
+            self.stats.rows.fetch_add(rows, Ordering::Relaxed);
+            Ok(Done { outputs, tokens: None, queued: Duration::ZERO, ran })
+        })
+    }
+
+    fn stats(&self) -> &Stats {
+        &self.stats
+    }
+}
