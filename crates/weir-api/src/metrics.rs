@@ -144,6 +144,22 @@ impl Metrics {
     }
 }
 
+/// Counts a request out again, also when its caller goes away.
+pub(crate) struct InFlight(Gauge);
+
+impl InFlight {
+    pub(crate) fn enter(metrics: &Metrics) -> Self {
+        metrics.in_flight.inc();
+        Self(metrics.in_flight.clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// Handles of one route.
 pub(crate) struct RouteMetrics {
     ok: Counter,

@@ -19,7 +19,6 @@ use hyper::{
     body::{Body as _, Incoming},
     service::Service,
 };
-use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use weir_serving::{Admission, ModelControl, Predictor, ServingSnapshot};
@@ -34,7 +33,7 @@ use crate::{
     face::{Face, Found, Handler, Route},
     grpc, head,
     listener::{Body, Bounds, Listener, Untaken},
-    metrics::{Metrics, RouteMetrics},
+    metrics::{InFlight, Metrics, RouteMetrics},
     predict, respond,
     v2::{core::ModelView, rest},
 };
@@ -260,22 +259,6 @@ impl Service<Request<Incoming>> for Api {
                 None => response,
             })
         })
-    }
-}
-
-/// Counts a request out again, also when its caller goes away.
-pub(crate) struct InFlight(Gauge);
-
-impl InFlight {
-    pub(crate) fn enter(metrics: &Metrics) -> Self {
-        metrics.in_flight.inc();
-        Self(metrics.in_flight.clone())
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.dec();
     }
 }
 

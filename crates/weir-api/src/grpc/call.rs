@@ -13,12 +13,7 @@ use super::{
     reply::Reply,
     timeout,
 };
-use crate::{
-    body::BodyLimits,
-    coding::Coding,
-    head,
-    server::{InFlight, Shared},
-};
+use crate::{body::BodyLimits, coding::Coding, head, metrics::InFlight, server::Shared};
 
 /// Largest message of a method that takes names only.
 const MAX_SMALL_BYTES: u64 = 64 << 10;

@@ -39,12 +39,7 @@ use method::Method;
 pub(crate) use method::Methods;
 pub(crate) use reply::Reply;
 
-use crate::{
-    head,
-    listener::Body,
-    respond,
-    server::{InFlight, Shared},
-};
+use crate::{head, listener::Body, metrics::InFlight, respond, server::Shared};
 
 /// Whether a request is gRPC's, by its content type.
 pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
