@@ -3,7 +3,7 @@ PORT ?= 8000
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt bench bench-v2 bench-reload bench-batching fuzz test-perf-analyzer test-shuttle venvs fetch deny cargo
+.PHONY: help demo test lint fmt bench bench-v2 bench-reload bench-batching bench-overload fuzz test-perf-analyzer test-shuttle venvs fetch deny cargo
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,7 +22,7 @@ lint: cargo deny ## format, clippy, tidy and the dependency rules, without tests
 fmt: cargo ## format the code
 	cargo fmt --all
 
-bench: cargo ## slow lane: all of the measurements below but batching (twenty minutes, a quiet machine)
+bench: cargo ## slow lane: Weir beside FastAPI, face beside face, reloads (twenty minutes, a quiet machine)
 	@python3 bench/run.py
 
 bench-v2: cargo ## slow lane: typed JSON, V2 JSON, V2 binary and gRPC beside each other (five minutes)
@@ -33,6 +33,9 @@ bench-reload: cargo ## slow lane: 200 reloads at 0.8 of capacity, none may fail 
 
 bench-batching: cargo ## slow lane: text models with batching on and off, and the engine alone
 	@python3 bench/batching.py
+
+bench-overload: cargo ## slow lane: goodput at 2, 5 and 10 times capacity, and the way back
+	@python3 bench/overload.py
 
 fuzz: cargo ## slow lane: each fuzz target for a minute, or `make fuzz SECONDS=600`
 	@scripts/fuzz.sh $(SECONDS)

@@ -128,6 +128,51 @@ class Models(unittest.TestCase):
             self.assertTrue(server.is_model_ready("identity_uint8"))
 
 
+class Settings(unittest.TestCase):
+    """Triton's trace and logging extensions, read and changed as its clients do."""
+
+    def setUp(self):
+        self.server = client.InferenceServerClient(ADDRESS)
+        self.addCleanup(self.server.close)
+
+    def shown(self, answer):
+        return {name: list(value.value) for name, value in answer.settings.items()}
+
+    def test_trace_settings_of_all_and_of_one(self):
+        before = self.shown(self.server.get_trace_settings())
+        self.assertEqual((before["trace_level"], before["trace_rate"]), (["OFF"], ["1000"]))
+        self.server.update_trace_settings(settings={"trace_rate": "5"})
+        own = self.server.update_trace_settings("steps", {"trace_level": ["TIMESTAMPS"], "trace_rate": "1"})
+        self.assertEqual(self.shown(own)["trace_level"], ["TIMESTAMPS"])
+        self.assertEqual(self.shown(self.server.get_trace_settings())["trace_level"], ["OFF"])
+        self.assertEqual(self.shown(self.server.get_trace_settings("classes"))["trace_rate"], ["5"])
+        self.server.infer("steps", [tensor("x", np.zeros((1, 1), np.float32), "FP32")], request_id="traced")
+        cleared = self.server.update_trace_settings("steps", {"trace_level": None, "trace_rate": None})
+        self.assertEqual(self.shown(cleared)["trace_level"], ["OFF"])
+        self.assertEqual(self.shown(self.server.update_trace_settings(settings={"trace_rate": None})), before)
+
+    def test_what_cannot_be_set_is_said(self):
+        for settings, code in [({"trace_file": "/tmp/x"}, "UNIMPLEMENTED"), ({"trace_rate": "0"}, "INVALID_ARGUMENT")]:
+            with self.assertRaises(InferenceServerException) as caught:
+                self.server.update_trace_settings(settings=settings)
+            self.assertEqual(caught.exception.status(), f"StatusCode.{code}")
+        with self.assertRaises(InferenceServerException) as caught:
+            self.server.update_log_settings({"log_file": "/tmp/x"})
+        self.assertIn("log_file", caught.exception.message())
+
+    def test_log_settings(self):
+        def of(answer, name):
+            value = answer.settings[name]
+            return getattr(value, value.WhichOneof("parameter_choice"))
+
+        before = self.server.get_log_settings()
+        self.assertEqual((of(before, "log_info"), of(before, "log_verbose_level")), (True, 0))
+        changed = self.server.update_log_settings({"log_verbose_level": 2, "log_error": False})
+        self.assertEqual((of(changed, "log_verbose_level"), of(changed, "log_error")), (2, False))
+        back = self.server.update_log_settings({"log_verbose_level": 0, "log_error": True})
+        self.assertEqual(back, before)
+
+
 class Refusals(unittest.TestCase):
     def refused(self, code, name, inputs, **more):
         with client.InferenceServerClient(ADDRESS) as server:

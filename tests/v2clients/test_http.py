@@ -106,6 +106,53 @@ class Classification(unittest.TestCase):
             self.assertEqual(found, ["0.5:1:dog", "0.25:0:cat", "3:0:cat", "2:2:eel"])
 
 
+class Settings(unittest.TestCase):
+    """Triton's trace and logging extensions, read and changed as its clients do."""
+
+    def setUp(self):
+        self.server = client.InferenceServerClient(ADDRESS)
+        self.addCleanup(self.server.close)
+
+    def test_trace_settings_of_all_and_of_one(self):
+        before = self.server.get_trace_settings()
+        self.assertEqual((before["trace_level"], before["trace_rate"]), (["OFF"], "1000"))
+        changed = self.server.update_trace_settings(settings={"trace_rate": "5", "log_frequency": "0"})
+        self.assertEqual(changed["trace_rate"], "5")
+        own = self.server.update_trace_settings("steps", {"trace_level": ["TIMESTAMPS"], "trace_rate": "1"})
+        self.assertEqual((own["trace_level"], own["trace_rate"]), (["TIMESTAMPS"], "1"))
+        self.assertEqual(self.server.get_trace_settings()["trace_level"], ["OFF"])
+        self.assertEqual(self.server.get_trace_settings("classes")["trace_rate"], "5")
+        x = client.InferInput("x", [1, 1], "FP32")
+        x.set_data_from_numpy(np.zeros((1, 1), np.float32))
+        self.server.infer("steps", [x], request_id="traced")
+        # What was read can be sent back, and None clears.
+        self.server.update_trace_settings("steps", own)
+        cleared = self.server.update_trace_settings("steps", {"trace_level": None, "trace_rate": None})
+        self.assertEqual((cleared["trace_level"], cleared["trace_rate"]), (["OFF"], "5"))
+        self.assertEqual(self.server.update_trace_settings(settings={"trace_rate": None}), before)
+
+    def test_what_cannot_be_set_is_said(self):
+        for settings in [{"trace_file": "/tmp/x"}, {"trace_level": ["TENSORS"]}, {"trace_rate": "0"}, {"x": "1"}]:
+            with self.assertRaises(InferenceServerException) as caught:
+                self.server.update_trace_settings(settings=settings)
+            self.assertIn(list(settings)[0].replace("trace_level", "TENSORS"), caught.exception.message())
+        for settings in [{"log_file": "/tmp/x"}, {"log_format": "ISO8601"}, {"log_info": "yes"}]:
+            with self.assertRaises(InferenceServerException) as caught:
+                self.server.update_log_settings(settings)
+            self.assertIn(list(settings)[0], caught.exception.message())
+
+    def test_log_settings(self):
+        before = self.server.get_log_settings()
+        self.assertEqual((before["log_info"], before["log_verbose_level"], before["log_file"]), (True, 0, ""))
+        changed = self.server.update_log_settings({"log_verbose_level": 1, "log_warning": False})
+        self.assertEqual((changed["log_verbose_level"], changed["log_warning"]), (1, False))
+        self.assertEqual(self.server.update_log_settings(before), before)
+
+    def test_a_name_in_capitals_is_the_models(self):
+        self.assertTrue(self.server.is_model_ready("Steps"))
+        self.assertEqual(self.server.get_model_metadata("STEPS")["name"], "steps")
+
+
 class About(unittest.TestCase):
     def setUp(self):
         self.server = client.InferenceServerClient(ADDRESS)

@@ -11,8 +11,8 @@ use http::{HeaderMap, header};
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use tokio::time::{Instant, timeout_at};
-use weir_serving::Admitted;
-use weir_types::{Error, ErrorCode};
+use weir_serving::{Admitted, Room};
+use weir_types::{Deadline, Error, ErrorCode};
 
 use crate::head;
 
@@ -65,11 +65,25 @@ pub(crate) async fn read(
     admitted: &mut Admitted,
     limits: BodyLimits,
 ) -> Result<Bytes, Error> {
-    let mut parts = Parts { body, limits, length: 0, deadline: admitted.deadline().instant().into() };
+    let deadline = admitted.deadline();
+    read_into(body, admitted.room(), deadline, limits).await
+}
+
+/// [`read`] for a face that learns from the body whom it asks for.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) async fn read_into(
+    body: &mut Incoming,
+    room: &mut Room,
+    deadline: Deadline,
+    limits: BodyLimits,
+) -> Result<Bytes, Error> {
+    let mut parts = Parts { body, limits, length: 0, deadline: deadline.instant().into() };
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     while let Some(part) = parts.next().await? {
-        admitted.hold(part.len() as u64)?;
+        room.hold(part.len() as u64)?;
         // Nearly every body is one part, which needs no copy.
         if first.is_empty() {
             first = part;

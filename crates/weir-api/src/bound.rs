@@ -4,8 +4,9 @@ use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use crate::{
     config::ServerConfig,
+    exchange::{Api, Faces},
     listener::Listener,
-    server::{Api, Faces, Shared},
+    server::Shared,
 };
 
 /// The sockets of a server.
@@ -89,6 +90,8 @@ impl Bound {
             }
         };
         let (public, grpc) = tokio::join!(public.drain(drain_timeout), drain_grpc);
+        // A disk that hangs holds up the exit no longer than a client that does.
+        let _ = tokio::time::timeout(drain_timeout, shared.tracer.close()).await;
         public + grpc
     }
 }

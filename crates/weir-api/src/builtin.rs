@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use serde_json::json;
 use weir_types::Version;
 
-use crate::{docs, face::Face, listener::Body, operation::Builtin, respond, server::Shared};
+use crate::{docs, face::Face, listener::Body, operation::Builtin, reason, respond, server::Shared};
 
 const METRICS_TYPE: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
@@ -48,7 +48,7 @@ fn ready(shared: &Shared, face: &Face) -> Response<Body> {
         .iter()
         .map(|f| {
             let version = f.version.as_ref().map(Version::as_str);
-            json!({"model": f.model, "version": version, "reason": f.reason})
+            json!({"model": f.model, "version": version, "reason": reason::without_folders(&f.reason)})
         })
         .collect();
     let draining = shared.is_draining();

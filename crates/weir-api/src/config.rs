@@ -1,10 +1,14 @@
 //! What an operator writes about the server and its routes (`weir.toml`).
 
+mod address;
+
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use weir_config::{ByteSize, HumanDuration};
+
+pub use address::parse as parse_address;
 
 /// The `[server]` table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -14,12 +18,15 @@ pub struct ServerConfig {
     pub models: Vec<PathBuf>,
     /// Address of the public listener.
     #[schemars(with = "String")]
+    #[serde(deserialize_with = "address::one")]
     pub listen: SocketAddr,
     /// Address for `/metrics` alone; without it they are on the public listener.
     #[schemars(with = "Option<String>")]
+    #[serde(deserialize_with = "address::maybe")]
     pub metrics_listen: Option<SocketAddr>,
     /// Address for gRPC alone; without it, it is on the public listener.
     #[schemars(with = "Option<String>")]
+    #[serde(deserialize_with = "address::maybe")]
     pub grpc_listen: Option<SocketAddr>,
     /// Threads that serve requests; 0 means one a core (cgroup limits honoured).
     pub threads: usize,
@@ -52,7 +59,13 @@ pub struct ServerConfig {
     pub drain_timeout: HumanDuration,
     /// Whether each request is logged.
     pub access_log: bool,
-    /// Whether clients may load and unload models through the V2 repository endpoints.
+    /// File for traces of single requests, which clients switch on through the V2 trace
+    /// settings where `model_control` lets them; relative to this file.
+    pub trace_file: Option<PathBuf>,
+    /// Most bytes of traces that one run writes; later ones are dropped and counted.
+    pub trace_max: ByteSize,
+    /// Whether clients may load and unload models, and change trace and log settings, through
+    /// the V2 endpoints.
     pub model_control: ModelControlMode,
 }
 
@@ -89,6 +102,8 @@ impl Default for ServerConfig {
             drain_delay: seconds(0),
             drain_timeout: seconds(30),
             access_log: false,
+            trace_file: None,
+            trace_max: ByteSize(256 << 20),
             model_control: ModelControlMode::None,
         }
     }
@@ -137,6 +152,19 @@ pub enum RouteMethod {
     Put,
     Patch,
     Delete,
+}
+
+impl RouteMethod {
+    /// As HTTP writes it (RFC 9110 section 9.1).
+    pub fn name(self) -> &'static str {
+        match self {
+            RouteMethod::Get => "GET",
+            RouteMethod::Post => "POST",
+            RouteMethod::Put => "PUT",
+            RouteMethod::Patch => "PATCH",
+            RouteMethod::Delete => "DELETE",
+        }
+    }
 }
 
 /// How a body holds rows.

@@ -1,11 +1,9 @@
 //! From configuration and snapshot to the list of [`Operation`]s: every mistake is found
 //! here, before anything is served.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    fmt,
-    sync::Arc,
-};
+mod paths;
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use serde_json::Value;
 use weir_artifact::ModelSpec;
@@ -15,6 +13,7 @@ use weir_types::{Answer, Error, ErrorCode, ModelName, Version};
 
 use crate::{
     config::{RequestShape, RouteConfig, RouteMethod},
+    openai,
     operation::{Builtin, Operation, OperationKind, ResponseTemplate, Word},
     template,
     v2::rest::ENDPOINTS,
@@ -28,6 +27,15 @@ const MODELS_PREFIX: &str = "/v1/models/";
 pub(crate) struct Declared {
     pub(crate) operation: Operation,
     pub(crate) version: Option<Arc<ServedVersion>>,
+    /// The version's own route, which `?version=` leads to.
+    pub(crate) by_version: bool,
+}
+
+impl Declared {
+    /// One that asks no model, or finds out itself which.
+    fn without_version(operation: Operation) -> Self {
+        Self { operation, version: None, by_version: false }
+    }
 }
 
 /// Paths whose model cannot answer at the moment.
@@ -62,52 +70,43 @@ pub(crate) struct Declarations {
     pub(crate) unavailable: Vec<Unavailable>,
 }
 
-/// Resolves `routes` against what `snapshot` serves.
-///
-/// # Errors
-/// Every problem of every route.
+impl Declarations {
+    fn extend(&mut self, more: Self) {
+        self.served.extend(more.served);
+        self.unavailable.extend(more.unavailable);
+    }
+}
+
+/// Resolves `routes` against what `snapshot` serves: what can be served, and every problem of
+/// every route.
 pub(crate) fn declare(
     routes: &[RouteConfig],
     snapshot: &ServingSnapshot,
-) -> Result<Declarations, Vec<RouteProblem>> {
+) -> (Declarations, Vec<RouteProblem>) {
     let mut all = Declarations::default();
     let mut problems = Vec::new();
     for (index, route) in routes.iter().enumerate() {
         let mut told = |message: String| problems.push(RouteProblem { route: Some(index), message });
-        check_path(&route.path).into_iter().for_each(&mut told);
+        let mut declared = Declarations::default();
         match route.model.as_deref() {
-            Some(model) => predict_route(route, model, snapshot, &mut all, &mut told),
-            None => template_route(route, &mut all, &mut told),
+            Some(model) => predict_route(route, model, snapshot, &mut declared, &mut told),
+            None => template_route(route, &mut declared, &mut told),
         }
+        let wrong = paths::check(&route.path);
+        // A path that is wrong by itself need not be told a second time beside the others.
+        if wrong.is_empty() {
+            all.extend(declared);
+        }
+        wrong.into_iter().for_each(told);
     }
-    problems.extend(doubles(routes));
+    problems.extend(paths::doubles(routes));
     all.served.extend(model_operations(snapshot));
     all.unavailable.extend(unavailable_operations(snapshot));
+    all.served.push(embeddings(snapshot));
     all.served.extend(builtins());
     all.served.extend(v2());
-    problems.extend(clashes(&all, routes));
-    if problems.is_empty() { Ok(all) } else { Err(problems) }
-}
-
-pub(crate) fn method_name(method: RouteMethod) -> &'static str {
-    match method {
-        RouteMethod::Get => "GET",
-        RouteMethod::Post => "POST",
-        RouteMethod::Put => "PUT",
-        RouteMethod::Patch => "PATCH",
-        RouteMethod::Delete => "DELETE",
-    }
-}
-
-fn check_path(path: &str) -> Option<String> {
-    if !path.starts_with('/') {
-        return Some(format!("a path starts with `/`: write `/{path}`"));
-    }
-    if path.starts_with(MODELS_PREFIX) {
-        return Some(format!("{MODELS_PREFIX} is where the models' own paths are; choose another path"));
-    }
-    let odd = path.chars().find(|c| !c.is_ascii_graphic() || matches!(c, '?' | '#' | '%'));
-    odd.map(|c| format!("a path cannot contain {c:?}"))
+    problems.extend(paths::clashes(&all, routes));
+    (all, problems)
 }
 
 fn predict_route(
@@ -123,14 +122,15 @@ fn predict_route(
                 .into(),
         );
     }
-    if route.method == RouteMethod::Get {
-        told("a route to a model reads a body, which GET has not: use POST".into());
+    if matches!(route.method, RouteMethod::Get | RouteMethod::Delete) {
+        let method = route.method.name();
+        told(format!("a route to a model reads a body, which {method} has not: use POST"));
     }
     match snapshot.version(model, route.version.as_deref()) {
         Ok(version) => match predict_kind(route, &version.spec) {
             Ok(kind) => {
                 let operation = operation(route, &version.spec, kind);
-                all.served.push(Declared { operation, version: Some(version.clone()) });
+                all.served.push(Declared { operation, version: Some(version.clone()), by_version: false });
             }
             Err(problems) => problems.into_iter().for_each(told),
         },
@@ -230,17 +230,14 @@ fn template_route(route: &RouteConfig, all: &mut Declarations, told: &mut dyn Fn
         path: route.path.clone(),
         method: route.method,
         tag: route.tag.clone().unwrap_or_else(|| "default".into()),
-        summary: route
-            .summary
-            .clone()
-            .unwrap_or_else(|| format!("{} {}", method_name(route.method), route.path)),
+        summary: route.summary.clone().unwrap_or_else(|| format!("{} {}", route.method.name(), route.path)),
         kind: OperationKind::Template {
             query: route.query.clone(),
             path: template::path_parameters(&route.path, &route.path_parameters),
             response,
         },
     };
-    all.served.push(Declared { operation, version: None });
+    all.served.push(Declared::without_version(operation));
 }
 
 /// The paths that every model has: `:predict` on the latest version and on each.
@@ -301,19 +298,32 @@ fn predict_operation(path: String, version: &Arc<ServedVersion>, latest: bool) -
         summary: format!("Predict with {which} of {}", spec.name),
         kind,
     };
-    Declared { operation, version: Some(version.clone()) }
+    Declared { operation, version: Some(version.clone()), by_version: !latest }
+}
+
+/// Always there, so that a model which is gone for now is told so; described where a model
+/// embeds.
+fn embeddings(snapshot: &ServingSnapshot) -> Declared {
+    let models = openai::embedders(snapshot).map(|version| version.spec.clone()).collect();
+    let operation = Operation {
+        path: openai::PATH.into(),
+        method: RouteMethod::Post,
+        tag: "models".into(),
+        summary: "Embed texts, as OpenAI's API does".into(),
+        kind: OperationKind::Embeddings { models },
+    };
+    Declared::without_version(operation)
 }
 
 fn v2() -> impl Iterator<Item = Declared> {
-    ENDPOINTS.into_iter().map(|(endpoint, method, path)| Declared {
-        operation: Operation {
+    ENDPOINTS.into_iter().map(|(endpoint, method, path)| {
+        Declared::without_version(Operation {
             path: path.into(),
             method,
             tag: "v2".into(),
-            summary: String::new(),
+            summary: endpoint.summary().into(),
             kind: OperationKind::V2(endpoint),
-        },
-        version: None,
+        })
     })
 }
 
@@ -328,50 +338,13 @@ fn builtins() -> impl Iterator<Item = Declared> {
         (Builtin::OpenApi, "/openapi.json", "This description"),
         (Builtin::Docs, "/docs", "The docs page"),
     ];
-    ALL.into_iter().map(|(builtin, path, summary)| Declared {
-        operation: Operation {
+    ALL.into_iter().map(|(builtin, path, summary)| {
+        Declared::without_version(Operation {
             path: path.into(),
             method: RouteMethod::Get,
             tag: "server".into(),
             summary: summary.into(),
             kind: OperationKind::Builtin(builtin),
-        },
-        version: None,
-    })
-}
-
-/// Two `[[route]]`s for one method and path: both are named.
-fn doubles(routes: &[RouteConfig]) -> impl Iterator<Item = RouteProblem> + '_ {
-    routes.iter().enumerate().filter_map(|(index, route)| {
-        let same = |r: &RouteConfig| r.path == route.path && r.method == route.method;
-        let first = routes[..index].iter().position(same)?;
-        let (method, path) = (method_name(route.method), &route.path);
-        let message =
-            format!("{method} {path} is declared already, by [[route]] {}; change one of them", first + 1);
-        Some(RouteProblem { route: Some(index), message })
-    })
-}
-
-/// A `[[route]]` on a method and path of the server's own.
-fn clashes(all: &Declarations, routes: &[RouteConfig]) -> Vec<RouteProblem> {
-    let own: HashSet<(&str, RouteMethod)> = all
-        .served
-        .iter()
-        .filter(|d| {
-            matches!(d.operation.kind, OperationKind::Builtin(_))
-                || d.operation.path.starts_with(MODELS_PREFIX)
         })
-        .map(|d| (d.operation.path.as_str(), d.operation.method))
-        .collect();
-    let clash = |(index, route): (usize, &RouteConfig)| {
-        own.contains(&(route.path.as_str(), route.method)).then(|| RouteProblem {
-            route: Some(index),
-            message: format!(
-                "the server itself answers {} {}; choose another path",
-                method_name(route.method),
-                route.path
-            ),
-        })
-    };
-    routes.iter().enumerate().filter_map(clash).collect()
+    })
 }

@@ -1,7 +1,7 @@
 //! What requests are matched against: compiled off the request path from configuration and
 //! snapshot, swapped as one value.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method};
@@ -16,6 +16,7 @@ use crate::{
     config::{RouteConfig, RouteMethod},
     declare::{self, Declared, RouteProblem, Unavailable},
     metrics::{Metrics, RouteMetrics},
+    openai::{self, Embedders},
     openapi,
     operation::{Builtin, Endpoint, Operation, OperationKind},
     predict::{PredictHandler, decode_limits},
@@ -29,6 +30,8 @@ pub(crate) enum Handler {
     Predict(Box<PredictHandler>),
     Template(Box<Template>),
     Builtin(Builtin),
+    /// Embeddings as OpenAI's API has them.
+    Embeddings,
     /// The Open Inference Protocol.
     V2(Endpoint),
     /// A file of the docs page.
@@ -75,6 +78,8 @@ pub(crate) struct Face {
     pub(crate) models: Bytes,
     /// The versions as tensor clients see them.
     pub(crate) v2: v2::core::Models,
+    /// The models that embed texts.
+    pub(crate) embedders: Embedders,
     /// Counts requests that match nothing.
     pub(crate) unmatched: RouteMetrics,
     router: matchit::Router<Entry>,
@@ -93,7 +98,7 @@ impl Face {
         metrics: &Metrics,
         public_metrics: bool,
     ) -> Result<Self, Vec<RouteProblem>> {
-        let mut declared = declare::declare(routes, &snapshot)?;
+        let (mut declared, mut problems) = declare::declare(routes, &snapshot);
         let is_metrics = |d: &Declared| matches!(d.operation.kind, OperationKind::Builtin(Builtin::Metrics));
         declared.served.retain(|d| public_metrics || !is_metrics(d));
         let operations: Vec<Operation> = declared.served.iter().map(|d| d.operation.clone()).collect();
@@ -101,15 +106,14 @@ impl Face {
         let mut builder =
             Builder { metrics, paths: HashMap::new(), order: Vec::new(), versions: HashMap::new() };
         // First, so that a declared path which cannot stand beside it is the one that is told.
-        builder.add(Method::GET, "/docs/{file}", Handler::Asset, None);
-        let mut problems = Vec::new();
+        builder.add(RouteMethod::Get, "/docs/{file}", Handler::Asset, None);
         let mut told = |path: &str, message| {
             let route = routes.iter().position(|route| route.path == path);
             problems.push(RouteProblem { route, message });
         };
-        for Declared { operation, version } in declared.served {
-            let path = operation.path.clone();
-            builder.operation(operation, version).unwrap_or_else(|problem| told(&path, problem));
+        for one in declared.served {
+            let path = one.operation.path.clone();
+            builder.operation(one).unwrap_or_else(|problem| told(&path, problem));
         }
         declared.unavailable.into_iter().for_each(|route| builder.unavailable(route));
         let (router, versions) = builder.finish(&mut told);
@@ -120,6 +124,7 @@ impl Face {
             openapi: document.to_string().into(),
             models: models(&snapshot).into(),
             v2: v2::core::Models::new(snapshot.clone(), metrics),
+            embedders: Embedders::new(&snapshot, metrics),
             unmatched: metrics.route("", "unmatched", None),
             snapshot,
             router,
@@ -181,33 +186,45 @@ struct Builder<'a> {
 impl Builder<'_> {
     fn add(
         &mut self,
-        method: Method,
+        method: RouteMethod,
         path: &str,
         handler: Handler,
         version: Option<&ServedVersion>,
     ) -> Arc<Route> {
-        let metrics = self.metrics.route(method.as_str(), counted_as(&handler, path), version);
+        let metrics = self.metrics.route(method.name(), counted_as(&handler, path), version);
         let route = Arc::new(Route { handler, metrics, path: path.to_owned() });
         let methods = self.paths.entry(path.to_owned()).or_insert_with(|| {
             self.order.push(path.to_owned());
             Vec::new()
         });
+        let method = match method {
+            RouteMethod::Get => Method::GET,
+            RouteMethod::Post => Method::POST,
+            RouteMethod::Put => Method::PUT,
+            RouteMethod::Patch => Method::PATCH,
+            RouteMethod::Delete => Method::DELETE,
+        };
         methods.push((method, route.clone()));
         route
     }
 
-    fn operation(&mut self, operation: Operation, version: Option<Arc<ServedVersion>>) -> Result<(), String> {
-        let method = http_method(operation.method);
+    fn operation(&mut self, declared: Declared) -> Result<(), String> {
+        let Declared { operation, version, by_version } = declared;
+        let method = operation.method;
         let path = operation.path;
         match (operation.kind, version) {
             (OperationKind::Builtin(builtin), _) => {
                 self.add(method, &path, Handler::Builtin(builtin), None);
             }
+            (OperationKind::Embeddings { .. }, _) => {
+                self.add(method, &path, Handler::Embeddings, None);
+            }
             (OperationKind::V2(endpoint), _) => {
                 self.add(method, &path, Handler::V2(endpoint), None);
             }
             (OperationKind::Template { query, path: parameters, response }, _) => {
-                let template = Template::new(&query, &parameters, response)?;
+                let template =
+                    Template::new(&query, &parameters, response).map_err(|problems| problems.join("; "))?;
                 self.add(method, &path, Handler::Template(Box::new(template)), None);
             }
             (OperationKind::Predict { shape, response, selectable, .. }, Some(version)) => {
@@ -224,7 +241,7 @@ impl Builder<'_> {
                     version: version.clone(),
                 };
                 let route = self.add(method, &path, Handler::Predict(Box::new(handler)), Some(&version));
-                if path.starts_with("/v1/models/") && !selectable {
+                if by_version {
                     let key = (version.spec.name.to_string(), version.spec.version.to_string());
                     self.versions.insert(key, route);
                 }
@@ -235,7 +252,7 @@ impl Builder<'_> {
     }
 
     fn unavailable(&mut self, route: Unavailable) {
-        self.add(http_method(route.method), &route.path, Handler::Unavailable(route.error), None);
+        self.add(route.method, &route.path, Handler::Unavailable(route.error), None);
     }
 
     fn finish(mut self, told: &mut dyn FnMut(&str, String)) -> (matchit::Router<Entry>, Versions) {
@@ -271,17 +288,8 @@ fn answers_head(handler: &Handler) -> bool {
         || matches!(handler, Handler::Builtin(builtin) if !matches!(builtin, Builtin::Health | Builtin::Models))
 }
 
-fn http_method(method: RouteMethod) -> Method {
-    match method {
-        RouteMethod::Get => Method::GET,
-        RouteMethod::Post => Method::POST,
-        RouteMethod::Put => Method::PUT,
-        RouteMethod::Patch => Method::PATCH,
-        RouteMethod::Delete => Method::DELETE,
-    }
-}
-
-/// `GET /v1/models`: each model, its versions, and what runs them.
+/// `GET /v1/models`: each model, its versions, and what runs them; the embedders once more as
+/// OpenAI lists models.
 fn models(snapshot: &ServingSnapshot) -> String {
     let version = |v: &Arc<ServedVersion>| {
         json!({
@@ -297,5 +305,16 @@ fn models(snapshot: &ServingSnapshot) -> String {
         .models()
         .map(|(name, model)| json!({"name": name.as_str(), "versions": model.versions().map(version).collect::<Vec<_>>()}))
         .collect();
-    json!({ "models": models }).to_string()
+    // For clients of OpenAI's API, what they can ask here; no model of theirs is without a
+    // time, and the artefact's is the one that is known.
+    let embedder = |v: &Arc<ServedVersion>| {
+        json!({
+            "id": v.spec.name.as_str(),
+            "object": "model",
+            "created": v.spec.modified.and_then(|t| t.duration_since(UNIX_EPOCH).ok()).map_or(0, |d| d.as_secs()),
+            "owned_by": "weir",
+        })
+    };
+    let embedders: Vec<_> = openai::embedders(snapshot).map(embedder).collect();
+    json!({ "object": "list", "data": embedders, "models": models }).to_string()
 }

@@ -22,9 +22,11 @@ use prometheus_client::{
     },
     registry::{Registry, Unit},
 };
-use weir_serving::{ServedVersion, ServingSnapshot, Stats};
+use weir_serving::{Admission, ServedVersion, ServingSnapshot, Stats};
 
 pub(crate) use process::ProcessCollector;
+
+use crate::v2::core::TraceCounters;
 
 /// Upper bounds of the latency buckets, seconds: from a tree ensemble to a deadline.
 const BUCKETS: [f64; 17] = [
@@ -73,11 +75,13 @@ pub(crate) struct Metrics {
     pub(crate) in_flight: Gauge,
     /// Connections ended for a flood of HTTP/2 frames.
     pub(crate) floods: Counter,
+    /// Traces of requests.
+    pub(crate) traces: TraceCounters,
 }
 
 impl Metrics {
     /// Counts requests, and reads each scrape what `snapshot` serves.
-    pub(crate) fn new(snapshot: Arc<ArcSwap<ServingSnapshot>>) -> Self {
+    pub(crate) fn new(snapshot: Arc<ArcSwap<ServingSnapshot>>, bodies: Admission) -> Self {
         let requests = Family::default();
         let duration = Histograms::new_with_constructor(histogram as fn() -> Histogram);
         let stages = Histograms::new_with_constructor(histogram as fn() -> Histogram);
@@ -100,9 +104,14 @@ impl Metrics {
         let floods = Counter::default();
         let text = "Connections closed because their HTTP/2 control frames outnumbered any work";
         registry.register("weir_http2_floods", text, floods.clone());
+        let traces = TraceCounters { written: Counter::default(), dropped: Counter::default() };
+        registry.register("weir_traces", "Traces written to the trace file", traces.written.clone());
+        let text = "Traces lost: the disk did not follow, or `trace_max` is reached";
+        registry.register("weir_traces_dropped", text, traces.dropped.clone());
+        registry.register_collector(Box::new(HeldCollector(bodies)));
         registry.register_collector(Box::new(ModelCollector(snapshot)));
         registry.register_collector(Box::new(ProcessCollector));
-        Self { registry, requests, duration, stages, in_flight, floods }
+        Self { registry, requests, duration, stages, in_flight, floods, traces }
     }
 
     /// The exposition. A formatting error cannot happen with a `String`.
@@ -186,6 +195,18 @@ pub(crate) struct StageMetrics {
     pub(crate) queue: Histogram,
     pub(crate) engine: Histogram,
     pub(crate) encode: Histogram,
+}
+
+/// Reads how many bytes of bodies are held.
+#[derive(Debug)]
+struct HeldCollector(Admission);
+
+impl Collector for HeldCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let held = ConstGauge::new(i64::try_from(self.0.held_bytes()).unwrap_or(i64::MAX));
+        let text = "Bytes of request bodies held now, of `max_body_in_flight`";
+        held.encode(encoder.encode_descriptor("weir_held_body_bytes", text, None, held.metric_type())?)
+    }
 }
 
 /// Reads the executors' counters when somebody scrapes.

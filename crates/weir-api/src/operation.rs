@@ -51,6 +51,11 @@ pub enum OperationKind {
     },
     /// The server's own: health, metrics, docs.
     Builtin(Builtin),
+    /// Embeds texts as OpenAI's API does.
+    Embeddings {
+        /// The models that can be asked, in their latest versions.
+        models: Vec<Arc<ModelSpec>>,
+    },
     /// The Open Inference Protocol V2, which describes itself.
     V2(Endpoint),
 }

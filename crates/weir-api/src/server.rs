@@ -1,41 +1,32 @@
-//! The server: state that requests share, and the life of one request.
+//! The server: state that requests share, and what can be done with it.
 
 use std::{
-    convert::Infallible,
     future::Future,
     io,
-    net::{IpAddr, SocketAddr},
-    pin::Pin,
+    net::SocketAddr,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts};
-use hyper::{
-    body::{Body as _, Incoming},
-    service::Service,
-};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use weir_serving::{Admission, ModelControl, Predictor, ServingSnapshot};
-use weir_types::{Authorizer, Clock, Error};
+use weir_types::{Authorizer, Clock};
 
 use crate::{
-    body::{self, BodyLimits},
+    body::BodyLimits,
     bound::{Bound, Listeners},
-    builtin,
     config::{ModelControlMode, RouteConfig, ServerConfig},
     declare::RouteProblem,
-    face::{Face, Found, Handler, Route},
-    grpc, head,
-    listener::{Body, Bounds, Listener, Untaken},
-    metrics::{InFlight, Metrics, RouteMetrics},
-    predict, respond,
-    v2::{core::ModelView, rest},
+    face::Face,
+    grpc,
+    listener::{Bounds, Listener},
+    metrics::Metrics,
+    v2::core::{LogControl, Tracer},
 };
 
 /// What every request reads.
@@ -55,6 +46,8 @@ pub(crate) struct Shared {
     changes: watch::Sender<()>,
     reload_problem: ArcSwapOption<String>,
     control: OnceLock<ModelControl>,
+    log_control: OnceLock<Arc<dyn LogControl>>,
+    pub(crate) tracer: Tracer,
 }
 
 impl Shared {
@@ -93,6 +86,11 @@ impl Shared {
         self.control.get()
     }
 
+    /// Changes what is logged, where clients may.
+    pub(crate) fn log_control(&self) -> Option<&Arc<dyn LogControl>> {
+        self.log_control.get()
+    }
+
     pub(crate) fn reload_problem(&self) -> Option<Arc<String>> {
         self.reload_problem.load_full()
     }
@@ -121,12 +119,17 @@ impl Server {
     ) -> Result<Self, Vec<RouteProblem>> {
         let snapshot = Arc::new(snapshot);
         let serving = Arc::new(ArcSwap::new(snapshot.clone()));
-        let metrics = Metrics::new(serving.clone());
+        let admission = Admission::new(config.max_body_in_flight.0);
+        let metrics = Metrics::new(serving.clone(), admission.clone());
         let face = Face::build(&routes, snapshot, &metrics, config.metrics_listen.is_none())?;
+        let trace_file = config.trace_file.as_deref();
+        let tracer = Tracer::new(trace_file, config.trace_max.0, &*clock, &metrics.traces);
         let shared = Shared {
+            tracer,
+            log_control: OnceLock::new(),
             face: ArcSwap::from_pointee(face),
             serving,
-            predictor: Predictor::new(Admission::new(config.max_body_in_flight.0), clock),
+            predictor: Predictor::new(admission, clock),
             authorizer,
             grpc: grpc::Methods::new(&metrics),
             metrics,
@@ -148,6 +151,15 @@ impl Server {
         if self.config.model_control == ModelControlMode::Explicit {
             // Offered twice, the first one counts: both give orders to one keeper.
             let _ = self.shared.control.set(control.clone());
+        }
+    }
+
+    /// Gives clients the control of what is logged, if the configuration says that they have
+    /// control.
+    pub fn offer_log_control(&self, control: Arc<dyn LogControl>) {
+        if self.config.model_control == ModelControlMode::Explicit {
+            // Offered twice, the first one counts.
+            let _ = self.shared.log_control.set(control);
         }
     }
 
@@ -212,176 +224,5 @@ impl Server {
         let metrics = maybe(self.config.metrics_listen).await?;
         let grpc = maybe(self.config.grpc_listen).await?;
         Ok(Bound::new(self.shared, &self.config, Listeners { public, grpc, metrics }))
-    }
-}
-
-/// What one listener answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Faces {
-    /// Everything.
-    All,
-    /// Everything but gRPC, which has a listener of its own.
-    Http,
-    /// gRPC.
-    Grpc,
-    /// `/metrics`.
-    Metrics,
-}
-
-/// The hyper service.
-#[derive(Clone)]
-pub(crate) struct Api {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) faces: Faces,
-    /// The other end of the connection.
-    pub(crate) peer: IpAddr,
-}
-
-impl Service<Request<Incoming>> for Api {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
-
-    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        let Self { shared, faces, peer } = self.clone();
-        Box::pin(async move {
-            let grpc = grpc::is_grpc(request.headers());
-            let untaken = request.extensions_mut().remove::<Untaken>();
-            let response = match faces {
-                Faces::Metrics if request.uri().path() == "/metrics" => builtin::metrics(&shared),
-                Faces::All | Faces::Grpc if grpc => grpc::handle(shared, peer, request).await,
-                Faces::Http if grpc => grpc::elsewhere(),
-                Faces::All | Faces::Http => handle(&shared, peer, request).await,
-                Faces::Grpc | Faces::Metrics => respond::not_found(),
-            };
-            Ok(match untaken {
-                Some(untaken) => response.map(|body| body.counted(untaken)),
-                None => response,
-            })
-        })
-    }
-}
-
-/// The life of one request, from its head to its answer.
-async fn handle(shared: &Shared, peer: IpAddr, request: Request<Incoming>) -> Response<Body> {
-    let start = shared.predictor.clock().now();
-    let _in_flight = InFlight::enter(&shared.metrics);
-    let (head, mut body) = request.into_parts();
-    let id = head::request_id(&head.headers);
-    let face = shared.face.load_full();
-    let v2 = rest::is_ours(head.uri.path());
-    let found = match head::ambiguity(&head) {
-        Some(problem) => Err(respond::detail(StatusCode::BAD_REQUEST, problem)),
-        None => Ok(face.find(&head.method, head.uri.path())),
-    };
-    let (mut response, route) = match found {
-        Ok(Found::Route(route, parameters)) => {
-            let asked = (&*route, &*parameters, &head);
-            (dispatch(shared, &face, peer, asked, &mut body, &id).await, Some(route))
-        }
-        Ok(Found::MethodNotAllowed(allow)) if v2 => (rest::method_not_allowed(allow), None),
-        Ok(Found::Nothing) if v2 => (rest::not_found(), None),
-        Ok(Found::MethodNotAllowed(allow)) => (respond::method_not_allowed(allow), None),
-        Ok(Found::Redirect(path)) => (redirect(&head, &path), None),
-        Ok(Found::Nothing) => (respond::not_found(), None),
-        // Two readers may see two requests here: nothing more is read.
-        Err(mut response) => {
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-            (response, None)
-        }
-    };
-    // hyper closes behind an answer that comes before its request was read: the client must
-    // be told, or it loses the next one.
-    if shared.is_draining() || !body::is_over(&mut body, &head.headers) {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    finish(&head, &mut response, id);
-    // One route serves all models of the protocol; each model counts for itself.
-    let view = response.extensions_mut().remove::<Arc<ModelView>>();
-    let metrics = route.as_ref().map_or(&face.unmatched, |r| &r.metrics);
-    let metrics = view.as_ref().map_or(metrics, |v| &v.metrics);
-    observe(shared, &head, &response, route.as_deref(), metrics, start);
-    response
-}
-
-async fn dispatch(
-    shared: &Shared,
-    face: &Face,
-    peer: IpAddr,
-    (route, parameters, head): (&Route, &[(String, String)], &Parts),
-    body: &mut Incoming,
-    id: &HeaderValue,
-) -> Response<Body> {
-    match &route.handler {
-        Handler::Predict(handler) => match predict::answer(shared, face, handler, (peer, head), body).await {
-            Ok(response) => response,
-            Err(refusal) => refusal.response(id),
-        },
-        Handler::Template(template) => {
-            let read = read_and_drop(shared, head, body).await;
-            read.map_or_else(|e| respond::error(&e, id), |()| template.answer(head, parameters))
-        }
-        Handler::Builtin(builtin) => builtin::answer(shared, face, *builtin, &head.headers),
-        Handler::V2(endpoint) => rest::answer(shared, face, *endpoint, parameters, (peer, head), body).await,
-        Handler::Asset => builtin::asset(head.uri.path(), &head.headers),
-        Handler::Unavailable(error) => respond::error(error, id),
-    }
-}
-
-/// Reads a body that the answer does not depend on, within the usual bounds, so that the
-/// connection can carry the next request.
-async fn read_and_drop(shared: &Shared, head: &Parts, body: &mut Incoming) -> Result<(), Error> {
-    body::check_head(&head.headers, shared.body_limits)?;
-    let timeout = head::timeout(&head.headers, shared.request_timeout).map_err(Error::invalid)?;
-    body::skip(body, shared.body_limits, timeout).await
-}
-
-/// A relative reference (RFC 9110 section 10.2.2): FastAPI's absolute one names the wrong
-/// scheme behind a proxy that ends TLS.
-fn redirect(head: &Parts, path: &str) -> Response<Body> {
-    let query = head.uri.query().map(|q| format!("?{q}")).unwrap_or_default();
-    respond::redirect(&format!("{path}{query}"))
-}
-
-fn finish(head: &Parts, response: &mut Response<Body>, id: HeaderValue) {
-    let headers = response.headers_mut();
-    headers.insert(head::REQUEST_ID, id);
-    // HTTP/2 has no such header (RFC 9113 section 8.2.2).
-    if head.version >= Version::HTTP_2 {
-        headers.remove(header::CONNECTION);
-    }
-    // HTTP/1 leaves the body of an answer to HEAD away; over HTTP/2 hyper would send it,
-    // which is a protocol error.
-    if head.method == Method::HEAD {
-        let body = std::mem::take(response.body_mut());
-        let length = body.size_hint().exact().unwrap_or(0);
-        response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
-    }
-}
-
-fn observe(
-    shared: &Shared,
-    head: &Parts,
-    response: &Response<Body>,
-    route: Option<&Route>,
-    metrics: &RouteMetrics,
-    start: Instant,
-) {
-    let took = shared.predictor.clock().now() - start;
-    metrics.observe(response.status(), took);
-    if shared.access_log {
-        let text = |name| response.headers().get(name).and_then(|v: &HeaderValue| v.to_str().ok());
-        tracing::info!(
-            target: "weir::access",
-            method = head.method.as_str(),
-            // The pattern, not the path as sent: paths may hold what should not be logged.
-            route = route.map_or("unmatched", |r| &r.path),
-            status = response.status().as_u16(),
-            duration_ms = took.as_secs_f64() * 1e3,
-            request_id = text(head::REQUEST_ID),
-            trace_id = head::trace_id(&head.headers),
-            model = text(respond::MODEL),
-            "request"
-        );
     }
 }

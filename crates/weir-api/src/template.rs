@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use bytes::Bytes;
 use http::{Response, StatusCode, request::Parts};
 use serde_json::Value;
-use weir_codec::{DecodeLimits, QueryDecoder, QueryParam, QueryValues, write_detail};
+use weir_codec::{CodecError, DecodeLimits, QueryDecoder, QueryParam, QueryValues, write_detail};
 use weir_types::{Rules, Scalar};
 
 use crate::{config::ParameterConfig, listener::Body, respond};
@@ -27,21 +27,23 @@ impl Template {
     /// Compiles a template.
     ///
     /// # Errors
-    /// The first parameter that cannot be.
+    /// Every parameter that cannot be.
     pub(crate) fn new(
         query: &[ParameterConfig],
         path: &[ParameterConfig],
         response: Value,
-    ) -> Result<Self, String> {
-        let limits = DecodeLimits::default();
-        let parameters =
-            |given: &[ParameterConfig]| given.iter().map(parameter).collect::<Result<Vec<_>, _>>();
+    ) -> Result<Self, Vec<String>> {
         let fixed = query.is_empty() && path.is_empty();
-        Ok(Self {
-            path: QueryDecoder::path(parameters(path)?, limits).map_err(|e| e.to_string())?,
-            query: QueryDecoder::new(parameters(query)?, limits).map_err(|e| e.to_string())?,
-            answer: if fixed { Answer::Fixed(response.to_string().into()) } else { Answer::Filled(response) },
-        })
+        let decoders = (decoder(QueryDecoder::path, path), decoder(QueryDecoder::new, query));
+        let (path, query) = match decoders {
+            (Ok(path), Ok(query)) => (path, query),
+            (path, query) => {
+                return Err([path.err(), query.err()].into_iter().flatten().flatten().collect());
+            }
+        };
+        let answer =
+            if fixed { Answer::Fixed(response.to_string().into()) } else { Answer::Filled(response) };
+        Ok(Self { path, query, answer })
     }
 
     /// Answers a request; 422 with every parameter that is wrong.
@@ -64,6 +66,28 @@ impl Template {
             }
         }
     }
+}
+
+/// Prepares a decoder of `parameters`.
+///
+/// # Errors
+/// Every parameter that cannot be.
+fn decoder(
+    new: fn(Vec<QueryParam>, DecodeLimits) -> Result<QueryDecoder, CodecError>,
+    parameters: &[ParameterConfig],
+) -> Result<QueryDecoder, Vec<String>> {
+    let limits = DecodeLimits::default();
+    let (mut good, mut problems) = (Vec::new(), Vec::new());
+    for config in parameters {
+        // Each by itself first: all of them together tell the first problem only.
+        let tried = parameter(config)
+            .and_then(|one| new(vec![one.clone()], limits).map(|_| one).map_err(|e| e.to_string()));
+        tried.map_or_else(|problem| problems.push(problem), |one| good.push(one));
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    new(good, limits).map_err(|e| vec![e.to_string()])
 }
 
 /// Replaces `{name}` in every string of `value`.
@@ -119,7 +143,10 @@ pub(crate) fn check(
     for parameter in typed.iter().filter(|p| !in_path.contains(p.name.as_str())) {
         problems.push(format!("the path has no `{{{}}}`", parameter.name));
     }
-    problems.extend(query.iter().chain(typed).filter_map(|p| parameter(p).err()));
+    if query.iter().any(|parameter| parameter.name.is_empty()) {
+        problems.push("a query parameter needs a name".into());
+    }
+    problems.extend(Template::new(query, typed, Value::Null).err().into_iter().flatten());
     for name in names_in_value(response).into_iter().filter(|name| !known.contains(name.as_str())) {
         problems.push(format!("the response uses `{{{name}}}`, which is no parameter of the route"));
     }
@@ -230,5 +257,13 @@ mod tests {
         let typed = [ParameterConfig::string("gone")];
         let problems = check("/x/{id}", &query, &typed, &json!({"m": "{nobody} {id}"})).unwrap_err();
         assert_eq!(problems.len(), 5, "{problems:#?}");
+        let mut pattern = ParameterConfig::string("b");
+        pattern.pattern = Some("(".into());
+        let mut other = ParameterConfig::string("");
+        other.default = Some(json!([]));
+        let mut third = pattern.clone();
+        third.name = "c".into();
+        let problems = check("/x", &[pattern, other, third], &[], &json!({})).unwrap_err();
+        assert_eq!(problems.len(), 4, "{problems:#?}");
     }
 }

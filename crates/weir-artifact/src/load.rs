@@ -132,6 +132,7 @@ pub(crate) fn resolve(
         version: candidate.version.clone(),
         artifact: candidate.artifact.clone(),
         artifact_bytes: bytes.len() as u64,
+        modified: candidate.artifact.metadata().and_then(|file| file.modified()).ok(),
         digest: digest::digest(manifest, bytes, parts.text.as_ref()),
         description: manifest.description.clone(),
         signature: parts.signature,

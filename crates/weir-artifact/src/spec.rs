@@ -1,6 +1,6 @@
 //! Everything that is known about one version of a model once its folder was read.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::SystemTime};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -180,6 +180,8 @@ pub struct ModelSpec {
     pub artifact: PathBuf,
     /// Size of the artefact in bytes.
     pub artifact_bytes: u64,
+    /// When the artefact was written, where the file system says.
+    pub modified: Option<SystemTime>,
     /// SHA-256 over the artefact and everything that goes into an answer, lower-case hex.
     pub digest: String,
     /// One sentence for the docs page.

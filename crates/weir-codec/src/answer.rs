@@ -48,6 +48,12 @@ pub fn write_string(text: &str, out: &mut Vec<u8>) {
     let _ = serde_json::to_writer(out, text);
 }
 
+/// Writes a list of floats; returns how many are `null` because JSON has no word for them.
+#[must_use]
+pub fn write_floats(values: &[f32], out: &mut Vec<u8>) -> usize {
+    list(values.iter(), (b'[', b']'), out, |value, out| write_float(*value, out))
+}
+
 fn write_null(out: &mut Vec<u8>) -> usize {
     out.extend_from_slice(b"null");
     1

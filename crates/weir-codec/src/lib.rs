@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use weir_types::{Batch, Schema};
 
-pub use answer::{write_answer, write_string};
+pub use answer::{write_answer, write_floats, write_string};
 pub use error::{CodecError, Context, ContextValue, Echo, FieldError, Loc, Rejection, write_detail};
 pub use query::{QueryDecoder, QueryParam, QueryValues};
 

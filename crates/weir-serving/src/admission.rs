@@ -157,6 +157,11 @@ impl Admitted {
         self.priority = priority;
     }
 
+    /// The room that it holds.
+    pub fn room(&mut self) -> &mut Room {
+        &mut self.room
+    }
+
     /// When the answer stops being of use.
     pub fn deadline(&self) -> Deadline {
         self.deadline

@@ -70,6 +70,9 @@ impl Job {
 pub struct Done {
     /// The answer.
     pub outputs: Outputs,
+    /// Tokens that the model read for it, as [`Prepared::tokens`](weir_engine::Prepared::tokens)
+    /// counts them; `None` for models that read no text.
+    pub tokens: Option<usize>,
     /// How long the job waited for a thread.
     pub queued: Duration,
     /// How long it ran: the engine, and between the pieces of a job that was cut, others.

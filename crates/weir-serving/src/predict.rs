@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use weir_types::{Batch, Clock, Deadline, Error, ErrorCode, Outputs};
 
-use crate::{Admission, Admitted, Job, Room, Sender, ServedVersion};
+use crate::{Admission, Admitted, Done, Job, Room, Sender, ServedVersion};
 
 /// The use case's entrance.
 #[derive(Clone)]
@@ -104,7 +104,8 @@ impl Ready {
             caller: admitted.caller(),
         };
         let done = version.executor.execute(job).await?;
-        Ok(Executed { outputs: done.outputs, queued: done.queued, ran: done.ran, version })
+        let Done { outputs, tokens, queued, ran } = done;
+        Ok(Executed { outputs, tokens, queued, ran, version })
     }
 }
 
@@ -113,6 +114,8 @@ impl Ready {
 pub struct Executed {
     /// The answer.
     pub outputs: Outputs,
+    /// Tokens that the model read for it; `None` for models that read no text.
+    pub tokens: Option<usize>,
     /// How long it waited for a thread.
     pub queued: Duration,
     /// How long the engine ran.

@@ -1,9 +1,13 @@
 //! The command line.
 
+mod load;
+
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+
+pub(crate) use load::{FaceArg, Load};
 
 /// A trained model becomes a production real-time API.
 #[derive(Debug, Parser)]
@@ -26,6 +30,8 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Predict for JSON rows from standard input, one a line.
     Predict(Predict),
+    /// Send a server requests by schedule, and measure how it answers.
+    Load(Box<Load>),
     /// Check, show or print configuration.
     #[command(subcommand)]
     Config(Config),
@@ -54,15 +60,11 @@ pub(crate) struct Serve {
     #[command(flatten)]
     pub(crate) sources: Sources,
     /// Address to listen on [default: 127.0.0.1:8000].
-    #[arg(long, value_name = "ADDRESS", value_parser = address)]
+    #[arg(long, value_name = "ADDRESS", value_parser = weir_api::config::parse_address)]
     pub(crate) listen: Option<SocketAddr>,
     /// Reload when a model's files change.
     #[arg(long)]
     pub(crate) watch: bool,
-}
-
-fn address(text: &str) -> Result<SocketAddr, &'static str> {
-    text.parse().map_err(|_| "write an IP address and a port, such as 127.0.0.1:8000 or 0.0.0.0:8000")
 }
 
 #[derive(Debug, Args)]
@@ -144,9 +146,9 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_told_with_one_that_is() {
-        for odd in ["8000", "localhost:8000", ":8000", "127.0.0.1"] {
-            assert!(address(odd).unwrap_err().contains("127.0.0.1:8000"));
-        }
-        assert!(address("[::1]:80").is_ok());
+        let listen = |text: &str| Arguments::try_parse_from(["weir", "serve", "--listen", text]);
+        let error = listen("weir.example:80").unwrap_err().to_string();
+        assert!(error.contains("127.0.0.1:80"), "{error}");
+        assert!(listen("localhost:80").is_ok() && listen("[::1]:80").is_ok());
     }
 }

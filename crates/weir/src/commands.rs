@@ -5,5 +5,7 @@ pub(crate) mod config;
 pub(crate) mod health;
 pub(crate) mod init;
 pub(crate) mod inspect;
+pub(crate) mod load;
 pub(crate) mod predict;
 pub(crate) mod serve;
+mod start;

@@ -60,6 +60,9 @@ pub(crate) fn load(sources: &Sources, flags: Vec<Override>) -> anyhow::Result<Lo
     if in_file("server.onnxruntime") {
         server.onnxruntime = server.onnxruntime.take().map(|path| folder.join(path));
     }
+    if in_file("server.trace_file") {
+        server.trace_file = server.trace_file.take().map(|path| folder.join(path));
+    }
     if !sources.paths.is_empty() {
         server.models = sources.paths.clone();
     }

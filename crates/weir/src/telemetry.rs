@@ -1,12 +1,18 @@
 //! Logs: pretty on a terminal, JSON lines anywhere else.
 
-use std::io::{self, IsTerminal};
+use std::{
+    io::{self, IsTerminal},
+    sync::Arc,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::{EnvFilter, fmt};
+use tracing_subscriber::{Layer, fmt, layer::SubscriberExt, registry, util::SubscriberInitExt};
+use weir_api::LogControl;
 
 use crate::environment;
+
+mod verbosity;
 
 /// The `[log]` table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -37,13 +43,13 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// Starts logging to standard error.
+/// Starts logging to standard error; what is logged can be changed through what is returned.
 ///
 /// # Errors
 /// A filter that cannot be read.
-pub(crate) fn start(config: &LogConfig) -> anyhow::Result<()> {
+pub(crate) fn start(config: &LogConfig) -> anyhow::Result<Arc<dyn LogControl>> {
     let filter = environment::log_filter().unwrap_or_else(|| config.level.clone());
-    let filter = EnvFilter::try_new(&filter).map_err(|e| {
+    let (filter, control) = verbosity::filter(filter.clone()).map_err(|e| {
         anyhow::anyhow!("the log filter {filter:?} cannot be read: {e}; write for example \"info\"")
     })?;
     let terminal = io::stderr().is_terminal();
@@ -52,11 +58,12 @@ pub(crate) fn start(config: &LogConfig) -> anyhow::Result<()> {
         LogFormat::Pretty => true,
         LogFormat::Json => false,
     };
-    let subscriber = fmt().with_env_filter(filter).with_writer(io::stderr);
+    let lines = fmt::layer().with_writer(io::stderr);
     if pretty {
-        subscriber.with_ansi(terminal && !environment::no_color()).with_target(false).init();
+        let lines = lines.with_ansi(terminal && !environment::no_color()).with_target(false);
+        registry().with(lines.with_filter(filter)).init();
     } else {
-        subscriber.json().flatten_event(true).init();
+        registry().with(lines.json().flatten_event(true).with_filter(filter)).init();
     }
-    Ok(())
+    Ok(control)
 }

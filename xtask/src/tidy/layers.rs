@@ -15,6 +15,8 @@ const LAYERS: &[(&str, u8)] = &[
     ("weir-lake", 1),
     ("weir-stats", 1),
     ("weir-auth", 1),
+    // Asks a server from outside, as any client does: it sees nothing that serves.
+    ("weir-load", 1),
     ("weir-serving", 2),
     ("weir-api", 3),
     ("weir-pipelines", 3),

@@ -9,11 +9,14 @@ use weir_serving::Sender;
 use weir_types::{Access, Credentials, Deadline, Error, ErrorCode, Grant};
 
 use super::{
+    Counted,
     frame::{self, Messages},
     reply::Reply,
     timeout,
 };
-use crate::{body::BodyLimits, coding::Coding, head, metrics::InFlight, server::Shared};
+use crate::{
+    body::BodyLimits, coding::Coding, head, metrics::InFlight, metrics::RouteMetrics, server::Shared,
+};
 
 /// Largest message of a method that takes names only.
 const MAX_SMALL_BYTES: u64 = 64 << 10;
@@ -32,6 +35,7 @@ pub(super) struct Call {
     request: Option<Coding>,
     /// How its answers are coded.
     pub(super) answers: Option<Coding>,
+    counted: Counted,
     /// Counts it, for as long as it lives.
     _in_flight: InFlight,
 }
@@ -55,6 +59,7 @@ impl Call {
             deadline: Deadline::after(received, own.map_or(limit, |own| own.min(limit))),
             stream_deadline: own.map(|own| Deadline::after(received, own)),
             answers: Coding::of_answers(&head.headers, request),
+            counted: Counted::default(),
             headers: head.headers,
             shared,
             peer,
@@ -62,6 +67,17 @@ impl Call {
             request,
             _in_flight: in_flight,
         })
+    }
+
+    /// Tells `counted` what the call counts for.
+    pub(super) fn counted(self, counted: &Counted) -> Self {
+        Self { counted: counted.clone(), ..self }
+    }
+
+    /// From now on the call counts for a model.
+    pub(super) fn counts_for(&self, metrics: &Arc<RouteMetrics>) {
+        // A call that is not a stream asks one model.
+        let _ = self.counted.set(metrics.clone());
     }
 
     /// Asks for access.

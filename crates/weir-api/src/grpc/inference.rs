@@ -1,11 +1,11 @@
 //! The methods of `inference.GRPCInferenceService` that are not streams.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use hyper::body::Incoming;
 use tokio::time::timeout_at;
-use weir_serving::{ModelControl, Room};
-use weir_types::{Access, Deadline, Error, ErrorCode, ModelName};
+use weir_serving::Room;
+use weir_types::{Access, Deadline, Error};
 
 use super::{
     call::{Call, late},
@@ -17,7 +17,10 @@ use super::{
 };
 use crate::{
     server::Shared,
-    v2::core::{self, cut, datatype, repository_index},
+    v2::core::{
+        self, ModelView, Timeline, Transport, UNLOAD_PARAMETERS, control, datatype, model_name,
+        repository_index,
+    },
 };
 
 /// Of `ServerLive`.
@@ -46,9 +49,8 @@ pub(super) fn server_metadata(
     shared: &Shared,
     _: ServerMetadataRequest,
 ) -> Result<ServerMetadataResponse, Error> {
-    let core::ServerMetadata { name, version, extensions } =
-        core::server_metadata(shared.control().is_some());
-    let extensions = extensions.iter().map(ToString::to_string).collect();
+    let core::ServerMetadata { name, version, extensions } = core::server_metadata(shared);
+    let extensions = extensions.into_iter().map(str::to_owned).collect();
     Ok(ServerMetadataResponse { name: name.into(), version: version.into(), extensions })
 }
 
@@ -87,17 +89,8 @@ pub(super) fn statistics(
     asked: ModelStatisticsRequest,
 ) -> Result<ModelStatisticsResponse, Error> {
     let face = shared.face();
-    let ModelStatisticsRequest { name, version } = asked;
-    if !name.is_empty() {
-        face.v2.view(&name, Some(&version))?;
-    }
-    let wanted = |v: &&std::sync::Arc<weir_serving::ServedVersion>| {
-        (name.is_empty() || v.spec.name.as_str() == name)
-            && (version.is_empty() || v.spec.version.as_str() == version)
-    };
-    let versions = face.snapshot.models().flat_map(|(_, model)| model.versions());
-    let model_stats =
-        versions.filter(wanted).map(|v| super::config::statistics(core::statistics(v))).collect();
+    let versions = face.v2.asked(Some(&asked.name), Some(&asked.version))?;
+    let model_stats = versions.iter().map(|v| super::config::statistics(core::statistics(v))).collect();
     Ok(ModelStatisticsResponse { model_stats })
 }
 
@@ -116,7 +109,7 @@ pub(super) fn index(
     Ok(RepositoryIndexResponse { models })
 }
 
-/// `ModelInfer`.
+/// `ModelInfer`. What it counts for is its model, once that is known.
 ///
 /// # Errors
 /// Whatever stands in the way.
@@ -128,7 +121,9 @@ pub(super) async fn infer(call: Call, body: Incoming) -> Result<Reply, Error> {
     let messages = call.messages(body, call.shared.body_limits, Some(call.deadline));
     let message = messages.only(&mut room).await?;
     let question = read(message, &mut room)?;
-    let answer = ask(&call, question, room, (call.received, call.deadline)).await?;
+    let view = view(&call, &question)?;
+    call.counts_for(view.grpc(&call.shared, false));
+    let answer = ask(&call, &view, question, room, (call.received, call.deadline)).await?;
     call.reply(&answer)
 }
 
@@ -141,40 +136,44 @@ pub(super) fn read(message: bytes::Bytes, room: &mut Room) -> Result<ModelInferR
     frame::decode(message)
 }
 
-/// Asks the model that `question` names; it was received and is of use until then.
+/// The version that `question` names.
+///
+/// # Errors
+/// `NotFound`; `Unavailable` for what failed to load.
+pub(super) fn view(call: &Call, question: &ModelInferRequest) -> Result<Arc<ModelView>, Error> {
+    let face = call.shared.face();
+    Ok(face.v2.view(&question.model_name, Some(&question.model_version))?.clone())
+}
+
+/// Asks the version behind `view`; the question was received and is of use until then.
 ///
 /// # Errors
 /// What is wrong with the question, and what the model says.
 pub(super) async fn ask(
     call: &Call,
-    mut question: ModelInferRequest,
+    view: &ModelView,
+    question: ModelInferRequest,
     room: Room,
     (received, deadline): (Instant, Deadline),
 ) -> Result<ModelInferResponse, Error> {
-    let clock = call.shared.predictor.clock();
-    let start = clock.now();
-    let (name, version) =
-        (std::mem::take(&mut question.model_name), std::mem::take(&mut question.model_version));
-    let model: ModelName = name.parse().map_err(|_| no_model(&name))?;
-    let sender = call.sender(Access::Invoke(&model))?;
-    let view = call.shared.face().v2.view(&name, Some(&version))?.clone();
-    let admitted = room.admit(sender, deadline);
-    admitted.would_run(view.version())?;
-    let (request, form) = messages::request(question)?;
-    let decoded = clock.now() - start;
-    let answer = timeout_at(deadline.instant().into(), core::infer(admitted, &view, request, received));
-    let answer = answer.await.map_err(|_| late())??;
-    let start = clock.now();
-    let message = messages::response(answer, form);
-    let encoded = clock.now() - start;
-    view.stages.decode.observe(decoded.as_secs_f64());
-    view.stages.encode.observe(encoded.as_secs_f64());
-    view.version().executor.stats().face(decoded, encoded);
-    Ok(message)
-}
-
-fn no_model(name: &str) -> Error {
-    Error::not_found(format!("there is no model {:?}", cut(name)))
+    let name = &view.version().spec.name;
+    let sender = call.sender(Access::Invoke(name))?;
+    let trace = call.shared.tracer.sample(name.as_str());
+    let mut line = Timeline::new(call.shared.predictor.clock(), received, trace);
+    line.read();
+    let run = async {
+        let admitted = room.admit(sender, deadline);
+        admitted.would_run(view.version())?;
+        let (request, form) = messages::request(question)?;
+        let answer = timeout_at(deadline.instant().into(), core::infer(admitted, view, request, &mut line));
+        Ok(messages::response(answer.await.map_err(|_| late())??, form))
+    };
+    let answer = run.await;
+    if answer.is_ok() {
+        line.encoded();
+    }
+    line.finish(view, Transport::Grpc);
+    answer
 }
 
 /// `RepositoryModelLoad`.
@@ -183,12 +182,10 @@ fn no_model(name: &str) -> Error {
 /// Why the model was not loaded.
 pub(super) async fn load(call: Call, body: Incoming) -> Result<Reply, Error> {
     call.authorize(Access::Deploy)?;
-    let RepositoryModelLoadRequest { model_name, parameters, .. } = call.read_small(body).await?;
-    if let Some((name, _)) = parameters.first_key_value() {
-        let text = format!("loading takes no parameter `{}`: Weir loads what is on disk", cut(name));
-        return Err(Error::new(ErrorCode::Unsupported, text));
-    }
-    control(&call)?.load(model_name.parse().map_err(|_| no_model(&model_name))?).await?;
+    let RepositoryModelLoadRequest { model_name: asked, parameters, .. } = call.read_small(body).await?;
+    let control = control(&call.shared)?;
+    core::refuse_parameters("loading", parameters.keys().map(String::as_str), &[])?;
+    control.load(model_name(&asked)?).await?;
     call.reply(&RepositoryModelLoadResponse {})
 }
 
@@ -198,20 +195,9 @@ pub(super) async fn load(call: Call, body: Incoming) -> Result<Reply, Error> {
 /// Why the model serves on.
 pub(super) async fn unload(call: Call, body: Incoming) -> Result<Reply, Error> {
     call.authorize(Access::Deploy)?;
-    let RepositoryModelUnloadRequest { model_name, parameters, .. } = call.read_small(body).await?;
-    if let Some(name) = parameters.keys().find(|name| *name != "unload_dependents") {
-        return Err(Error::new(
-            ErrorCode::Unsupported,
-            format!("unloading takes no parameter `{}`", cut(name)),
-        ));
-    }
-    control(&call)?.unload(model_name.parse().map_err(|_| no_model(&model_name))?).await?;
+    let RepositoryModelUnloadRequest { model_name: asked, parameters, .. } = call.read_small(body).await?;
+    let control = control(&call.shared)?;
+    core::refuse_parameters("unloading", parameters.keys().map(String::as_str), &UNLOAD_PARAMETERS)?;
+    control.unload(model_name(&asked)?).await?;
     call.reply(&RepositoryModelUnloadResponse {})
-}
-
-fn control(call: &Call) -> Result<&ModelControl, Error> {
-    call.shared.control().ok_or_else(|| {
-        let text = "clients load and unload models only where `server.model_control` is \"explicit\"";
-        Error::new(ErrorCode::Unsupported, text)
-    })
 }

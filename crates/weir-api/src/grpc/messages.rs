@@ -13,8 +13,8 @@ use super::{
     },
 };
 use crate::v2::core::{
-    InferRequest, InferResponse, NamedTensor, OutputTensor, Parameter, Parameters, RequestedOutput, cut,
-    datatype, dtype, read_raw, write_raw,
+    InferRequest, InferResponse, MAX_ID_BYTES, NamedTensor, OutputTensor, Parameter, Parameters,
+    RequestedOutput, cut, datatype, dtype, read_raw, write_raw,
 };
 
 /// Asks a stream to mark the last answer to each request; all of ours are the last.
@@ -49,6 +49,9 @@ pub(super) fn request(message: ModelInferRequest) -> Result<(InferRequest, Form)
         Ok(RequestedOutput { name: o.name, parameters })
     };
     let outputs = outputs.into_iter().map(output).collect::<Result<_, Error>>()?;
+    if id.len() > MAX_ID_BYTES {
+        return Err(Error::invalid(format!("`id` is longer than {MAX_ID_BYTES} bytes")));
+    }
     let id = (!id.is_empty()).then_some(id);
     Ok((InferRequest { id, parameters, inputs, outputs }, Form { raw, mark_final }))
 }

@@ -17,26 +17,34 @@ pub(super) enum Method {
     RepositoryIndex,
     RepositoryModelLoad,
     RepositoryModelUnload,
+    TraceSetting,
+    LogSettings,
     HealthCheck,
     HealthWatch,
     Reflection,
     ReflectionAlpha,
 }
 
+/// Inference, as calls and as streams: those are counted for each model.
+pub(crate) const INFER_PATH: &str = "/inference.GRPCInferenceService/ModelInfer";
+pub(crate) const STREAM_PATH: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
+
 /// Each method and its path.
-const PATHS: [(Method, &str); 16] = [
+const PATHS: [(Method, &str); 18] = [
     (Method::ServerLive, "/inference.GRPCInferenceService/ServerLive"),
     (Method::ServerReady, "/inference.GRPCInferenceService/ServerReady"),
     (Method::ModelReady, "/inference.GRPCInferenceService/ModelReady"),
     (Method::ServerMetadata, "/inference.GRPCInferenceService/ServerMetadata"),
     (Method::ModelMetadata, "/inference.GRPCInferenceService/ModelMetadata"),
-    (Method::ModelInfer, "/inference.GRPCInferenceService/ModelInfer"),
-    (Method::ModelStreamInfer, "/inference.GRPCInferenceService/ModelStreamInfer"),
+    (Method::ModelInfer, INFER_PATH),
+    (Method::ModelStreamInfer, STREAM_PATH),
     (Method::ModelConfig, "/inference.GRPCInferenceService/ModelConfig"),
     (Method::ModelStatistics, "/inference.GRPCInferenceService/ModelStatistics"),
     (Method::RepositoryIndex, "/inference.GRPCInferenceService/RepositoryIndex"),
     (Method::RepositoryModelLoad, "/inference.GRPCInferenceService/RepositoryModelLoad"),
     (Method::RepositoryModelUnload, "/inference.GRPCInferenceService/RepositoryModelUnload"),
+    (Method::TraceSetting, "/inference.GRPCInferenceService/TraceSetting"),
+    (Method::LogSettings, "/inference.GRPCInferenceService/LogSettings"),
     (Method::HealthCheck, "/grpc.health.v1.Health/Check"),
     (Method::HealthWatch, "/grpc.health.v1.Health/Watch"),
     (Method::Reflection, "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"),

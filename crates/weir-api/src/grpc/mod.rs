@@ -18,6 +18,7 @@ mod messages;
 mod method;
 mod reflection;
 mod reply;
+mod settings;
 mod stream;
 mod timeout;
 mod weight;
@@ -27,7 +28,11 @@ pub mod wire {
     pub use super::generated::{health, inference, reflection};
 }
 
-use std::{net::IpAddr, sync::Arc, time::Instant};
+use std::{
+    net::IpAddr,
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method as HttpMethod, Request, Response, StatusCode, Version, header};
@@ -36,10 +41,10 @@ use weir_types::{Error, ErrorCode};
 
 use call::Call;
 use method::Method;
-pub(crate) use method::Methods;
+pub(crate) use method::{INFER_PATH, Methods, STREAM_PATH};
 pub(crate) use reply::Reply;
 
-use crate::{head, listener::Body, metrics::InFlight, respond, server::Shared};
+use crate::{head, listener::Body, metrics::InFlight, metrics::RouteMetrics, respond, server::Shared};
 
 /// Whether a request is gRPC's, by its content type.
 pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
@@ -67,12 +72,14 @@ pub(crate) async fn handle(shared: Arc<Shared>, peer: IpAddr, request: Request<I
     let id = head::request_id(&head.headers);
     let method = Method::find(head.uri.path());
     let trace_id = head::trace_id(&head.headers).map(str::to_owned);
+    let counted = Counted::default();
     let mut response = match prepare(shared.clone(), peer, head, in_flight, start) {
-        Ok(call) => answer(call, method, body).await,
+        Ok(call) => answer(call.counted(&counted), method, body).await,
         Err(error) => (reply::response(Err(&error), None), Some(error)),
     };
     response.0.headers_mut().insert(head::REQUEST_ID, id);
-    observe(&shared, method, &response, trace_id, start);
+    let metrics = counted.get().map(Arc::as_ref).unwrap_or_else(|| shared.grpc.metrics(method));
+    observe(&shared, method, &response, metrics, trace_id, start);
     response.0
 }
 
@@ -105,6 +112,9 @@ fn prepare(
     }
 }
 
+/// What a call counts for, once it is known which model it asks.
+type Counted = Arc<OnceLock<Arc<RouteMetrics>>>;
+
 /// The answer, and why there is none.
 type Answered = (Response<Body>, Option<Error>);
 
@@ -136,6 +146,8 @@ async fn dispatch(call: Call, method: Method, body: Incoming) -> Result<Reply, E
         Method::ModelInfer => inference::infer(call, body).await,
         Method::RepositoryModelLoad => inference::load(call, body).await,
         Method::RepositoryModelUnload => inference::unload(call, body).await,
+        Method::TraceSetting => settings::trace(call, body).await,
+        Method::LogSettings => settings::log(call, body).await,
         Method::ModelStreamInfer => stream::infer(call, body),
         Method::HealthCheck => call.small(body, health::check).await,
         Method::HealthWatch => health::watch(call, body).await,
@@ -147,6 +159,7 @@ fn observe(
     shared: &Shared,
     method: Option<Method>,
     answered: &Answered,
+    metrics: &RouteMetrics,
     trace_id: Option<String>,
     start: Instant,
 ) {
@@ -155,7 +168,7 @@ fn observe(
     // The status of the same error over HTTP: one label has one meaning.
     let status = error.as_ref().map_or(200, |e| e.code.http_status());
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    shared.grpc.metrics(method).observe(status, took);
+    metrics.observe(status, took);
     if shared.access_log {
         let id = response.headers().get(head::REQUEST_ID).and_then(|id| id.to_str().ok());
         tracing::info!(

@@ -1,8 +1,9 @@
 //! Streams: `ModelStreamInfer`, and what all streams share.
 
-use std::future::Future;
+use std::{future::Future, time::Instant};
 
 use bytes::Bytes;
+use http::StatusCode;
 use hyper::body::Incoming;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio_util::task::AbortOnDropHandle;
@@ -12,7 +13,7 @@ use weir_types::{Access, Deadline, Error, ErrorCode};
 use super::{
     call::{Call, late},
     frame,
-    generated::inference::{ModelInferResponse, ModelStreamInferResponse},
+    generated::inference::{ModelInferRequest, ModelInferResponse, ModelStreamInferResponse},
     inference, messages,
     reply::{Part, Reply},
 };
@@ -67,7 +68,7 @@ pub(super) fn infer(call: Call, body: Incoming) -> Result<Reply, Error> {
     let call = std::sync::Arc::new(call);
     Ok(open(call.stream_deadline, |parts| async move {
         let (asked, answers) = channel(IN_FLIGHT);
-        let (end, ()) = tokio::join!(ask(&call, body, asked), pass_on(answers, parts));
+        let (end, ()) = tokio::join!(read_on(&call, body, asked), pass_on(answers, parts));
         end
     }))
 }
@@ -76,7 +77,7 @@ pub(super) fn infer(call: Call, body: Incoming) -> Result<Reply, Error> {
 type Pending = AbortOnDropHandle<Result<Bytes, Error>>;
 
 /// Reads requests and starts each, as many at once as `asked` has room for.
-async fn ask(call: &std::sync::Arc<Call>, body: Incoming, asked: Sender<Pending>) -> Result<(), Error> {
+async fn read_on(call: &std::sync::Arc<Call>, body: Incoming, asked: Sender<Pending>) -> Result<(), Error> {
     let mut messages = call.messages(body, call.shared.body_limits, call.stream_deadline);
     loop {
         let Ok(place) = asked.reserve().await else { return Ok(()) };
@@ -114,7 +115,7 @@ async fn answer(call: &Call, message: Bytes, mut room: Room) -> Result<Bytes, Er
     let (id, mark, result) = match inference::read(message, &mut room) {
         Ok(question) => {
             let (id, mark) = (question.id.clone(), messages::wants_final(&question));
-            (id, mark, inference::ask(call, question, room, (now, deadline)).await)
+            (id, mark, ask(call, question, room, (now, deadline)).await)
         }
         Err(error) => (String::new(), false, Err(error)),
     };
@@ -123,6 +124,22 @@ async fn answer(call: &Call, message: Bytes, mut room: Room) -> Result<Bytes, Er
         Err(error) => failed(id, mark, &error),
     };
     frame::encode(&message, call.answers)
+}
+
+/// Asks one question of a stream, and counts it for its model.
+async fn ask(
+    call: &Call,
+    question: ModelInferRequest,
+    room: Room,
+    times: (Instant, Deadline),
+) -> Result<ModelInferResponse, Error> {
+    let view = inference::view(call, &question)?;
+    let result = inference::ask(call, &view, question, room, times).await;
+    let took = call.shared.predictor.clock().now() - times.0;
+    let status = result.as_ref().map_or_else(|error| error.code.http_status(), |_| 200);
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    view.grpc(&call.shared, true).observe(status, took);
+    result
 }
 
 fn failed(id: String, mark_final: bool, error: &Error) -> ModelStreamInferResponse {

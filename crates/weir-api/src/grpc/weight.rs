@@ -12,10 +12,10 @@ use prost::{
 };
 use weir_types::Error;
 
+use crate::v2::core::MAX_RANK;
+
 /// Most inputs, outputs, raw contents, parameters and their names in one request.
 const MAX_ENTRIES: usize = 4_096;
-/// Most dimensions of one tensor.
-const MAX_RANK: usize = 64;
 /// Bytes that one element of BYTES takes besides its own.
 const BYTES_ELEMENT: usize = 32;
 /// Bytes of the largest number.
@@ -169,7 +169,7 @@ mod tests {
     fn what_grows_without_bound_is_refused() {
         let refused = |r: Result<u64, Error>| r.unwrap_err().message.into_owned();
         let empty = InferTensorContents::default;
-        assert!(refused(of(empty(), vec![1; 65])).contains("64 dimensions"));
+        assert!(refused(of(empty(), vec![1; MAX_RANK + 1])).contains("32 dimensions"));
         let inputs = vec![InferInputTensor::default(); 5000];
         let many = ModelInferRequest { inputs, ..Default::default() }.encode_to_vec();
         assert!(refused(of_request(&many)).contains("4096"));

@@ -14,8 +14,6 @@
 //! 1 MiB), HAProxy by "glitches". One budget is less to explain, and knows clients that do
 //! much with much reason to.
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 
 const HEAD_BYTES: usize = 9;
@@ -33,22 +31,28 @@ const END_HEADERS: u8 = 4;
 const PADDED: u8 = 8;
 const ENHANCE_YOUR_CALM: u8 = 11;
 
-/// What a new connection may send. Browsers begin with some ten frames, gRPC with three.
-const BURST: u32 = 256;
+/// What a frame costs that is neither request nor body.
+const CONTROL: u32 = 100;
+/// A SETTINGS costs more: it walks over all streams, and is answered.
+const CHANGE: u32 = 16 * CONTROL;
+/// A crumb of a body costs a tenth. Bodies written token by token are real, at some hundred
+/// frames a second; the h2 crate bounds some 2,000 crumbs too, but only while nobody reads them.
+const CRUMB: u32 = 10;
+/// What a new connection may spend. Browsers begin with some ten frames, gRPC with three.
+const BURST: u32 = 256 * CONTROL;
 /// What may be saved: all of [`MAX_STREAMS`](super::MAX_STREAMS) with their upkeep.
-const MOST: u32 = 4_096;
+const MOST: u32 = 4_096 * CONTROL;
 /// Earned by a request. It may come with two WINDOW_UPDATEs, a PRIORITY, a PING and a reset.
-const EARNED_BY_REQUEST: u32 = 8;
-/// A request body's bytes that earn one. gRPC's clients ping for each read at worst, and a
-/// message of a stream has some 60 bytes at least.
+const EARNED_BY_REQUEST: u32 = 8 * CONTROL;
+/// A request body's bytes that earn one control frame, and less of which in one frame is a
+/// crumb. gRPC's clients ping for each read at worst, and a message of a stream has some 60
+/// bytes at least.
 const RECEIVED_BYTES: usize = 32;
-/// An answer's bytes that earn one: clients send two or three frames for 16 KiB. PINGs are
-/// answered too, in 17 bytes: they do not earn their keep.
+/// An answer's bytes that earn one control frame: clients send two or three for 16 KiB. PINGs
+/// are answered too, in 17 bytes: they do not earn their keep.
 const SENT_BYTES: usize = 1 << 10;
 /// Earned in a second. A connection without requests may ping that often; none does.
-const EARNED_BY_SECOND: f64 = 100.0;
-/// A SETTINGS costs more: it walks over all streams, and is answered.
-const SETTINGS_COST: u32 = 16;
+const EARNED_BY_SECOND: u32 = 100 * CONTROL;
 
 /// Where in the sequence of frames a byte stream is.
 #[derive(Debug, Default)]
@@ -105,8 +109,8 @@ struct Account {
     credit: u32,
     /// When time was paid for the last time.
     paid: Instant,
-    /// Bytes received and sent that have not earned yet.
-    unearned: (usize, usize),
+    /// Bytes sent that have not earned yet.
+    unearned: usize,
     /// Frames that began; a header block is one, or it could be trickled for ever.
     count: u64,
     kind: u8,
@@ -122,7 +126,7 @@ impl Frames {
         let account = Account {
             credit: BURST,
             paid: Instant::now(),
-            unearned: (0, 0),
+            unearned: 0,
             count: 0,
             kind: DATA,
             in_block: false,
@@ -140,10 +144,9 @@ impl Frames {
 
     /// Takes note of `bytes` sent.
     pub(crate) fn sent(&mut self, bytes: usize) {
-        self.account.unearned.1 += bytes;
-        let earned = self.account.unearned.1 / SENT_BYTES;
-        self.account.unearned.1 %= SENT_BYTES;
-        self.account.earn(earned);
+        let bytes = self.account.unearned + bytes;
+        self.account.unearned = bytes % SENT_BYTES;
+        self.account.earn(bytes / SENT_BYTES * CONTROL as usize);
     }
 
     /// Frames that began so far, a header block as one.
@@ -193,24 +196,24 @@ impl Account {
                 self.earn(EARNED_BY_REQUEST as usize);
             }
             DATA => self.data(payload_bytes(head), flags),
-            SETTINGS if flags & ACK == 0 => self.spend(SETTINGS_COST),
+            SETTINGS if flags & ACK == 0 => self.spend(CHANGE),
             CONTINUATION => {
                 self.in_block &= flags & END_HEADERS == 0;
-                self.spend(1);
+                self.spend(CONTROL);
             }
-            _ => self.spend(1),
+            _ => self.spend(CONTROL),
         }
     }
 
     fn data(&mut self, bytes: usize, flags: u8) {
-        // What is padded may be nothing but padding.
-        if flags & PADDED != 0 || (bytes == 0 && flags & END_STREAM == 0) {
-            return self.spend(1);
+        let last = flags & END_STREAM != 0;
+        match bytes {
+            // What is padded may be nothing but padding.
+            _ if flags & PADDED != 0 => self.spend(CONTROL),
+            0 if !last => self.spend(CONTROL),
+            1..RECEIVED_BYTES if !last => self.spend(CRUMB),
+            _ => self.earn(bytes * CONTROL as usize / RECEIVED_BYTES),
         }
-        self.unearned.0 += bytes;
-        let earned = self.unearned.0 / RECEIVED_BYTES;
-        self.unearned.0 %= RECEIVED_BYTES;
-        self.earn(earned);
     }
 
     fn earn(&mut self, earned: usize) {
@@ -227,18 +230,24 @@ impl Account {
         }
     }
 
-    /// Looked at only when nothing else is left: reading a clock for each frame costs more
-    /// than the rest of this.
+    /// Paid only when nothing else is left: reading a clock for each frame costs more than the
+    /// rest of this.
     fn pay_time(&mut self) {
-        let earned = (self.paid.elapsed().as_secs_f64() * EARNED_BY_SECOND) as usize;
-        self.paid += Duration::from_secs_f64(earned as f64 / EARNED_BY_SECOND);
-        self.earn(earned.min(BURST as usize));
+        let earned = self.paid.elapsed().as_secs_f64() * f64::from(EARNED_BY_SECOND);
+        self.paid = Instant::now();
+        // Time is not saved up: a connection that was silent for an hour has a burst.
+        self.earn(earned.min(f64::from(BURST)) as usize);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    /// Control frames that a new connection may send.
+    const FREE: usize = (BURST / CONTROL) as usize;
 
     fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
         let mut bytes = vec![0, (payload.len() >> 8) as u8, payload.len() as u8, kind, flags, 0, 0, 0, 1];
@@ -277,9 +286,9 @@ mod tests {
             (DATA, PADDED, 200),
             (SETTINGS, ACK, 0),
         ] {
-            assert_eq!(endured(&frame(kind, flags, &vec![0; bytes])), BURST as usize, "{kind} {flags}");
+            assert_eq!(endured(&frame(kind, flags, &vec![0; bytes])), FREE, "{kind} {flags}");
         }
-        assert_eq!(endured(&frame(SETTINGS, 0, &[])), (BURST / SETTINGS_COST) as usize);
+        assert_eq!(endured(&frame(SETTINGS, 0, &[])), (BURST / CHANGE) as usize);
     }
 
     #[tokio::test(start_paused = true)]
@@ -289,8 +298,12 @@ mod tests {
         let upkeep = [ping(), ping(), frame(8, 0, &[0; 4]), frame(8, 0, &[0; 4]), frame(3, 0, &[0; 4])];
         assert_eq!(endured(&[unary, upkeep.concat()].concat()), 100_000, "unary");
         assert_eq!(endured(&[frame(DATA, 0, &[0; 60]), ping()].concat()), 100_000, "a stream of messages");
-        // An upload in single bytes, which earns little and costs nothing.
-        assert_eq!(endured(&frame(DATA, 0, &[0])), 100_000);
+        assert_eq!(endured(&frame(DATA, 0, &[0; RECEIVED_BYTES])), 100_000, "a body in small pieces");
+        assert_eq!(
+            endured(&frame(DATA, 0, b"1.5,")),
+            (BURST / CRUMB) as usize,
+            "a body in tokens, all at once"
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -301,7 +314,7 @@ mod tests {
             [frame(8, 0, &[0; 4]), frame(8, 0, &[0; 4]), ping()].iter().for_each(|f| frames.see(f));
         }
         assert!(!frames.is_flood());
-        for _ in 0..MOST + 1_000 {
+        for _ in 0..MOST / CONTROL + 1_000 {
             frames.see(&ping());
             frames.sent(17);
         }
@@ -316,7 +329,7 @@ mod tests {
             tokio::time::advance(Duration::from_millis(11)).await;
         }
         assert!(!frames.is_flood());
-        (0..2 * BURST + 1).for_each(|_| frames.see(&ping()));
+        (0..2 * FREE + 1).for_each(|_| frames.see(&ping()));
         assert!(frames.is_flood(), "time is not saved up");
     }
 

@@ -15,19 +15,16 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use super::{frames::Cursor, watch::Watch};
+use super::{frames::Cursor, turn::Turn, watch::Watch};
 
 /// How long a closed connection is read on, so that a client that is still sending sees
 /// the answer (a 413, say) rather than a reset.
 const LINGER: Duration = Duration::from_secs(1);
 /// Most bytes that are thrown away while lingering.
 const LINGER_BYTES: usize = 16 << 20;
-/// Frames after which others have their turn. A client can send frames faster than they are
-/// dealt with: without an end of its own, its turn takes tens of milliseconds.
-const TURN_FRAMES: u64 = 256;
-/// Bytes after which others have their turn.
-const TURN_BYTES: usize = 256 << 10;
-
+/// The same for HTTP/2, where a body is stopped by its stream and only what breaks the rules
+/// ends a connection that is still sending.
+const LINGER_BYTES_H2: usize = 1 << 20;
 pin_project! {
     /// Wraps a connection and ends it when the client stalls, in what hyper has no deadline
     /// for (see [`Watch::is_unfinished`]) and while it takes no byte of an answer, or when it
@@ -46,24 +43,6 @@ pin_project! {
         write_timeout: Duration,
         stalled: Option<Pin<Box<Sleep>>>,
         linger: Option<(Pin<Box<Sleep>>, usize)>,
-    }
-}
-
-/// What was read since others had their turn.
-#[derive(Debug, Default)]
-struct Turn {
-    bytes: usize,
-    /// Steps of the protocol when it began.
-    from: u64,
-}
-
-impl Turn {
-    fn is_over(&self, steps: u64) -> bool {
-        self.bytes >= TURN_BYTES || steps - self.from >= TURN_FRAMES
-    }
-
-    fn restart(&mut self, steps: u64) {
-        *self = Self { bytes: 0, from: steps };
     }
 }
 
@@ -136,7 +115,7 @@ impl<S: AsyncRead + AsyncWrite> AsyncRead for Guarded<S> {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let Poll::Ready(result) = this.inner.poll_read(cx, buf) else {
+        let Poll::Ready(result) = this.turn.read(this.inner, cx, buf) else {
             this.turn.restart(steps);
             if !this.watch.is_unfinished() {
                 *this.owed = None;
@@ -148,7 +127,7 @@ impl<S: AsyncRead + AsyncWrite> AsyncRead for Guarded<S> {
         };
         let read = &buf.filled()[before..];
         this.watch.see(read);
-        this.turn.bytes += read.len();
+        this.turn.read_some(read.len());
         if this.watch.steps() > steps {
             *this.owed = None;
         }
@@ -213,7 +192,8 @@ impl<S: AsyncRead + AsyncWrite> AsyncWrite for Guarded<S> {
         if this.linger.is_none() {
             ready!(this.inner.as_mut().poll_shutdown(cx))?;
         }
-        let (timer, left) = this.linger.get_or_insert_with(|| (Box::pin(sleep(LINGER)), LINGER_BYTES));
+        let bytes = if this.watch.frames().is_some() { LINGER_BYTES_H2 } else { LINGER_BYTES };
+        let (timer, left) = this.linger.get_or_insert_with(|| (Box::pin(sleep(LINGER)), bytes));
         let mut scratch = [0; 8192];
         loop {
             let mut buf = ReadBuf::new(&mut scratch);
@@ -239,7 +219,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
     use super::*;
-    use crate::listener::heads::TwoFramings;
+    use crate::listener::{heads::TwoFramings, turn::TURN_FRAMES};
 
     const SECOND: Duration = Duration::from_secs(1);
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -339,7 +319,7 @@ mod tests {
         let (mut client, mut guarded, _) = guarded(1 << 20);
         // A byte of a body in each frame: no flood, and more frames than one turn takes.
         let head = [0, 0, 1, 1, 4, 0, 0, 0, 1, 0x82];
-        let data = [0, 0, 1, 0, 0, 0, 0, 0, 1, b'x'].repeat(4 * TURN_FRAMES as usize);
+        let data = [0, 0, 1, 0, 0, 0, 0, 0, 1, b'x'].repeat(16 * TURN_FRAMES as usize);
         client.write_all(&[PREFACE, SETTINGS, &head, &data].concat()).await.unwrap();
         let (mut turns, mut read) = (0, 0);
         std::future::poll_fn(|cx| {
@@ -355,7 +335,7 @@ mod tests {
             Poll::Ready(())
         })
         .await;
-        assert!(turns >= 3, "{turns}");
+        assert!(turns >= 8, "{turns}");
     }
 
     #[tokio::test(start_paused = true)]

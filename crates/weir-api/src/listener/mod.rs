@@ -8,6 +8,7 @@ mod answer;
 mod frames;
 mod guarded;
 mod heads;
+mod turn;
 mod untaken;
 mod watch;
 

@@ -85,6 +85,23 @@ fn models(components: &mut Components) -> Value {
     let version = components.schema(&["ModelVersion".into()], version);
     let model = object(json!({"name": text(), "versions": {"items": version, "type": "array"}}), &[]);
     let model = components.schema(&["Model".into()], model);
-    let models = object(json!({"models": {"items": model, "type": "array"}}), &[]);
+    let listed = object(
+        json!({
+            "id": text(),
+            "object": {"type": "string", "const": "model"},
+            "created": {"type": "integer", "description": "When the artefact was written, seconds since 1970"},
+            "owned_by": text(),
+        }),
+        &[],
+    );
+    let listed = components.schema(&["ListedModel".into()], listed);
+    let models = object(
+        json!({
+            "object": {"type": "string", "const": "list"},
+            "data": {"items": listed, "type": "array", "description": "What /v1/embeddings can be asked for"},
+            "models": {"items": model, "type": "array"},
+        }),
+        &[],
+    );
     json!({"200": success("application/json", components.schema(&["Models".into()], models))})
 }

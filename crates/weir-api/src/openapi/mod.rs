@@ -7,16 +7,19 @@
 //! client meets: every status a route can answer is listed.
 //!
 //! One module a part: [`names`] (ids, titles, components), [`schema`] (rows in), [`answer`]
-//! (answers out), [`parameters`], [`problems`] (errors), [`builtin`] (the server's own).
+//! (answers out), [`parameters`], [`problems`] (errors), [`builtin`] (the server's own), [`v2`].
 
 mod answer;
 mod builtin;
+mod embeddings;
 mod names;
 mod parameters;
 mod problems;
 mod schema;
 #[cfg(test)]
 mod tests;
+mod v2;
+mod v2_schemas;
 
 use std::collections::HashSet;
 
@@ -33,12 +36,12 @@ use names::Components;
 /// The OpenAPI 3.1 document of a server that offers `operations`, in their order; `version`
 /// is the server's. The same operations give the same bytes.
 pub(crate) fn document(operations: &[Operation], version: &str) -> Value {
-    let mut writer = Writer::default();
+    let mut writer = Writer { models: latest(operations), ..Writer::default() };
     let mut paths: Map<String, Value> = Map::new();
     for operation in operations {
         let Some(described) = writer.operation(operation) else { continue };
         let path = paths.entry(operation.path.clone()).or_insert_with(|| json!({}));
-        path[method(operation.method)] = described;
+        path[&method(operation.method)] = described;
     }
     json!({
         "openapi": "3.1.0",
@@ -48,14 +51,27 @@ pub(crate) fn document(operations: &[Operation], version: &str) -> Value {
     })
 }
 
+/// The latest version of each model, by name: what each `:predict` without a version asks.
+fn latest(operations: &[Operation]) -> Vec<&ModelSpec> {
+    let asked = operations.iter().filter_map(|operation| match &operation.kind {
+        OperationKind::Predict { spec, selectable: true, .. } => Some(&**spec),
+        _ => None,
+    });
+    let mut models: Vec<&ModelSpec> = asked.collect();
+    models.sort_by(|a, b| a.name.cmp(&b.name));
+    models
+}
+
 /// What is shared between the operations of one document.
 #[derive(Default)]
-struct Writer {
+struct Writer<'o> {
+    /// The latest version of each model.
+    models: Vec<&'o ModelSpec>,
     components: Components,
     ids: HashSet<String>,
 }
 
-impl Writer {
+impl Writer<'_> {
     /// One operation; `None` for those that do not describe themselves.
     fn operation(&mut self, operation: &Operation) -> Option<Value> {
         let head = self.head(operation);
@@ -67,8 +83,13 @@ impl Writer {
                 let parameters = parameters::declared(&operation.path, path, query);
                 self.template(head, operation, parameters, response)
             }
-            // Its own specification is what its clients are made from.
-            OperationKind::V2(_) => return None,
+            OperationKind::Embeddings { models } if models.is_empty() => return None,
+            OperationKind::Embeddings { models } => {
+                merge(head, embeddings::describe(models, &mut self.components))
+            }
+            OperationKind::V2(endpoint) => {
+                merge(head, v2::describe(*endpoint, &operation.path, &self.models, &mut self.components))
+            }
             OperationKind::Builtin(builtin) => {
                 merge(head, builtin::describe(*builtin, &mut self.components)?)
             }
@@ -91,7 +112,7 @@ impl Writer {
 
     /// FastAPI's id, the path standing in for the name of a function that is not there.
     fn operation_id(&mut self, operation: &Operation) -> String {
-        let id = names::operation_id(&operation.path, method(operation.method));
+        let id = names::operation_id(&operation.path, &method(operation.method));
         // `/a-b` and `/a_b` would share one; numbers part them, in the operations' order.
         let mut unique = id.clone();
         let mut next = 2..;
@@ -170,14 +191,9 @@ fn description(spec: &ModelSpec) -> String {
     }
 }
 
-fn method(method: RouteMethod) -> &'static str {
-    match method {
-        RouteMethod::Get => "get",
-        RouteMethod::Post => "post",
-        RouteMethod::Put => "put",
-        RouteMethod::Patch => "patch",
-        RouteMethod::Delete => "delete",
-    }
+/// As OpenAPI writes it.
+fn method(method: RouteMethod) -> String {
+    method.name().to_ascii_lowercase()
 }
 
 fn merge(mut head: Map<String, Value>, rest: Map<String, Value>) -> Value {

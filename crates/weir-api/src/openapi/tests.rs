@@ -12,6 +12,7 @@ use super::document;
 use crate::{
     config::{ParameterConfig, RouteMethod},
     operation::{Builtin, Operation, OperationKind, ResponseTemplate, Word},
+    v2::rest::ENDPOINTS,
 };
 
 fn golden(name: &str, operations: &[Operation]) {
@@ -38,6 +39,7 @@ fn spec(name: &str, task: Task, fields: Vec<Field>, outputs: &[(&str, DType, Vec
         version: "1".parse().unwrap(),
         artifact: "model.onnx".into(),
         artifact_bytes: 1,
+        modified: None,
         digest: "00".into(),
         description: None,
         signature: Signature { inputs: Vec::new(), outputs: outputs.iter().map(output).collect() },
@@ -220,6 +222,52 @@ fn the_demo() {
         builtins.map(|(b, path)| operation(RouteMethod::Get, path, "server", OperationKind::Builtin(b))),
     );
     golden("openapi-demo.json", &operations);
+}
+
+#[test]
+fn the_tensor_face_of_the_demo() {
+    let (housing, sentiment) = (Arc::new(housing()), Arc::new(sentiment()));
+    let mut operations: Vec<Operation> = ENDPOINTS
+        .into_iter()
+        .map(|(endpoint, method, path)| operation(method, path, "v2", OperationKind::V2(endpoint)))
+        .collect();
+    for spec in [&housing, &sentiment] {
+        let path = format!("/v1/models/{}:predict", spec.name);
+        let mut predict = predict(&path, spec, BodyShape::Instances, &[]);
+        if let OperationKind::Predict { selectable, .. } = &mut predict.kind {
+            *selectable = true;
+        }
+        operations.push(predict);
+    }
+    golden("openapi-v2.json", &operations);
+}
+
+/// A model that reads texts of at most `max_length` characters.
+fn reader(name: &str, task: Task, max_length: usize, output: (&str, DType, Vec<Dim>)) -> ModelSpec {
+    let mut text = Field::new("text", DType::String, 0, 0);
+    text.rules.max_length = Some(max_length);
+    spec(name, task, vec![text], &[output])
+}
+
+#[test]
+fn entities_and_embeddings() {
+    let mut tagger = reader("ner", Task::TokenClassification, 50, ("entities", DType::String, vec![]));
+    let names = vec!["PER".to_owned(), "LOC".to_owned()];
+    tagger.answers = vec![("entities".into(), Answer::Entities { output: 0, names })];
+    let embedder = |name, max, size| {
+        Arc::new(reader(name, Task::Embedding, max, ("embedding", DType::Float32, vec![Dim::Fixed(size)])))
+    };
+    let (tagger, models) = (Arc::new(tagger), vec![embedder("large", 900, 768), embedder("small", 100, 384)]);
+    let embeddings = |models| OperationKind::Embeddings { models };
+    golden(
+        "openapi-text.json",
+        &[
+            predict("/entities", &tagger, BodyShape::Row, &[("found", "entities")]),
+            operation(RouteMethod::Post, "/v1/embeddings", "models", embeddings(models)),
+        ],
+    );
+    let none = operation(RouteMethod::Post, "/v1/embeddings", "models", embeddings(vec![]));
+    assert_eq!(document(&[none], "0")["paths"], json!({}), "described where there is a model to ask");
 }
 
 #[test]

@@ -107,7 +107,7 @@ pub(crate) fn describe(
     let wanted = described.wanted.clone().unwrap_or(folder);
     if wanted != candidate.name.as_str() && foreign.format == Format::Triton {
         notes.push(format!(
-            "its name `{}` is `{}` here, where names are lower-case: clients must ask for that",
+            "its name `{}` is `{}` here, where names are lower-case; V2 clients may ask for it in any case",
             wanted.chars().take(64).collect::<String>(),
             candidate.name
         ));

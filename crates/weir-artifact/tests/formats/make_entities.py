@@ -1,4 +1,4 @@
-"""Write `hf/tagger` and `hf/tagger-bpe`, and `entities.json`: what transformers' own
+"""Write `hf/tagger`, `hf/tagger-bpe` and `hf/tagger-unigram`, and `entities.json`: what transformers' own
 `TokenClassificationPipeline.postprocess` makes of the logits that onnxruntime computes for them,
 once for each aggregation strategy.
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 from transformers.pipelines import token_classification
 
@@ -54,6 +54,19 @@ def byte_level_bpe():
     return made
 
 
+def unigram():
+    """As XLM-RoBERTa has it: blanks are part of the pieces."""
+    pieces = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -3.0), ("\u2581a", -2.5),
+              ("\u2581the", -2.0), ("film", -2.5), ("\u2581film", -2.6), ("s", -2.2), ("\u2581not", -3.1), ("un", -3.3),
+              ("known", -3.4), ("\u2581word", -3.2), ("!", -2.9), ("\u2581good", -3.0), ("bad", -3.1), ("\u00f6", -4.0)]
+    made = Tokenizer(models.Unigram(pieces, unk_id=3))
+    made.normalizer = normalizers.NFKC()
+    made.pre_tokenizer = pre_tokenizers.Metaspace()
+    made.post_processor = processors.TemplateProcessing("<s> $A </s>", "<s> $A </s> </s> $B </s>",
+                                                        [("<s>", 0), ("</s>", 2)])
+    return made
+
+
 def folder(name, tokenizer, special):
     path = HERE / "hf" / name
     shutil.rmtree(path, ignore_errors=True)
@@ -88,7 +101,7 @@ def answer(path, text, strategy):
                "special_tokens_mask": inputs["special_tokens_mask"].view(Array)}
     strategy = token_classification.AggregationStrategy[strategy.upper()]
     entities = pipeline.postprocess([outputs], aggregation_strategy=strategy)
-    return [{"entity": e.get("entity", e.get("entity_group")), "score": float(e["score"]),
+    return [{"entity": e.get("entity", e.get("entity_group")), "score": round(float(e["score"]), 8),
              "start": int(e["start"]), "end": int(e["end"]),
              # The pipeline's own word is put together from tokens, lower-cased and so on.
              "word": text[e["start"]:e["end"]]} for e in entities]
@@ -105,6 +118,7 @@ def piece(names):
 MADE = {
     "hf/tagger": folder("tagger", tinybert.tokenizer(), piece(["[UNK]", "[PAD]", "[CLS]", "[SEP]"])),
     "hf/tagger-bpe": folder("tagger-bpe", byte_level_bpe(), piece(["<unk>", "<pad>", "<s>", "</s>"])),
+    "hf/tagger-unigram": folder("tagger-unigram", unigram(), piece(["<unk>", "<pad>", "<s>", "</s>"])),
 }
 (HERE / "entities.json").write_text(json.dumps({"texts": TEXTS, "answers": MADE}, separators=(",", ":")) + "\n")
 for name, strategies in MADE.items():

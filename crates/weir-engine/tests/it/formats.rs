@@ -132,7 +132,7 @@ fn entities_are_those_of_transformers_own_pipeline() {
         recorded["texts"].as_array().unwrap().iter().map(|text| serde_json::json!({"text": text})).collect();
     let options = EngineOptions { ort: location(), ..EngineOptions::default() };
     let (mut compared, mut gap) = (0, 0f64);
-    for name in ["hf/tagger", "hf/tagger-bpe"] {
+    for name in ["hf/tagger", "hf/tagger-bpe", "hf/tagger-unigram"] {
         let (mut model, _) = serve(&formats().join(name));
         assert_eq!(model.spec.task, Task::TokenClassification);
         for aggregation in [
@@ -162,7 +162,7 @@ fn entities_are_those_of_transformers_own_pipeline() {
             }
         }
     }
-    assert!(compared >= 400 && gap <= 1e-6, "{compared} entities, {gap:e}");
+    assert!(compared >= 800 && gap <= 1e-6, "{compared} entities, {gap:e}");
 }
 
 #[test]

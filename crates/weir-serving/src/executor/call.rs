@@ -11,6 +11,9 @@ use weir_types::{Batch, Deadline, Error, Outputs};
 
 use super::{Done, cut::Cut};
 
+/// A piece's answer, and the tokens that were read for it.
+pub(super) type Answer = (Outputs, Option<usize>);
+
 /// What waits in the lane: a part of a job, or all of it.
 #[derive(Debug)]
 pub(super) struct Piece {
@@ -50,6 +53,7 @@ struct Progress {
     /// Taken by whoever ends the call: it ends once.
     reply: Option<oneshot::Sender<Result<Done, Error>>>,
     parts: Vec<Option<Outputs>>,
+    tokens: Option<usize>,
     started: Option<Instant>,
 }
 
@@ -82,7 +86,7 @@ impl Call {
         let (reply, answer) = oneshot::channel();
         let pieces = cut.pieces();
         let parts = (0..pieces).map(|_| None).collect();
-        let progress = Mutex::new(Progress { reply: Some(reply), parts, started: None });
+        let progress = Mutex::new(Progress { reply: Some(reply), parts, tokens: None, started: None });
         let (whole, batch) = if pieces == 1 { (Some(batch), None) } else { (None, Some(batch)) };
         let call = Arc::new(Self { deadline, cancel: CancelFlag::default(), since, cut, batch, progress });
         let pieces = match whole {
@@ -108,14 +112,15 @@ impl Call {
     pub(super) fn answer(
         &self,
         index: usize,
-        result: Result<Outputs, Error>,
+        result: Result<Answer, Error>,
         (start, end): (Instant, Instant),
     ) -> Option<Ended> {
         let mut progress = lock(&self.progress);
         let started = *progress.started.get_or_insert(start);
         let whole = match result {
             Err(error) => Err(error),
-            Ok(part) => {
+            Ok((part, tokens)) => {
+                progress.tokens = tokens.map(|n| n + progress.tokens.unwrap_or(0));
                 *progress.parts.get_mut(index)? = Some(part);
                 if progress.parts.iter().any(Option::is_none) {
                     return None;
@@ -124,12 +129,12 @@ impl Call {
                 self.cut.join(parts)
             }
         };
-        let reply = progress.reply.take()?;
+        let (reply, tokens) = (progress.reply.take()?, progress.tokens);
         drop(progress);
         // One piece that failed fails the call: the others need not run.
         self.cancel.cancel();
         let (queued, ran) = (started - self.since, end - started);
-        let result = whole.map(|outputs| Done { outputs, queued, ran });
+        let result = whole.map(|outputs| Done { outputs, tokens, queued, ran });
         Some(Ended { result, took: (queued, ran), reply })
     }
 

@@ -13,7 +13,7 @@ use std::{
 
 use tokio::{sync::oneshot, time::timeout_at};
 use weir_artifact::BatchingTable;
-use weir_engine::{CancelFlag, Engine};
+use weir_engine::{CancelFlag, Engine, Prepared};
 use weir_types::{Batch, Clock, Deadline, Error, ErrorCode};
 
 use super::{
@@ -134,8 +134,12 @@ impl Core {
             return Err(past_deadline());
         }
         let rows = job.batch.rows;
+        let work = |prepared: Prepared| {
+            let outputs = worker::execute(self, &[&prepared], CancelFlag::NEVER)?;
+            Ok((outputs, prepared.tokens()))
+        };
         let result = worker::prepare(&*self.engine, job.batch)
-            .and_then(|prepared| worker::execute(self, &[&prepared], CancelFlag::NEVER))
+            .and_then(work)
             .map_err(|error| worker::report(&*self.engine, &error));
         let ran = self.options.clock.now() - start;
         if result.is_ok() {
@@ -143,7 +147,8 @@ impl Core {
             self.stats.answered_rows(rows, ran);
         }
         self.stats.finished(&result, (Duration::ZERO, ran), self.options.clock.wall());
-        Ok(Done { outputs: result?, queued: Duration::ZERO, ran })
+        let (outputs, tokens) = result?;
+        Ok(Done { outputs, tokens, queued: Duration::ZERO, ran })
     }
 
     /// How much goes into one execution that begins with `ticket`'s entry.

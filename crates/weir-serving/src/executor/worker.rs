@@ -11,7 +11,7 @@ use weir_types::{Batch, Error, Outputs};
 
 use super::{
     Stats,
-    call::{Call, Piece, Work},
+    call::{Answer, Call, Piece, Work},
     lane::cost,
     local::Core,
     past_deadline,
@@ -117,7 +117,7 @@ fn run(core: &Core, ready: &[Ready], start: Instant) {
         Ok(parts) => {
             core.stats.answered_rows(rows.iter().sum(), core.options.clock.now() - began);
             for (ready, part) in ready.iter().zip(parts) {
-                conclude(core, (&ready.call, ready.index), Ok(part), start);
+                conclude(core, (&ready.call, ready.index), Ok((part, ready.prepared.tokens())), start);
             }
         }
         Err(error) if ready.len() > 1 && !matches!(error, EngineError::Cancelled) => {
@@ -144,7 +144,7 @@ fn split(outputs: Outputs, rows: &[usize]) -> Result<Vec<Outputs>, EngineError> 
     outputs.split(rows).map_err(|error| EngineError::Runtime(error.message.into_owned()))
 }
 
-fn conclude(core: &Core, (call, index): (&Call, usize), result: Result<Outputs, Error>, start: Instant) {
+fn conclude(core: &Core, (call, index): (&Call, usize), result: Result<Answer, Error>, start: Instant) {
     let end = core.options.clock.now();
     if let Some(ended) = call.answer(index, result, (start, end)) {
         core.stats.finished(&ended.result, ended.took, core.options.clock.wall());

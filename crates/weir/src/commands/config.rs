@@ -1,18 +1,16 @@
 //! `weir config`.
 
-use std::{collections::BTreeSet, process::ExitCode, sync::Arc};
+use std::process::ExitCode;
 
 use anyhow::anyhow;
 use serde_json::{Value, json};
-use weir_api::Server;
 use weir_config::Origin;
-use weir_serving::{Loader, ServingSnapshot};
-use weir_types::{AllowLocal, SystemClock};
 
 use crate::{
     args::{Config, Sources},
+    commands::start::{Started, start},
     output::Output,
-    settings::{self, Settings, failure_lines, route_lines},
+    settings::{self, Settings},
 };
 
 pub(crate) fn run(command: Config, output: &Output) -> anyhow::Result<ExitCode> {
@@ -34,19 +32,13 @@ pub(crate) fn run(command: Config, output: &Output) -> anyhow::Result<ExitCode> 
     }
 }
 
-/// Does everything that `serve` does before it listens.
+/// Does everything that `serve` does before it listens, and takes no failure for granted.
 fn check(sources: &Sources, output: &Output) -> anyhow::Result<ExitCode> {
     let loaded = settings::load(sources, Vec::new())?;
-    let Settings { server, route, .. } = loaded.value;
-    let clock = Arc::new(SystemClock);
-    let loader = Loader::new(server.models.clone(), settings::load_options(&server, clock.clone()));
-    let snapshot = loader.load(&ServingSnapshot::default(), &BTreeSet::new(), &|_| {});
-    let mut problems: Vec<String> =
-        Some(failure_lines(snapshot.failures())).filter(|lines| !lines.is_empty()).into_iter().collect();
-    let (models, routes) = (snapshot.models().count(), route.len());
-    if let Err(found) = Server::new(server, route, snapshot, Arc::new(AllowLocal), clock) {
-        problems.push(route_lines(&found, &loaded.places));
-    }
+    let routes = loaded.value.route.len();
+    let Started { server, models, failures, .. } = start(loaded.value, &loaded.places, output)?;
+    let problems = [failures, server.err().unwrap_or_default()];
+    let problems: Vec<_> = problems.into_iter().filter(|lines| !lines.is_empty()).collect();
     if !problems.is_empty() {
         return Err(anyhow!(problems.join("\n")));
     }

@@ -1,6 +1,6 @@
 //! `weir serve`.
 
-use std::{collections::BTreeSet, io, process::ExitCode, sync::Arc, thread, time::Duration};
+use std::{io, process::ExitCode, thread, time::Duration};
 
 use anyhow::{Context, anyhow, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -10,13 +10,13 @@ use tokio::{
 };
 use weir_api::{Bound, Server};
 use weir_config::{Override, Places};
-use weir_serving::{Keeper, Loader, ModelControl, Progress, ServingSnapshot, Watch};
-use weir_types::{AllowLocal, SystemClock};
+use weir_serving::{Keeper, Loader, ModelControl, Watch};
 
 use crate::{
     args::Serve,
+    commands::start::{Started, start},
     output::Output,
-    settings::{self, Settings, failure_lines, route_lines},
+    settings::{self, Settings, route_lines},
     telemetry,
 };
 
@@ -27,11 +27,12 @@ pub(crate) fn run(options: Serve, output: &Output) -> anyhow::Result<ExitCode> {
     let listen =
         options.listen.map(|address| Override::new("--listen", "server.listen", address.to_string()));
     let loaded = settings::load(&options.sources, listen.into_iter().collect())?;
-    telemetry::start(&loaded.value.log)?;
+    let logs = telemetry::start(&loaded.value.log)?;
     raise_descriptor_limit(loaded.value.server.max_connections);
     let threads = settings::threads(&loaded.value.server);
     let watched = options.watch.then(|| Watch::new(&loaded.value.server.models));
     let (server, loader) = prepare(loaded.value, &loaded.places, output)?;
+    server.offer_log_control(logs);
     // A runtime of its own for the listeners; models run on theirs. With one thread, the
     // scheduler that never hands work over saves some 4 % of a small request's CPU.
     let mut runtime = if threads == 1 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
@@ -53,30 +54,17 @@ fn raise_descriptor_limit(max_connections: usize) {
     }
 }
 
-/// Loads the models and compiles the routes.
+/// The server, where there is something to serve and every route is right.
 fn prepare(settings: Settings, places: &Places, output: &Output) -> anyhow::Result<(Server, Loader)> {
-    let Settings { server, route, .. } = settings;
-    if server.models.is_empty() {
-        bail!(
-            "nothing to serve: name a model (weir serve PATH) or list `models` under [server] in a --config file"
-        );
+    let Started { loader, server, models, failures } = start(settings, places, output)?;
+    if models == 0 {
+        bail!("no model could be loaded\n{failures}");
     }
-    let clock = Arc::new(SystemClock);
-    let loader = Loader::new(server.models.clone(), settings::load_options(&server, clock.clone()));
-    let progress = |p: Progress<'_>| {
-        output.progress(&format!("loading {}/{} {}", p.number, p.total, p.candidate.name));
-    };
-    let snapshot = loader.load(&ServingSnapshot::default(), &BTreeSet::new(), &progress);
-    output.progress("");
-    if snapshot.models().next().is_none() {
-        bail!("no model could be loaded\n{}", failure_lines(snapshot.failures()));
-    }
-    for version in snapshot.models().flat_map(|(_, model)| model.versions()) {
+    let server = server.map_err(|problems| anyhow!(problems))?;
+    for version in server.snapshot().models().flat_map(|(_, model)| model.versions()) {
         let (spec, engine) = (&version.spec, &version.engine);
         tracing::info!(model = %spec.name, version = %spec.version, engine = engine.name, "loaded");
     }
-    let server = Server::new(server, route, snapshot, Arc::new(AllowLocal), clock)
-        .map_err(|problems| anyhow!(route_lines(&problems, places)))?;
     Ok((server, loader))
 }
 

@@ -110,7 +110,7 @@ fn bodies_are_held_up_to_a_limit_over_all_connections() {
     let bytes =
         request("POST", path, &[], Some(format!("{{\"instances\":[]{}}}", " ".repeat(900)).as_bytes()));
     held.send(&bytes[..bytes.len() - 1]).unwrap();
-    await_metric(server.address, "weir_requests_in_flight", |n| n >= 2.0);
+    await_metric(server.address, "weir_held_body_bytes", |n| n >= 900.0);
     let long = format!("{{\"instances\":[]{}}}", " ".repeat(200));
     let refusal = ask(server.address, "POST", path, Some(long.as_bytes()));
     assert_eq!(refusal.status, 503, "{}", refusal.text());
@@ -122,6 +122,7 @@ fn bodies_are_held_up_to_a_limit_over_all_connections() {
     );
     held.send(b"}").unwrap();
     assert_eq!(held.receive(false).unwrap().status, 200);
+    await_metric(server.address, "weir_held_body_bytes", |n| n == 0.0);
     // As many bytes again declared, but only one sent: others have their room.
     held.send(&bytes[..bytes.len() - 910]).unwrap();
     await_metric(server.address, "weir_requests_in_flight", |n| n >= 2.0);

@@ -31,8 +31,23 @@ fn lay_out(place: &Path, strict: bool) {
         }
         fs::write(folder.join("model.toml"), manifest).unwrap();
     }
+    let mut models = vec!["models/sentiment".to_owned()];
+    // Named so that the description's example of tensors stays housing's: of a model of texts,
+    // any body is a request with `Inference-Header-Content-Length: 0`, which no schema can say.
+    for (name, from) in [("tagger", "tagger"), ("vectors", "embedder-mean")] {
+        let folder = place.join("models").join(name);
+        copy_tree(&root().join("crates/weir-artifact/tests/formats/hf").join(from), &folder);
+        let mut manifest = weir_artifact::draft(&folder, None).unwrap();
+        manifest = manifest.replacen("[limits]\n", "[limits]\nmax_rows = 64\n", 1);
+        if strict {
+            manifest.push_str("[input]\ncoerce = \"strict\"\n");
+        }
+        fs::write(folder.join("model.toml"), manifest).unwrap();
+        models.push(format!("models/{name}"));
+    }
     let config = fs::read_to_string(root().join("examples/weir.toml")).unwrap();
-    fs::write(place.join("weir.toml"), config.replace("../.cache/sentiment", "models/sentiment")).unwrap();
+    let config = config.replace("\"../.cache/sentiment\"", &format!("{:?}", models).replace(['[', ']'], ""));
+    fs::write(place.join("weir.toml"), config).unwrap();
 }
 
 fn make_strict(manifest: &str) -> String {

@@ -38,14 +38,15 @@ pub(crate) fn lay_out(place: &Path) {
     let text = text.replacen("name = \"housing\"", "name = \"housing_columns\"", 1);
     fs::write(manifest, text + "\n[v2]\ncolumns = true\n").unwrap();
     let config = format!(
-        "[server]\nmodels = [\"models\"]\nmodel_control = \"explicit\"\nonnxruntime = {:?}\n",
+        "[server]\nmodels = [\"models\"]\nmodel_control = \"explicit\"\ntrace_file = \"trace.json\"\nonnxruntime = {:?}\n",
         onnxruntime()
     );
     fs::write(place.join("weir.toml"), config).unwrap();
 }
 
-/// Runs one suite against a server of its own; `fewest` tests of it must have run.
-fn run(suite: &str, fewest: u32) {
+/// Runs one suite against a server of its own; `fewest` tests of it must have run. Returns what
+/// the server traced, if anything was.
+fn run(suite: &str, fewest: u32) -> Option<String> {
     let python = root().join(".cache/venvs/v2clients/bin/python");
     assert!(python.exists(), "{} is not there: run `make venvs`", python.display());
     let place = TempDir::new().unwrap();
@@ -64,11 +65,19 @@ fn run(suite: &str, fewest: u32) {
     println!("{suite}: {count} tests");
     assert!(count >= fewest && !text.contains("skipped"), "{text}");
     server.stop();
+    fs::read_to_string(place.path().join("trace.json")).ok()
+}
+
+/// The one request that a suite lets be traced is in the file, and no other.
+fn is_traced(traces: Option<String>) {
+    let traces: serde_json::Value = serde_json::from_str(&traces.unwrap()).unwrap();
+    let about: Vec<_> = traces.as_array().unwrap().iter().filter_map(|t| t["request_id"].as_str()).collect();
+    assert_eq!(about, ["traced"]);
 }
 
 #[test]
 fn tritonclient_http() {
-    run("test_http.py", 19);
+    is_traced(run("test_http.py", 23));
 }
 
 #[test]
@@ -83,7 +92,7 @@ fn kserve_rest() {
 
 #[test]
 fn tritonclient_grpc() {
-    run("test_grpc.py", 14);
+    is_traced(run("test_grpc.py", 17));
 }
 
 #[test]

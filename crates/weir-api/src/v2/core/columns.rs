@@ -4,7 +4,7 @@
 use half::{bf16, f16};
 use weir_types::{Batch, DType, Dim, Error, Field, Scalar, Schema, Tensor, TensorData, element_count};
 
-use super::{NamedTensor, TensorMetadata, cut};
+use super::{NamedTensor, TensorMetadata, cast::cast, cut};
 
 /// The metadata of each field; a single value is `[rows, 1]`, as MLflow's clients have it.
 pub(super) fn metadata(schema: &Schema) -> Vec<TensorMetadata> {
@@ -45,7 +45,7 @@ fn assign(schema: &Schema, inputs: Vec<NamedTensor>) -> Result<Vec<Option<Tensor
             let text = format!("the model has no input {:?}, it has: {}", cut(&name), names.join(", "));
             return Err(Error::invalid(text));
         };
-        fits(&schema.fields[index], &tensor)?;
+        let tensor = fitted(&schema.fields[index], tensor)?;
         if columns[index].replace(tensor).is_some() {
             return Err(Error::invalid(format!("the input `{}` is there twice", cut(&name))));
         }
@@ -53,13 +53,23 @@ fn assign(schema: &Schema, inputs: Vec<NamedTensor>) -> Result<Vec<Option<Tensor
     Ok(columns)
 }
 
-fn fits(field: &Field, tensor: &Tensor) -> Result<(), Error> {
+/// `tensor` as the field's own type, where it has its shape and every value its equal.
+fn fitted(field: &Field, tensor: Tensor) -> Result<Tensor, Error> {
     let own = tensor.shape().get(1..).unwrap_or_default();
     let scalar = field.shape.is_empty() && matches!(own, [] | [1]);
     let same = |(dim, n): (&Dim, &usize)| dim.fixed().is_none_or(|d| d == *n);
     let listed = own.len() == field.shape.len() && field.shape.iter().zip(own).all(same);
-    if tensor.dtype() == field.dtype && !tensor.shape().is_empty() && (scalar || listed) {
-        return Ok(());
+    if !tensor.shape().is_empty() && (scalar || listed) {
+        if tensor.dtype() == field.dtype {
+            return Ok(tensor);
+        }
+        if let Some(cast) = cast(&tensor, field.dtype) {
+            return cast.map_err(|(at, value)| {
+                let (name, own) = (&field.name, super::datatype(field.dtype));
+                let row = at / tensor.row_width().max(1);
+                Error::invalid(format!("the input `{name}` is {own}, which {value} of row {row} is not"))
+            });
+        }
     }
     let shown: Vec<_> = field.shape.iter().map(ToString::to_string).collect();
     let shown = if shown.is_empty() { "1".to_owned() } else { shown.join(", ") };
@@ -133,7 +143,7 @@ macro_rules! pairwise {
     (@ $a:expr, $b:expr, $to:ident, $from:ident, $body:expr, $($variant:ident)*) => {
         match ($a, $b) {
             $((TensorData::$variant($to), TensorData::$variant($from)) => $body,)*
-            // `fits` has compared the types.
+            // `fitted` has made the types the same.
             _ => {}
         }
     };

@@ -1,11 +1,9 @@
 //! One inference: from a decoded request to the answer's tensors.
 
-use std::time::Instant;
-
 use weir_serving::{Admitted, Executed};
 use weir_types::{Deadline, Error, Tensor};
 
-use super::{ModelView, Parameters, classify::classify, view::Wanted};
+use super::{ModelView, Parameters, Timeline, classify::classify, view::Wanted};
 
 /// A request, decoded. The model and version it names are the [`ModelView`] beside it.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -60,8 +58,8 @@ pub(crate) struct OutputTensor {
     pub(crate) tensor: Tensor,
 }
 
-/// Runs `request` on the version behind `view`. `received` is when the request came: what
-/// its `timeout` counts from.
+/// Runs `request` on the version behind `view`, and notes in `line` when it reached what. Its
+/// `timeout` counts from when it was received.
 ///
 /// # Errors
 /// `InvalidArgument` where it does not fit the model, and what executing says.
@@ -69,20 +67,22 @@ pub(crate) async fn infer(
     mut admitted: Admitted,
     view: &ModelView,
     request: InferRequest,
-    received: Instant,
+    line: &mut Timeline<'_>,
 ) -> Result<InferResponse, Error> {
     let InferRequest { id, parameters, inputs, outputs } = request;
     if let Some(timeout) = parameters.timeout()? {
-        admitted.shorten(Deadline::after(received, timeout));
+        admitted.shorten(Deadline::after(line.received, timeout));
     }
     if let Some(priority) = parameters.count("priority")? {
         admitted.prioritise(priority);
     }
     let wanted = view.wanted(&outputs)?;
     let batch = view.batch(inputs)?;
+    line.decoded(id.as_deref());
     let executed = admitted.route(view.version().clone()).batch(batch)?.execute().await?;
     view.stages.queue.observe(executed.queued.as_secs_f64());
     view.stages.engine.observe(executed.ran.as_secs_f64());
+    line.answered(executed.queued, executed.ran);
     respond(id, &wanted, executed)
 }
 

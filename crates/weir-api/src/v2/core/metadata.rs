@@ -2,16 +2,17 @@
 
 use weir_types::{DType, Dim, TensorSpec};
 
+use crate::server::Shared;
+
 /// What is supported beyond the protocol's core, by Triton's names. What is not here does
-/// not work, and the other way round; the last one where the operator allows it only.
-const EXTENSIONS: [&str; 7] = [
+/// not work, and the other way round.
+const EXTENSIONS: [&str; 6] = [
     "binary_tensor_data",
     "classification",
     "parameters",
     "schedule_policy",
     "statistics",
     "model_configuration",
-    "model_repository",
 ];
 
 /// `GET /v2`, `ServerMetadata`.
@@ -22,13 +23,20 @@ pub(crate) struct ServerMetadata {
     /// Its version.
     pub(crate) version: &'static str,
     /// What it supports beyond the core.
-    pub(crate) extensions: &'static [&'static str],
+    pub(crate) extensions: Vec<&'static str>,
 }
 
-/// The server as it describes itself; `control` is whether clients may load and unload.
-pub(crate) fn server_metadata(control: bool) -> ServerMetadata {
-    let known = EXTENSIONS.len() - usize::from(!control);
-    ServerMetadata { name: "weir", version: env!("CARGO_PKG_VERSION"), extensions: &EXTENSIONS[..known] }
+/// The server as it describes itself, with those extensions that the operator allows.
+pub(crate) fn server_metadata(shared: &Shared) -> ServerMetadata {
+    let control = shared.control().is_some();
+    let allowed = [
+        ("model_repository", control),
+        ("trace", control && shared.tracer.can_trace()),
+        ("logging", control && shared.log_control().is_some()),
+    ];
+    let allowed = allowed.into_iter().filter_map(|(name, works)| works.then_some(name));
+    let extensions = EXTENSIONS.into_iter().chain(allowed).collect();
+    ServerMetadata { name: "weir", version: env!("CARGO_PKG_VERSION"), extensions }
 }
 
 /// One input or output.

@@ -1,6 +1,13 @@
 //! The repository index: each version there is, and why one cannot answer.
 
 use weir_serving::ServingSnapshot;
+use weir_types::{Error, ErrorCode};
+
+use super::cut;
+use crate::reason;
+
+/// What Triton's clients say when they unload. It changes nothing: no model depends on another.
+pub(crate) const UNLOAD_PARAMETERS: [&str; 1] = ["unload_dependents"];
 
 /// One version in the index.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +38,7 @@ pub(crate) fn repository_index(snapshot: &ServingSnapshot, ready_only: bool) -> 
     for failure in snapshot.failures() {
         let version = failure.version.as_ref().map(ToString::to_string).unwrap_or_default();
         let serving = entries.iter_mut().find(|e| e.name == failure.model && e.version == version);
-        let reason = failure.reason.clone();
+        let reason = reason::without_folders(&failure.reason);
         match serving {
             Some(entry) => entry.reason = reason,
             None if ready_only => {}
@@ -46,4 +53,23 @@ pub(crate) fn repository_index(snapshot: &ServingSnapshot, ready_only: bool) -> 
     // Stable: the versions of a model stay in their own order, those that failed behind them.
     entries.sort_by(|a, b| a.name.cmp(&b.name));
     entries
+}
+
+/// Refuses parameters of an order about the repository, such as a configuration or files of the
+/// client's, but for those that change nothing.
+///
+/// # Errors
+/// `Unsupported`, naming the first that is not `harmless`.
+pub(crate) fn refuse_parameters<'p>(
+    order: &str,
+    mut parameters: impl Iterator<Item = &'p str>,
+    harmless: &[&str],
+) -> Result<(), Error> {
+    match parameters.find(|name| !harmless.contains(name)) {
+        None => Ok(()),
+        Some(name) => {
+            let text = format!("{order} takes no parameter `{}`: models are loaded from disk", cut(name));
+            Err(Error::new(ErrorCode::Unsupported, text))
+        }
+    }
 }

@@ -12,7 +12,7 @@ use weir_serving::{
 };
 use weir_types::{
     Access, AllowLocal, Authorizer, Batch, Credentials, DType, Deadline, Dim, Error, ErrorCode, Field,
-    InputSlot, Outputs, Scalar, Schema, Signature, Tensor, TensorData, TensorSpec,
+    InputSlot, Outputs, Scalar, Schema, Signature, SystemClock, Tensor, TensorData, TensorSpec,
 };
 
 use super::*;
@@ -26,8 +26,12 @@ impl Executor for Echo {
     fn execute(&self, job: Job) -> ExecuteFuture<'_> {
         let Batch { rows, inputs } = job.batch;
         let late = job.deadline.is_past(Instant::now());
-        let done =
-            Done { outputs: Outputs { rows, tensors: inputs }, queued: Duration::ZERO, ran: Duration::ZERO };
+        let done = Done {
+            outputs: Outputs { rows, tensors: inputs },
+            tokens: None,
+            queued: Duration::ZERO,
+            ran: Duration::ZERO,
+        };
         let late_error = || Error::new(ErrorCode::DeadlineExceeded, "late");
         Box::pin(std::future::ready(if late { Err(late_error()) } else { Ok(done) }))
     }
@@ -55,6 +59,7 @@ fn view(inputs: Vec<TensorSpec>, fields: Vec<Field>, columns: bool) -> ModelView
         version: "1".parse().unwrap(),
         artifact: "model.onnx".into(),
         artifact_bytes: 1,
+        modified: None,
         digest: "00".into(),
         description: None,
         signature: Signature { outputs: inputs.clone(), inputs },
@@ -74,7 +79,8 @@ fn view(inputs: Vec<TensorSpec>, fields: Vec<Field>, columns: bool) -> ModelView
     };
     let engine = EngineInfo { name: "test", version: "1".into(), reason: "a test".into() };
     let version = ServedVersion { spec: Arc::new(spec), engine, executor: Arc::new(Echo::default()) };
-    ModelView::new(Arc::new(version), &Metrics::new(Arc::new(Arc::new(ServingSnapshot::default()).into())))
+    let snapshot = Arc::new(Arc::new(ServingSnapshot::default()).into());
+    ModelView::new(Arc::new(version), &Metrics::new(snapshot, Admission::new(0)))
 }
 
 fn table(columns: bool) -> ModelView {
@@ -138,6 +144,13 @@ fn columns_are_laid_where_the_typed_face_lays_its_rows() {
     assert_eq!(values(vec![named("lat", &[2, 1], vec![5., 6.]), age()]), [10., 5., 20., 6.]);
     assert_eq!(values(vec![age(), named("latitude", &[2], vec![5., 6.])]), [10., 5., 20., 6.]);
     assert_eq!(values(vec![age()]), [10., 1., 20., 1.], "a default stands in");
+    let whole = |values: Vec<i64>| NamedTensor {
+        name: "age".into(),
+        tensor: Tensor::new(vec![values.len()], TensorData::Int64(values)).unwrap(),
+    };
+    assert_eq!(values(vec![whole(vec![10, 20])]), [10., 1., 20., 1.], "as pandas has whole numbers");
+    let text = message(view.batch(vec![whole(vec![1, (1 << 24) + 1])]));
+    assert!(text.contains("`age` is FP32, which 16777217 of row 1 is not"), "{text}");
     let cases = [
         (vec![named("lat", &[1], vec![5.])], "`age` is missing"),
         (vec![age(), named("lat", &[1], vec![5.])], "has 2 rows and `lat` has 1"),
@@ -162,7 +175,8 @@ async fn ask(view: &ModelView, request: InferRequest) -> Result<InferResponse, E
         Deadline::after(received, Duration::from_secs(60)),
     )?;
     // A second ago: a timeout of less has passed.
-    infer(admitted, view, request, received - Duration::from_secs(1)).await
+    let mut line = Timeline::new(&SystemClock, received - Duration::from_secs(1), None);
+    infer(admitted, view, request, &mut line).await
 }
 
 fn outputs(names: &[(&str, Option<i64>)]) -> Vec<RequestedOutput> {

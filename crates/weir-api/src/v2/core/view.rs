@@ -1,6 +1,6 @@
 //! One version of a model as tensors, and the checks of a request against it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::HeaderValue;
 use weir_serving::ServedVersion;
@@ -11,7 +11,9 @@ use super::{
     rules::FieldRules,
 };
 use crate::{
+    grpc,
     metrics::{Metrics, RouteMetrics, StageMetrics},
+    server::Shared,
     v2::rest::INFER_PATH,
 };
 
@@ -27,7 +29,9 @@ pub(crate) struct ModelView {
     /// Handles of the version's stages.
     pub(crate) stages: StageMetrics,
     /// Counts inference requests to this version.
-    pub(crate) metrics: RouteMetrics,
+    pub(crate) metrics: Arc<RouteMetrics>,
+    calls: OnceLock<Arc<RouteMetrics>>,
+    streamed: OnceLock<Arc<RouteMetrics>>,
     /// `<model>/<version>`, for the header that names what answered.
     pub(crate) named: HeaderValue,
 }
@@ -54,7 +58,9 @@ impl ModelView {
             outputs: spec.signature.outputs.iter().map(TensorMetadata::from).collect(),
             rules: FieldRules::new(&spec.schema),
             stages: metrics.stages(&version),
-            metrics: metrics.route("POST", INFER_PATH, Some(&version)),
+            metrics: Arc::new(metrics.route("POST", INFER_PATH, Some(&version))),
+            calls: OnceLock::new(),
+            streamed: OnceLock::new(),
             // Names are ASCII.
             named: HeaderValue::from_str(&named).unwrap_or(HeaderValue::from_static("")),
             version,
@@ -64,6 +70,14 @@ impl ModelView {
     /// The version.
     pub(crate) fn version(&self) -> &Arc<ServedVersion> {
         &self.version
+    }
+
+    /// Counts gRPC requests to this version: calls, or those of streams. Made with the first
+    /// of them: most models never see one, and each histogram is 18 lines of `/metrics`.
+    pub(crate) fn grpc(&self, shared: &Shared, stream: bool) -> &Arc<RouteMetrics> {
+        let (slot, path) =
+            if stream { (&self.streamed, grpc::STREAM_PATH) } else { (&self.calls, grpc::INFER_PATH) };
+        slot.get_or_init(|| Arc::new(shared.metrics.route("gRPC", path, Some(&self.version))))
     }
 
     /// The inputs, as clients see them.
@@ -91,7 +105,7 @@ impl ModelView {
     ///
     /// # Errors
     /// `InvalidArgument` where they are not what the model takes, with the first reason.
-    pub(super) fn batch(&self, inputs: Vec<NamedTensor>) -> Result<Batch, Error> {
+    pub(crate) fn batch(&self, inputs: Vec<NamedTensor>) -> Result<Batch, Error> {
         let spec = &self.version.spec;
         let batch = match spec.columns {
             true => columns::batch(&spec.schema, inputs, spec.limits.max_rows)?,

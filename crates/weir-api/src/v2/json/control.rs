@@ -30,25 +30,25 @@ pub(crate) fn read_index(body: &[u8]) -> Result<bool, Error> {
     Ok(ready)
 }
 
-/// Reads the body of a request to load a model, which may hold nothing that would change how.
+/// Reads the names of the parameters that a request to load or unload a model has.
 ///
 /// # Errors
-/// `InvalidArgument`, also for parameters: a configuration or files of the client's.
-pub(crate) fn refuse_overrides(body: &[u8]) -> Result<(), Error> {
+/// `InvalidArgument` where the body is something else.
+pub(crate) fn read_order(body: &[u8]) -> Result<Vec<String>, Error> {
     let mut lexer = Lexer::new(body)?;
+    let mut names = Vec::new();
     if lexer.peek().is_none() {
-        return Ok(());
+        return Ok(names);
     }
     lexer.object("the request", |lexer, key| match key {
-        "parameters" => lexer.object("`parameters`", |_, key| {
-            Err(Error::invalid(format!(
-                "the parameter {:?} is not supported: models are loaded from disk",
-                cut(key)
-            )))
+        "parameters" => lexer.object("`parameters`", |lexer, key| {
+            names.push(cut(key));
+            lexer.skip()
         }),
         _ => lexer.skip(),
     })?;
-    lexer.end()
+    lexer.end()?;
+    Ok(names)
 }
 
 /// Whether `bytes` are one value in the reader's own grammar.
@@ -68,12 +68,14 @@ mod tests {
     }
 
     #[test]
-    fn a_load_takes_nothing_that_changes_how() {
+    fn an_order_has_parameters_or_none() {
         for body in ["", "{}", "{\"parameters\":{}}", "{\"more\":[1]}"] {
-            assert_eq!(refuse_overrides(body.as_bytes()), Ok(()), "{body}");
+            assert_eq!(read_order(body.as_bytes()), Ok(Vec::new()), "{body}");
         }
-        for body in ["{\"parameters\":{\"config\":\"{}\"}}", "[]", "{} x"] {
-            assert!(refuse_overrides(body.as_bytes()).is_err(), "{body}");
+        let body = b"{\"parameters\":{\"config\":\"{}\",\"x\":{\"y\":[]}}}";
+        assert_eq!(read_order(body), Ok(vec!["config".to_owned(), "x".to_owned()]));
+        for body in ["[]", "{} x", "{\"parameters\":1}"] {
+            assert!(read_order(body.as_bytes()).is_err(), "{body}");
         }
     }
 }

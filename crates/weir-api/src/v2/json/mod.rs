@@ -9,8 +9,10 @@ mod data;
 mod lexer;
 mod parameters;
 mod request;
+mod settings;
 pub(crate) mod write;
 
-pub(crate) use control::{is_json, read_index, refuse_overrides};
+pub(crate) use control::{is_json, read_index, read_order};
 pub(crate) use request::{Most, read};
+pub(crate) use settings::{read_log_changes, read_trace_changes};
 pub(crate) use write::{Encoded, write_error, write_response};

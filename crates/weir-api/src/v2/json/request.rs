@@ -5,12 +5,9 @@ use std::borrow::Cow;
 use weir_types::{DType, Error, Tensor, TensorData, element_count};
 
 use super::{data::read_data, lexer::Lexer, parameters::parameters};
-use crate::v2::core::{InferRequest, NamedTensor, Parameters, RequestedOutput, cut, dtype, read_raw};
-
-/// Most dimensions of a tensor.
-const MAX_RANK: usize = 32;
-/// Longest request id, in bytes.
-const MAX_ID_BYTES: usize = 1024;
+use crate::v2::core::{
+    InferRequest, MAX_ID_BYTES, MAX_RANK, NamedTensor, Parameters, RequestedOutput, cut, dtype, read_raw,
+};
 
 /// Most inputs and outputs of one request: what the model has, and some more so that the
 /// error can name the one that is too many.

@@ -6,8 +6,8 @@ use weir_codec::write_string;
 use weir_types::{DType, Error, TensorData};
 
 use crate::v2::core::{
-    BatchStatistic, InferResponse, ModelConfig, ModelMetadata, ModelStatistics, OutputTensor,
-    RepositoryEntry, ServerMetadata, TensorMetadata, datatype, write_raw,
+    BatchStatistic, InferResponse, LogValue, ModelConfig, ModelMetadata, ModelStatistics, OutputTensor,
+    RepositoryEntry, ServerMetadata, Shown, TensorMetadata, datatype, write_raw,
 };
 
 /// An answer's body: the JSON's length, where blobs follow it.
@@ -217,6 +217,31 @@ pub(crate) fn statistics(all: &[ModelStatistics]) -> Value {
 pub(crate) fn index(entries: &[RepositoryEntry]) -> Value {
     let one = |e: &RepositoryEntry| json!({"name": e.name, "version": e.version, "state": e.state, "reason": e.reason});
     entries.iter().map(one).collect()
+}
+
+/// Trace settings. The level is a list, the others are text, as Triton has them.
+pub(crate) fn trace(shown: Shown) -> Value {
+    let one = |(name, values): (&str, Vec<String>)| {
+        let value = match name {
+            "trace_level" => Value::from(values),
+            _ => values.into_iter().next().unwrap_or_default().into(),
+        };
+        (name.to_owned(), value)
+    };
+    shown.into_iter().map(one).collect()
+}
+
+/// Log settings.
+pub(crate) fn log(shown: Vec<(&'static str, LogValue)>) -> Value {
+    let one = |(name, value): (&str, LogValue)| {
+        let value = match value {
+            LogValue::Flag(on) => Value::from(on),
+            LogValue::Number(n) => n.into(),
+            LogValue::Text(text) => text.into(),
+        };
+        (name.to_owned(), value)
+    };
+    shown.into_iter().map(one).collect()
 }
 
 #[cfg(test)]

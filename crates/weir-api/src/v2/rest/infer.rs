@@ -16,7 +16,7 @@ use crate::{
     listener::Body,
     respond,
     v2::{
-        core::{InferRequest, ModelView, Parameter, infer},
+        core::{InferRequest, ModelView, Parameter, Timeline, Transport, infer},
         json::{Encoded, Most, read, write_response},
     },
 };
@@ -29,39 +29,41 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// Answers an inference request from head to body.
 ///
-/// The response carries the [`ModelView`], so that it is counted for its model.
+/// The response carries what its model counts.
 ///
 /// # Errors
 /// `NotFound` for a model that is not there; whatever else stands in the way is a response.
 pub(super) async fn answer(call: &Call<'_>, incoming: &mut Incoming) -> Result<Response<Body>, Error> {
     let (name, version) = call.target();
     let view = call.face.v2.view(name, version)?;
-    let mut response = run(call, view, incoming).await.unwrap_or_else(|e| error(&e));
-    response.extensions_mut().insert(view.clone());
+    let clock = call.shared.predictor.clock();
+    let trace = call.shared.tracer.sample(view.version().spec.name.as_str());
+    let mut line = Timeline::new(clock, clock.now(), trace);
+    let mut response = run(call, view, incoming, &mut line).await.unwrap_or_else(|e| error(&e));
+    line.finish(view, Transport::Http);
+    response.extensions_mut().insert(view.metrics.clone());
     Ok(response)
 }
 
-async fn run(call: &Call<'_>, view: &ModelView, incoming: &mut Incoming) -> Result<Response<Body>, Error> {
+async fn run(
+    call: &Call<'_>,
+    view: &ModelView,
+    incoming: &mut Incoming,
+    line: &mut Timeline<'_>,
+) -> Result<Response<Body>, Error> {
     let headers = &call.head.headers;
     let coding = Coding::of_body(headers)?;
     let json_bytes = header_length(headers)?;
-    let clock = call.shared.predictor.clock();
-    let received = clock.now();
-    let mut admitted = admit(call, view, received)?;
+    let mut admitted = admit(call, view, line.received)?;
     let bytes = body::read(incoming, &mut admitted, call.shared.body_limits).await?;
-    let start = clock.now();
+    line.read();
     let bytes = unpack(call, coding, bytes, &mut admitted)?;
     let (request, binary) = decode(view, &bytes, json_bytes)?;
     // The tensors are built: what they were read from need not be held while the model runs.
     drop(bytes);
-    let decoding = clock.now() - start;
-    let response = infer(admitted, view, request, received).await?;
-    let start = clock.now();
+    let response = infer(admitted, view, request, line).await?;
     let response = encode(headers, view, write_response(&response, &binary.of(response.outputs.len()))?);
-    let encoding = clock.now() - start;
-    view.stages.decode.observe(decoding.as_secs_f64());
-    view.stages.encode.observe(encoding.as_secs_f64());
-    view.version().executor.stats().face(decoding, encoding);
+    line.encoded();
     Ok(response)
 }
 

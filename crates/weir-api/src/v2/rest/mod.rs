@@ -2,18 +2,22 @@
 
 mod infer;
 mod raw;
+mod settings;
 
 use std::net::IpAddr;
 
 use http::{HeaderValue, Response, StatusCode, header, request::Parts};
 use hyper::body::Incoming;
-use serde_json::{Value, json};
-use weir_serving::{ModelControl, Sender};
-use weir_types::{Access, Credentials, Error, ErrorCode, ModelName};
+use serde_json::json;
+use weir_serving::Sender;
+use weir_types::{Access, Credentials, Error};
 
 use super::{
-    core::{repository_index, server_metadata, statistics},
-    json::{read_index, write, write_error},
+    core::{
+        UNLOAD_PARAMETERS, control, model_name, refuse_parameters, repository_index, server_metadata,
+        statistics,
+    },
+    json::{read_index, read_order, write, write_error},
 };
 use crate::{
     body,
@@ -52,13 +56,45 @@ pub enum Endpoint {
     Load,
     /// `POST /v2/repository/models/{model}/unload`.
     Unload,
+    /// `GET /v2[/models/{model}]/trace/setting`.
+    Trace,
+    /// `POST /v2[/models/{model}]/trace/setting`.
+    SetTrace,
+    /// `GET /v2/logging`.
+    Log,
+    /// `POST /v2/logging`.
+    SetLog,
+}
+
+impl Endpoint {
+    /// One line for the docs page.
+    pub(crate) fn summary(self) -> &'static str {
+        match self {
+            Endpoint::Server => "The server",
+            Endpoint::Live => "Whether the process answers",
+            Endpoint::Ready => "Whether every model can answer",
+            Endpoint::Model => "A model's inputs and outputs",
+            Endpoint::ModelReady => "Whether a model can answer",
+            Endpoint::Config => "A model's configuration",
+            Endpoint::Statistics => "A model's statistics",
+            Endpoint::AllStatistics => "All statistics",
+            Endpoint::Infer => "Ask a model with tensors",
+            Endpoint::Index => "The models there are",
+            Endpoint::Load => "Load a model",
+            Endpoint::Unload => "Unload a model",
+            Endpoint::Trace => "Trace settings",
+            Endpoint::SetTrace => "Change trace settings",
+            Endpoint::Log => "Log settings",
+            Endpoint::SetLog => "Change log settings",
+        }
+    }
 }
 
 /// What inference requests are counted under, with or without a version in the path.
 pub(crate) const INFER_PATH: &str = "/v2/models/{model}/infer";
 
 /// Every endpoint with its method and path.
-pub(crate) const ENDPOINTS: [(Endpoint, RouteMethod, &str); 17] = [
+pub(crate) const ENDPOINTS: [(Endpoint, RouteMethod, &str); 23] = [
     (Endpoint::Server, Get, "/v2"),
     (Endpoint::Live, Get, "/v2/health/live"),
     (Endpoint::Ready, Get, "/v2/health/ready"),
@@ -76,6 +112,12 @@ pub(crate) const ENDPOINTS: [(Endpoint, RouteMethod, &str); 17] = [
     (Endpoint::Index, Post, "/v2/repository/index"),
     (Endpoint::Load, Post, "/v2/repository/models/{model}/load"),
     (Endpoint::Unload, Post, "/v2/repository/models/{model}/unload"),
+    (Endpoint::Trace, Get, "/v2/trace/setting"),
+    (Endpoint::Trace, Get, "/v2/models/{model}/trace/setting"),
+    (Endpoint::SetTrace, Post, "/v2/trace/setting"),
+    (Endpoint::SetTrace, Post, "/v2/models/{model}/trace/setting"),
+    (Endpoint::Log, Get, "/v2/logging"),
+    (Endpoint::SetLog, Post, "/v2/logging"),
 ];
 
 /// Whether an error on this path is told in the protocol's form.
@@ -97,6 +139,8 @@ pub(crate) async fn answer(
         Endpoint::Infer => infer::answer(&call, incoming).await,
         Endpoint::Index => call.index(incoming).await,
         Endpoint::Load | Endpoint::Unload => call.control(endpoint, incoming).await,
+        Endpoint::Trace | Endpoint::Log => call.settings(endpoint),
+        Endpoint::SetTrace | Endpoint::SetLog => call.set(endpoint, incoming).await,
         other => call.read(other),
     };
     answered.unwrap_or_else(|e| error(&e))
@@ -170,27 +214,14 @@ impl Call<'_> {
                 json!({"name": name, "ready": true})
             }
             Endpoint::Config => write::config(&models.view(name, version)?.config()),
-            Endpoint::Statistics => self.statistics(name, version)?,
-            Endpoint::AllStatistics => {
-                let versions = self.face.snapshot.models().flat_map(|(_, m)| m.versions());
-                write::statistics(&versions.map(|v| statistics(v)).collect::<Vec<_>>())
+            // Of one version, of all that a model has, or of all there are.
+            Endpoint::Statistics | Endpoint::AllStatistics => {
+                let versions = models.asked(self.parameter("model"), version)?;
+                write::statistics(&versions.iter().map(|v| statistics(v)).collect::<Vec<_>>())
             }
-            _ => write::server(&server_metadata(self.shared.control().is_some())),
+            _ => write::server(&server_metadata(self.shared)),
         };
         Ok(respond::json(StatusCode::OK, value.to_string()))
-    }
-
-    /// Of one version, or of all that the model has.
-    fn statistics(&self, name: &str, version: Option<&str>) -> Result<Value, Error> {
-        let view = self.face.v2.view(name, version)?;
-        let all = match version {
-            Some(_) => vec![statistics(view.version())],
-            None => {
-                let models = self.face.snapshot.models().filter(|(n, _)| n.as_str() == name);
-                models.flat_map(|(_, m)| m.versions()).map(|v| statistics(v)).collect()
-            }
-        };
-        Ok(write::statistics(&all))
     }
 
     /// As `/readyz`: every model has a version that can answer.
@@ -215,24 +246,19 @@ impl Call<'_> {
     /// refused rather than ignored.
     async fn control(&self, endpoint: Endpoint, incoming: &mut Incoming) -> Result<Response<Body>, Error> {
         self.authorize(Access::Deploy)?;
-        let Some(control) = self.shared.control() else {
-            let text = "models are not controlled by clients here: set `model_control = \"explicit\"` under [server]";
-            return Err(Error::new(ErrorCode::PermissionDenied, text));
-        };
+        let control = control(self.shared)?;
         let body = self.small_body(incoming).await?;
-        self.give_order(control, endpoint, &body).await?;
-        Ok(respond::json(StatusCode::OK, "{}"))
-    }
-
-    async fn give_order(&self, control: &ModelControl, endpoint: Endpoint, body: &[u8]) -> Result<(), Error> {
-        let name = self.parameter("model").unwrap_or_default();
-        let model: ModelName =
-            name.parse().map_err(|e: weir_types::NameError| Error::invalid(e.to_string()))?;
+        let parameters = read_order(&body)?;
+        let parameters = parameters.iter().map(String::as_str);
+        let model = model_name(self.parameter("model").unwrap_or_default())?;
         if endpoint == Endpoint::Unload {
-            return control.unload(model).await;
+            refuse_parameters("unloading", parameters, &UNLOAD_PARAMETERS)?;
+            control.unload(model).await?;
+        } else {
+            refuse_parameters("loading", parameters, &[])?;
+            control.load(model).await?;
         }
-        super::json::refuse_overrides(body)?;
-        control.load(model).await
+        Ok(respond::json(StatusCode::OK, "{}"))
     }
 
     /// A body that is small or nothing.

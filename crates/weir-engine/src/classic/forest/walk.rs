@@ -44,26 +44,31 @@ pub(super) fn sum<T: Number>(trees: &Trees<T>, x: &[T], columns: usize, sums: &m
 
 /// Splits `rows` rows into full blocks of 16 and single ones, rows with NaN apart.
 fn small<T: Number>(trees: &Trees<T>, all: Rows<'_, T>, rows: usize, sums: &mut Sums<T>) {
-    let mut block = [T::default(); COLUMNS * LANES];
-    let mut first = 0;
-    if rows >= LANES {
-        block[usize::from(PADDING) * LANES..].fill(T::LOWEST);
+    let in_blocks = rows - rows % LANES;
+    // Not for fewer: a block is 16 KiB to clear, which for one row is a good part of the work.
+    if in_blocks > 0 {
+        small_blocks(trees, all, in_blocks, sums);
     }
-    while first + LANES <= rows {
-        let part = Rows { x: &all.x[first * all.columns..], ..all };
-        if fill_block(trees, part, &mut block) {
-            (0..LANES).for_each(|lane| plain(trees, part.row(lane, trees), first + lane, sums));
-        } else {
-            small_rows(trees, &block, first, sums);
-        }
-        first += LANES;
-    }
-    for at in first..rows {
+    for at in in_blocks..rows {
         let row = all.row(at, trees);
         if row.iter().any(|v| v.is_nan()) {
             plain(trees, row, at, sums);
         } else {
             small_row(trees, row, at, sums);
+        }
+    }
+}
+
+/// The first `rows` rows, a multiple of 16.
+fn small_blocks<T: Number>(trees: &Trees<T>, all: Rows<'_, T>, rows: usize, sums: &mut Sums<T>) {
+    let mut block = [T::default(); COLUMNS * LANES];
+    block[usize::from(PADDING) * LANES..].fill(T::LOWEST);
+    for first in (0..rows).step_by(LANES) {
+        let part = Rows { x: &all.x[first * all.columns..], ..all };
+        if fill_block(trees, part, &mut block) {
+            (0..LANES).for_each(|lane| plain(trees, part.row(lane, trees), first + lane, sums));
+        } else {
+            small_rows(trees, &block, first, sums);
         }
     }
 }

@@ -68,13 +68,17 @@ async fn statistics_and_metrics_count_calls() {
     let [stats] = stats.model_stats.as_slice() else { panic!("{stats:?}") };
     assert_eq!((stats.inference_count, stats.inference_stats.unwrap().success.unwrap().count), (15, 3));
     let path = format!("/{INFERENCE}/ModelInfer");
-    let counter = |code: u16| {
+    let counter = |model: &str, version: &str, code: u16| {
         format!(
-            "weir_requests_total{{method=\"gRPC\",route=\"{path}\",model=\"\",version=\"\",code=\"{code}\"}}"
+            "weir_requests_total{{method=\"gRPC\",route=\"{path}\",model=\"{model}\",version=\"{version}\",code=\"{code}\"}}"
         )
     };
-    assert_eq!(metric(server.address, &counter(200)), 3.0);
-    assert_eq!(metric(server.address, &counter(404)), 1.0);
+    assert_eq!(metric(server.address, &counter("housing", "1", 200)), 3.0);
+    // What is no model is no label.
+    assert_eq!(metric(server.address, &counter("", "", 404)), 1.0);
+    let wrong = ModelInferRequest { inputs: Vec::new(), raw_input_contents: Vec::new(), ..raw(&houses(1)) };
+    client.refused(wrong).await;
+    assert_eq!(metric(server.address, &counter("housing", "1", 400)), 1.0);
     server.stop();
 }
 

@@ -40,10 +40,15 @@ async fn clients_load_and_unload_where_they_may() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_leave_there_are_no_such_methods() {
+async fn without_leave_nothing_is_changed() {
     let (_place, server) = serve(&["examples/models/housing"], "");
     let client = Client::connect(server.address).await;
-    assert_eq!(load(&client, "housing").await.unwrap_err().code(), Code::Unimplemented);
-    assert_eq!(unload(&client, "housing").await.unwrap_err().code(), Code::Unimplemented);
+    assert_eq!(load(&client, "housing").await.unwrap_err().code(), Code::PermissionDenied);
+    assert_eq!(unload(&client, "housing").await.unwrap_err().code(), Code::PermissionDenied);
+    let trace: Result<TraceSettingResponse, _> =
+        client.ask("TraceSetting", TraceSettingRequest::default()).await;
+    assert_eq!(trace.unwrap_err().code(), Code::PermissionDenied);
+    let log: Result<LogSettingsResponse, _> = client.ask("LogSettings", LogSettingsRequest::default()).await;
+    assert_eq!(log.unwrap_err().code(), Code::PermissionDenied);
     server.stop();
 }

@@ -6,4 +6,7 @@ mod control;
 mod health;
 mod infer;
 mod life;
+mod parity;
+mod settings;
 mod stream;
+mod tensors;

@@ -1,0 +1,161 @@
+//! `weir load`: sends requests by schedule, says how they were answered.
+
+mod options;
+mod print;
+
+use std::{fs, process::ExitCode, time::Instant};
+
+use anyhow::{Context, anyhow};
+use serde_json::json;
+use weir_load::{Found, Machine, Measured, Objective, Plan, Prepared, Progress, Shape, Stage, report};
+use weir_types::{Clock, SystemClock};
+
+use crate::{args::Load, output::Output};
+use options::Wanted;
+
+pub(crate) fn run(options: &Load, output: &Output) -> anyhow::Result<ExitCode> {
+    let wanted = Wanted::read(options).map_err(lines)?;
+    let prepared = weir_load::prepare(&wanted.requests).map_err(lines)?;
+    let session = Session { options, wanted, prepared, output };
+    session.prepared.notes.iter().for_each(|note| output.note(note));
+    if options.find_max { session.find_max() } else { session.once() }
+}
+
+fn lines(problems: Vec<String>) -> anyhow::Error {
+    anyhow!(problems.join("\n"))
+}
+
+/// One call of the command.
+struct Session<'a> {
+    options: &'a Load,
+    wanted: Wanted,
+    prepared: Prepared,
+    output: &'a Output,
+}
+
+impl Session<'_> {
+    /// One load of the shape that was asked for.
+    fn once(&self) -> anyhow::Result<ExitCode> {
+        let measured = self.measure(self.wanted.shape.clone())?;
+        if self.output.is_json() {
+            self.output.json(&self.document(&measured, None)?);
+        } else {
+            print::measured(&measured, self.output);
+        }
+        self.report(&measured, None)?;
+        self.judge(&measured)
+    }
+
+    /// Rates until the highest is found that keeps the objectives.
+    fn find_max(&self) -> anyhow::Result<ExitCode> {
+        let wanted = &self.wanted;
+        if !self.output.is_json() {
+            print::search_head(self.output);
+        }
+        let told = |step: &weir_load::Step| {
+            if !self.output.is_json() {
+                print::step(step, self.output);
+            }
+        };
+        let attempt = |rate| self.measure(self.step_shape(rate));
+        let found = weir_load::find_max(&wanted.objectives, wanted.start, wanted.precision, attempt, told)?;
+        let best = found.best().or(found.steps.last());
+        let measured = &best.context("no rate was tried")?.measured;
+        if self.output.is_json() {
+            self.output.json(&self.document(measured, Some(&found))?);
+        } else {
+            self.output.line(&print::answer(&found, &wanted.objectives));
+        }
+        self.report(measured, Some(&found))?;
+        let code = self.judge(measured)?;
+        Ok(if found.rate.is_none() { ExitCode::FAILURE } else { code })
+    }
+
+    /// A step long enough to judge every objective, up to a minute.
+    fn step_shape(&self, rate: f64) -> Shape {
+        const LONGEST_S: f64 = 60.0;
+        let samples = self.wanted.objectives.iter().map(Objective::samples).max().unwrap_or(1000);
+        let seconds = (samples as f64 / rate).clamp(0.0, LONGEST_S).max(self.wanted.step.as_secs_f64());
+        let seconds = seconds + self.wanted.warmup.as_secs_f64();
+        let stages = vec![Stage { seconds, from: rate, to: rate }];
+        Shape::Open { stages, spread: self.wanted.spread }
+    }
+
+    fn measure(&self, shape: Shape) -> anyhow::Result<Measured> {
+        let Prepared { target, traffic, .. } = self.prepared.clone();
+        let wanted = &self.wanted;
+        let plan = Plan {
+            target,
+            traffic,
+            shape,
+            connections: wanted.connections,
+            threads: self.options.threads,
+            warmup: wanted.warmup,
+            deadline: wanted.deadline,
+            timeout: wanted.requests.timeout,
+            retries: self.options.retries,
+            seed: self.options.seed,
+        };
+        let (began, mut last) = (Instant::now(), (Instant::now(), weir_load::Glance::default()));
+        let watch = |progress: &Progress| {
+            let (now, glance) = (Instant::now(), progress.glance());
+            let line = print::progress(now - began, plan.shape.duration(), &glance, &last.1, now - last.0);
+            self.output.progress(&line);
+            last = (now, glance);
+        };
+        let measured = weir_load::run(&plan, watch)?;
+        self.output.progress("");
+        Ok(measured)
+    }
+
+    /// Exit status 1 where a threshold is crossed, or nothing was answered.
+    fn judge(&self, measured: &Measured) -> anyhow::Result<ExitCode> {
+        let crossed: Vec<_> = self.wanted.thresholds.iter().filter_map(|t| t.crossed(measured)).collect();
+        crossed.iter().for_each(|words| self.output.error(words));
+        if measured.requests > 0 && measured.latency.count == 0 {
+            self.output.error("no request had a right answer");
+            return Ok(ExitCode::FAILURE);
+        }
+        Ok(if crossed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    fn document(&self, measured: &Measured, found: Option<&Found>) -> anyhow::Result<serde_json::Value> {
+        let mut document = json!({
+            "command": command(),
+            "version": env!("CARGO_PKG_VERSION"),
+            "machine": Machine::here(),
+            "target": { "address": self.prepared.target.address, "path": self.prepared.target.path },
+            "notes": self.prepared.notes,
+            "measured": measured,
+        });
+        if let Some(found) = found {
+            document["found"] = serde_json::to_value(found)?;
+        }
+        Ok(document)
+    }
+
+    fn report(&self, measured: &Measured, found: Option<&Found>) -> anyhow::Result<()> {
+        let Some(path) = &self.options.report else { return Ok(()) };
+        let about = report::About {
+            command: command(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            machine: Machine::here(),
+            target: format!("{} {}", self.prepared.target.host, self.prepared.target.path),
+            notes: self.prepared.notes.clone(),
+            written: SystemClock.wall(),
+        };
+        fs::write(path, report::page(&about, measured, found)).with_context(|| path.display().to_string())?;
+        self.output.note(&format!("report: {}", path.display()));
+        Ok(())
+    }
+}
+
+/// The command line, to be run again.
+fn command() -> String {
+    let quoted = |word: String| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+        if word.chars().all(plain) { word } else { format!("'{}'", word.replace('\'', "'\\''")) }
+    };
+    let words = std::env::args_os().skip(1).map(|word| quoted(word.to_string_lossy().into_owned()));
+    ["weir".to_owned()].into_iter().chain(words).collect::<Vec<_>>().join(" ")
+}
