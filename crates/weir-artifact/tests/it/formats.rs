@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use proptest::prelude::*;
-use weir_artifact::{ModelSpec, discover, draft, load};
+use weir_artifact::{BatchingTable, ModelSpec, discover, draft, load};
 
 use crate::support::{Folder, assert_golden, tests};
 
@@ -351,4 +351,36 @@ fn a_draft_of_another_layout_means_the_same() {
         let _ = writeln!(all, "## {name}\n{text}");
     }
     assert_golden("format_drafts", &all);
+}
+
+#[test]
+fn tritons_batching_is_ours() {
+    let config = r#"
+name: "m"
+backend: "onnxruntime"
+max_batch_size: 16
+dynamic_batching {
+  max_queue_delay_microseconds: 100
+  priority_levels: 3
+  default_priority_level: 2
+  default_queue_policy { max_queue_size: 50 timeout_action: DELAY }
+}
+instance_group [ { count: 1 kind: KIND_CPU }, { count: 2 } ]
+parameters { key: "intra_op_thread_count" value { string_value: "4" } }
+"#;
+    let folder = triton("housing", config);
+    let found = discover(&folder.path().join("m")).complete().unwrap();
+    let spec = load(&found[0]).unwrap().spec;
+    let expected = BatchingTable {
+        max_rows: Some(16),
+        max_delay: "100us".parse().unwrap(),
+        priority_levels: 3,
+        default_priority: Some(2),
+        queue: Some(50),
+        instances: Some(3),
+        threads: Some(4),
+        ..BatchingTable::default()
+    };
+    assert_eq!(spec.batching, expected);
+    assert!(spec.notes.iter().any(|n| n.contains("`timeout_action` has no effect")), "{:?}", spec.notes);
 }
