@@ -55,7 +55,7 @@ impl Busy {
     fn new() -> Self {
         let turn = TURN.blocking_lock();
         require_sentiment();
-        let settings = "threads = 1\nrequest_timeout = \"10m\"\nmax_queue = 2000";
+        let settings = "threads = 1\nrequest_timeout = \"10h\"\nmax_queue = 2000";
         let (place, server) = serve(&[".cache/sentiment"], settings);
         let before = Self::counts(server.address);
         let text = "a sentence of some length that keeps the only thread of the model busy ".repeat(4);

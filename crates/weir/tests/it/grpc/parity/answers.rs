@@ -83,6 +83,12 @@ fn config(a: ModelConfigResponse) -> Value {
 
 fn statistics(a: ModelStatisticsResponse) -> Value {
     let count = |d: Option<StatisticDuration>| json!({"count": d.unwrap().count});
+    let batch = |b: &InferBatchStatistics| {
+        json!({
+            "batch_size": b.batch_size, "compute_input": count(b.compute_input),
+            "compute_infer": count(b.compute_infer), "compute_output": count(b.compute_output),
+        })
+    };
     let one = |s: &ModelStatistics| {
         let i = s.inference_stats.unwrap();
         json!({
@@ -94,7 +100,7 @@ fn statistics(a: ModelStatisticsResponse) -> Value {
                 "compute_output": count(i.compute_output),
                 "cache_hit": count(i.cache_hit), "cache_miss": count(i.cache_miss),
             },
-            "batch_stats": [],
+            "batch_stats": s.batch_stats.iter().map(batch).collect::<Vec<_>>(),
         })
     };
     json!({"model_stats": a.model_stats.iter().map(one).collect::<Vec<_>>()})
