@@ -50,7 +50,7 @@ struct Busy {
 }
 
 impl Busy {
-    const ROWS: usize = 200;
+    const ROWS: usize = 600;
 
     fn new() -> Self {
         let turn = TURN.blocking_lock();
