@@ -137,7 +137,7 @@ async fn codes_are_those_of_the_protocol() {
         (INFERENCE, "ServerLive", &[("grpc-encoding", "snappy")], Code::Unimplemented),
         (INFERENCE, "ServerLive", &[("grpc-timeout", "soon")], Code::InvalidArgument),
         (INFERENCE, "ServerLive", &[("request-timeout", "soon")], Code::InvalidArgument),
-        (INFERENCE, "ServerLive", &[("grpc-timeout", "0n")], Code::DeadlineExceeded),
+        // A grpc-timeout of its own would be tonic's to keep: it may give up before we do.
         (
             INFERENCE,
             "ServerLive",
