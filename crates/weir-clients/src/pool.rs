@@ -171,10 +171,13 @@ fn refusal(status: u16, headers: &HeaderMap, body: &[u8]) -> CallError {
     }
 }
 
+/// Longest wait that another server is believed to mean.
+const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
+
 /// Seconds only: a date would need the wall clock, and nobody's inference server sends one.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds: u64 = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
+    Some(Duration::from_secs(seconds).min(LONGEST_WAIT))
 }
 
 /// What an error's body says: V2's `error`, FastAPI's `detail`, else the body itself.

@@ -9,6 +9,7 @@
 //! [`ServingSnapshot`], built by the [`Loader`] off the request path.
 
 mod admission;
+mod background;
 mod control;
 mod executor;
 mod graph;

@@ -17,6 +17,7 @@ use weir_types::{Batch, Clock, Deadline, Error, ModelName, Version};
 
 use crate::{
     Cores, Executor, Job, Local, LocalOptions, MemoryBudget, ServedVersion, ServingSnapshot, Stats,
+    background::Background,
     executor::{self, Resident, Trial},
     graph, samples,
 };
@@ -44,6 +45,7 @@ pub struct LoadOptions {
 pub struct Loader {
     paths: Vec<PathBuf>,
     options: LoadOptions,
+    background: Arc<Background>,
 }
 
 /// One version is about to be loaded.
@@ -63,7 +65,7 @@ type Attempt = Result<Arc<ServedVersion>, String>;
 impl Loader {
     /// Loads the models under `paths`.
     pub fn new(paths: Vec<PathBuf>, options: LoadOptions) -> Self {
-        Self { paths, options }
+        Self { paths, options, background: Arc::default() }
     }
 
     /// The clock that loading is timed by.
@@ -91,7 +93,7 @@ impl Loader {
         let mut next = ServingSnapshot::without_models(unloaded.clone());
         self.load_into(&mut next, &found, previous, progress);
         problems.into_iter().for_each(|problem| next.keep_folder(problem, previous));
-        graph::settle(&mut next, previous, &self.options);
+        graph::settle(&mut next, previous, &self.options, &self.background);
         next
     }
 
@@ -104,7 +106,7 @@ impl Loader {
         self.load_into(&mut next, &found, &previous, &|_| {});
         let own = problems.into_iter().filter(|p| p.folder.file_name().is_some_and(|n| n == model.as_str()));
         own.for_each(|problem| next.keep_folder(problem, &previous));
-        graph::settle(&mut next, &previous, &self.options);
+        graph::settle(&mut next, &previous, &self.options, &self.background);
         next
     }
 
@@ -130,7 +132,7 @@ impl Loader {
         let mut next = previous.clone();
         next.forget(model);
         self.load_into(&mut next, &found, previous, &|_| {});
-        graph::settle(&mut next, previous, &self.options);
+        graph::settle(&mut next, previous, &self.options, &self.background);
         Ok(next)
     }
 

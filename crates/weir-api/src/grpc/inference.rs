@@ -189,7 +189,8 @@ pub(super) async fn load(call: Call, body: Incoming) -> Result<Reply, Error> {
     call.reply(&RepositoryModelLoadResponse {})
 }
 
-/// `RepositoryModelUnload`. `unload_dependents` changes nothing: no model depends on another.
+/// `RepositoryModelUnload`. `unload_dependents` changes nothing: a model
+/// that a graph asks is not unloaded.
 ///
 /// # Errors
 /// Why the model serves on.

@@ -125,9 +125,11 @@ impl Call<'_> {
         let view = self.view(&request)?;
         let counts = self.face.embedders.metrics.get(view.version().spec.name.as_str());
         let counts = counts.ok_or_else(|| not_an_embedder(&request.model, &self.face.embedders))?;
-        let admitted = room.admit(self.sender(view)?, deadline);
-        admitted.would_run(view.version())?;
-        let work = self.embed(view, request, admitted, start);
+        let work = async {
+            let admitted = room.admit(self.sender(view)?, deadline);
+            admitted.would_run(view.version())?;
+            self.embed(view, request, admitted, start).await
+        };
         let mut response = work.await.unwrap_or_else(|refusal| respond::refusal(&refusal));
         response.extensions_mut().insert(counts.clone());
         Ok(response)

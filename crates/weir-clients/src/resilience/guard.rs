@@ -227,7 +227,7 @@ impl Guard {
         };
         let retry = &self.policy.retry;
         let wait = retry.wait(repeats, self.random()).max(asked);
-        let in_time = Instant::now() + wait < deadline;
+        let in_time = Instant::now().checked_add(wait).is_some_and(|then| then < deadline);
         (self.policy.repeatable && repeats < retry.most && in_time && self.withdraw()).then_some(wait)
     }
 

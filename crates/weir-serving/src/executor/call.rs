@@ -38,7 +38,8 @@ pub(super) struct Call {
     pub(super) deadline: Deadline,
     /// Set when nobody waits any more.
     pub(super) cancel: CancelFlag,
-    since: Instant,
+    /// When it came.
+    pub(super) since: Instant,
     cut: Cut,
     /// The rows, where there are several pieces.
     batch: Option<Batch>,

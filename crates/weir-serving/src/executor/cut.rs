@@ -83,6 +83,9 @@ impl Cut {
             None => return Err(Error::internal("a request without parts was answered")),
         };
         let Some(order) = &self.order else { return Ok(whole) };
+        if whole.rows != order.len() || whole.tensors.iter().any(|tensor| tensor.rows() != order.len()) {
+            return Err(Error::internal("the engine answered another number of rows than it was given"));
+        }
         let mut places = vec![0; order.len()];
         order.iter().enumerate().for_each(|(at, &row)| places[row] = at);
         Ok(whole.gather_rows(&places))

@@ -3,7 +3,7 @@
 //! A channel with a timer task beside it was rejected: what was taken off a channel can neither
 //! be ordered, nor withdrawn, nor merged with what comes next.
 
-use std::time::Duration;
+use std::{sync::PoisonError, time::Duration};
 
 use super::{
     queue::{Entry, Limits, Place, Queue, Taken, Ticket},
@@ -24,6 +24,8 @@ pub(super) struct State<T> {
     pub(super) running: u64,
     /// Workers that wait for work.
     idle: usize,
+    /// Workers that wait for a batch to fill.
+    filling: usize,
     open: bool,
 }
 
@@ -39,7 +41,7 @@ pub(super) struct Pushed {
 impl<T> Lane<T> {
     /// A lane of this many priorities.
     pub(super) fn new(levels: usize) -> Self {
-        let state = State { queue: Queue::new(levels), running: 0, idle: 0, open: true };
+        let state = State { queue: Queue::new(levels), running: 0, idle: 0, filling: 0, open: true };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
@@ -57,6 +59,8 @@ impl<T> Lane<T> {
         let many = entries.len() > 1;
         let places = entries.into_iter().map(|(ticket, item)| state.queue.push(ticket, item)).collect();
         let short_handed = state.queue.len() > state.idle;
+        // Whom one notification reaches may be waiting for another kind of work.
+        let many = many || state.filling > 0;
         drop(state);
         if many {
             self.changed.notify_all()
@@ -82,11 +86,15 @@ impl<T> Lane<T> {
         !state.queue.is_empty()
     }
 
-    /// Waits up to `delay` longer for a batch to fill up to its `limits`.
-    pub(super) fn fill(&self, limits: impl Fn(&Ticket) -> Limits, delay: Duration) {
+    /// Waits for a batch to fill up to its `limits`, for as long as its first entry has `left`.
+    pub(super) fn fill(&self, limits: impl Fn(&Ticket) -> Limits, left: impl FnOnce(&T) -> Duration) {
+        let mut state = lock(&self.state);
+        let Some(left) = state.queue.peek().map(left) else { return };
         let until =
             |state: &mut State<T>| state.open && !state.queue.is_empty() && !state.queue.is_full(&limits);
-        let _ = self.changed.wait_timeout_while(lock(&self.state), delay, until);
+        state.filling += 1;
+        let waited = self.changed.wait_timeout_while(state, left, until);
+        waited.unwrap_or_else(PoisonError::into_inner).0.filling -= 1;
     }
 
     /// Takes what runs next; see [`Queue::take`]. [`done`](Self::done) is owed for its cost.

@@ -5,7 +5,7 @@ use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread,
     time::Duration,
@@ -80,7 +80,9 @@ pub(super) struct Core {
     ragged: bool,
     instances: usize,
     hired: AtomicUsize,
-    /// Whether anybody ever asked for a priority of its own.
+    /// The smallest job so far, where jobs decide how large a row is.
+    least: AtomicU64,
+    /// Whether anybody ever asked to go before others.
     prioritised: AtomicBool,
 }
 
@@ -114,7 +116,22 @@ impl Local {
         let lane = Lane::new(*priority_levels);
         let ragged = engine.lengths(&Batch { rows: 0, inputs: Vec::new() }).is_some();
         let (hired, prioritised) = (AtomicUsize::new(0), AtomicBool::new(false));
-        Self(Arc::new(Core { engine, options, stats, lane, rate, ragged, instances, hired, prioritised }))
+        let least = AtomicU64::new(1);
+        if !options.uniform {
+            least.store(u64::MAX, Ordering::Relaxed);
+        }
+        Self(Arc::new(Core {
+            engine,
+            options,
+            stats,
+            lane,
+            rate,
+            ragged,
+            instances,
+            hired,
+            least,
+            prioritised,
+        }))
     }
 }
 
@@ -230,7 +247,7 @@ impl Core {
             Stats::count(&self.stats.expired);
             return Err(past_deadline());
         }
-        if priority > 0 {
+        if self.level(priority) < self.level(0) {
             self.prioritised.store(true, Ordering::Relaxed);
         }
         let (level, limits) = (self.level(priority), self.limits_for(size.row_cost()));
@@ -327,6 +344,9 @@ impl Executor for Local {
     fn execute(&self, job: Job) -> ExecuteFuture<'_> {
         let size = Size::new(&*self.0.engine, &job.batch, self.0.options.uniform);
         let cost = size.cost();
+        if !self.0.options.uniform {
+            self.0.least.fetch_min(cost, Ordering::Relaxed);
+        }
         if self.0.rate.predict(cost) <= INLINE_BUDGET {
             return Box::pin(ready(self.0.run(job, cost)));
         }
@@ -338,7 +358,12 @@ impl Executor for Local {
 
     fn ready(&self, caller: &Caller, deadline: Deadline) -> Result<(), Error> {
         let core = &self.0;
-        let least = if core.ragged { SHORT_TEXT } else { 1 };
+        let least = match core.least.load(Ordering::Relaxed) {
+            _ if core.ragged => SHORT_TEXT,
+            // Nothing came yet, and nothing is known about how large it will be.
+            u64::MAX => 1,
+            least => least,
+        };
         if core.rate.predict(least) <= INLINE_BUDGET {
             return Ok(());
         }

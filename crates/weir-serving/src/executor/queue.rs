@@ -214,7 +214,9 @@ impl<T> Queue<T> {
     pub(super) fn take(&mut self, limits: impl Fn(&Ticket) -> Limits, dead: impl Fn(&T) -> bool) -> Taken<T> {
         let mut taken = Taken { batch: Vec::new(), dead: Vec::new() };
         while let Some(first) = self.first().and_then(|place| self.remove(place)) {
-            self.levels[first.place.level].virtual_time = first.place.tag;
+            let level = &mut self.levels[first.place.level];
+            // What was put back has an earlier tag than what another worker took meanwhile.
+            level.virtual_time = level.virtual_time.max(first.place.tag);
             if dead(&first.item) {
                 taken.dead.push(first.item);
                 continue;
@@ -264,6 +266,11 @@ impl<T> Queue<T> {
                 .iter()
                 .map(move |(&(tag, sequence), (ticket, item))| (Place { level, tag, sequence }, ticket, item))
         })
+    }
+
+    /// What is next.
+    pub(super) fn peek(&self) -> Option<&T> {
+        self.iter().next().map(|(_, _, item)| item)
     }
 
     fn first(&self) -> Option<Place> {

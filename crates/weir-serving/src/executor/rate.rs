@@ -13,9 +13,15 @@ const CLASSES: usize = 24;
 /// Measurements after which a new one weighs one in so many; the first ones weigh more.
 const MEMORY: u64 = 8;
 
-/// A measurement counts as at most this many times what was expected: a thread that lost
-/// its core for a moment does not make the model look slow for long.
+/// A measurement counts as at most this many times what was expected, be it of its own size or
+/// of the nearest: a thread that lost its core for a moment does not make the model look slow
+/// for long.
 const MOST_GROWTH: f32 = 4.0;
+
+/// A unit of a larger execution is believed to cost at most this many times what it costs in a
+/// smaller one. What was measured once, badly, and is refused ever since would otherwise never
+/// be measured again.
+const MOST_LOSS: f32 = 2.0;
 
 /// Nanoseconds for each unit of cost, by the size of an execution: one row alone costs more
 /// than a row among many. An exponentially weighted mean each, so that a machine that slows
@@ -43,7 +49,9 @@ impl Rate {
     /// Learns that work of `cost` took so long.
     pub(super) fn record(&self, cost: u64, took: Duration) {
         let cost = cost.max(1);
-        self.classes[class(cost)].learn(took.as_nanos() as f32 / cost as f32);
+        let sample = took.as_nanos() as f32 / cost as f32;
+        let most = self.measured(cost).map_or(f32::MAX, |near| near * MOST_GROWTH);
+        self.classes[class(cost)].learn(sample.min(most));
     }
 
     /// Learns how long a turn took in which the execution took `ran`.
@@ -66,12 +74,21 @@ impl Rate {
         self.predict(one).mul_f64(rounds * f64::from(stretch))
     }
 
+    fn unit_ns(&self, cost: u64) -> f32 {
+        self.measured(cost).unwrap_or(self.guess)
+    }
+
     /// Of the nearest size that was measured, smaller ones first: those promise too little
     /// rather than too much.
-    fn unit_ns(&self, cost: u64) -> f32 {
-        let at = class(cost);
-        let smaller = self.classes[..=at].iter().rev();
-        smaller.chain(&self.classes[at..]).find_map(Mean::get).unwrap_or(self.guess)
+    fn measured(&self, cost: u64) -> Option<f32> {
+        let (smaller, larger) = self.classes.split_at(class(cost) + 1);
+        let mut least = f32::MAX;
+        let mut near = None;
+        for unit in smaller.iter().filter_map(Mean::get) {
+            near = Some(unit.min(least * MOST_LOSS));
+            least = least.min(unit);
+        }
+        near.or_else(|| larger.iter().find_map(Mean::get))
     }
 }
 
@@ -124,6 +141,14 @@ mod tests {
             drain.abs_diff(9_600 * US) < US,
             "others hold the cores for two thirds of the time: {drain:?}"
         );
+    }
+
+    #[test]
+    fn a_size_that_was_measured_badly_once_is_not_given_up() {
+        let rate = Rate::new(Cost::Heavy);
+        (0..8).for_each(|_| rate.record(1, 100 * US));
+        rate.record(64, 60_000 * US);
+        assert!(rate.predict(64) <= 12_800 * US, "{:?}", rate.predict(64));
     }
 
     #[test]

@@ -51,6 +51,8 @@ impl MemoryBudget {
     /// Puts models to sleep, those first that were not asked for longest, until `bytes` more
     /// fit. A model larger than the whole budget is loaded alone.
     fn make_room(&self, bytes: u64, except: &Core) {
+        // Freed last, behind the locks: to free gigabytes takes a while.
+        let mut asleep = Vec::new();
         let mut models = lock(&self.models);
         models.retain(|model| model.strong_count() > 0);
         let mut awake: Vec<Arc<Core>> = models.iter().filter_map(Weak::upgrade).collect();
@@ -62,7 +64,7 @@ impl MemoryBudget {
                 return;
             }
             used = used.saturating_sub(model.bytes());
-            model.sleep();
+            asleep.extend(model.sleep());
         }
     }
 }
@@ -90,7 +92,7 @@ struct Core {
     wake: Wake,
     awake: Mutex<Option<Arc<dyn Executor>>>,
     /// Held by whoever wakes the model: the others wait for it instead of loading too.
-    waking: tokio::sync::Mutex<()>,
+    waking: Arc<tokio::sync::Mutex<()>>,
     last_used: AtomicU64,
     /// What it holds when awake; the size of the artefact at least.
     bytes: AtomicU64,
@@ -118,7 +120,7 @@ impl Resident {
             budget: budget.clone(),
             wake,
             awake: Mutex::new(Some(executor)),
-            waking: tokio::sync::Mutex::default(),
+            waking: Arc::default(),
             last_used: AtomicU64::new(budget.next_tick()),
             bytes: AtomicU64::new(bytes),
             least,
@@ -139,9 +141,11 @@ impl Core {
         lock(&self.awake).is_some()
     }
 
-    /// Gives the memory back, behind the last request in flight.
-    fn sleep(&self) {
-        lock(&self.awake).take();
+    /// Gives the memory back, behind the last request in flight, when what is returned is
+    /// dropped.
+    #[must_use]
+    fn sleep(&self) -> Option<Arc<dyn Executor>> {
+        lock(&self.awake).take()
     }
 
     fn if_awake(&self) -> Option<Arc<dyn Executor>> {
@@ -151,16 +155,19 @@ impl Core {
 
     async fn awake(self: &Arc<Self>, deadline: Deadline) -> Result<Arc<dyn Executor>, Error> {
         let until = deadline.instant().into();
-        let _turn = timeout_at(until, self.waking.lock()).await.map_err(|_| past_deadline())?;
+        let turn = self.waking.clone().lock_owned();
+        let turn = timeout_at(until, turn).await.map_err(|_| past_deadline())?;
         if let Some(executor) = self.if_awake() {
             return Ok(executor);
         }
         let (reply, woken) = oneshot::channel();
         let core = self.clone();
         let thread = thread::Builder::new().name("weir-wake".into());
-        // A caller who gives up leaves the model awake for the next one.
+        // A caller who gives up leaves the model awake for the next one, who does not start
+        // while this load goes on.
         let started = thread.spawn(move || {
             let _ = reply.send(core.load());
+            drop(turn);
         });
         started.map_err(|error| cannot_wake(&error.to_string()))?;
         match timeout_at(until, woken).await {

@@ -8,8 +8,8 @@ pub(super) use shuttle::sync::{Condvar, Mutex, MutexGuard};
 #[cfg(not(shuttle))]
 pub(super) use std::sync::{Condvar, Mutex, MutexGuard};
 
-/// Locks; a holder that panicked leaves what is guarded whole, because nothing that can
-/// panic runs under these locks.
+/// Locks; a holder that panicked leaves what is guarded whole: each change is one step that
+/// comes last.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -25,11 +25,16 @@ pub(super) fn work(core: &Core) {
     while core.lane.wait() {
         let delay = options.batching.max_delay.0;
         if !delay.is_zero() {
-            core.lane.fill(|ticket| core.limits(ticket), delay);
+            let now = options.clock.now();
+            let left = |piece: &Piece| delay.saturating_sub(now.saturating_duration_since(piece.call.since));
+            core.lane.fill(|ticket| core.limits(ticket), left);
         }
         let asked = options.clock.now();
         let permit = options.cores.take(options.threads());
-        turn(core, asked);
+        if catch_unwind(AssertUnwindSafe(|| turn(core, asked))).is_err() {
+            // Engines are guarded: this is our own mistake, and must not cost the model its worker.
+            tracing::error!("a worker panicked outside the engine");
+        }
         drop(permit);
     }
 }
@@ -41,27 +46,57 @@ struct Ready {
     prepared: Prepared,
 }
 
+/// What a turn took from the lane and has not given back; settled also where it panics.
+struct Owed<'a> {
+    core: &'a Core,
+    cost: u64,
+}
+
+impl Drop for Owed<'_> {
+    fn drop(&mut self) {
+        self.core.lane.done(self.cost);
+    }
+}
+
 /// One batch. The turn began when its permit was `asked` for.
 fn turn(core: &Core, asked: Instant) {
     let start = core.options.clock.now();
     let over = |piece: &Piece| piece.call.is_over() || piece.call.deadline.is_past(start);
     let taken = core.lane.take(|ticket| core.limits(ticket), over);
     taken.dead.iter().for_each(|piece| expire(core, piece, start));
-    let owed = cost(&taken.batch);
+    let mut owed = Owed { core, cost: cost(&taken.batch) };
     let (ready, back) = prepare_all(core, taken.batch, start);
     let returned = cost(&back);
     if !back.is_empty() {
+        owed.cost -= returned;
         core.lane.put_back(back);
     }
     let executed: u64 = ready.iter().map(|(cost, _)| cost).sum();
     let ready: Vec<Ready> = ready.into_iter().map(|(_, ready)| ready).collect();
-    if !ready.is_empty() {
-        run(core, &ready, start);
-        let end = core.options.clock.now();
-        core.rate.record(executed, end - start);
-        core.rate.record_turn(end - asked, end - start);
+    if ready.is_empty() {
+        return;
     }
-    core.lane.done(owed - returned);
+    let ran = run(core, &ready, start);
+    let end = core.options.clock.now();
+    // What failed says nothing about how long the work takes, and what was cut off only that it
+    // would have taken longer still.
+    let took = end - start;
+    match ran {
+        Ran::Answered => {
+            core.rate.record(executed, took);
+            core.rate.record_turn(end - asked, took);
+        }
+        Ran::CutOff if took > core.rate.predict(executed) => core.rate.record(executed, took),
+        Ran::CutOff | Ran::Failed => {}
+    }
+}
+
+/// What came of an execution.
+enum Ran {
+    Answered,
+    /// All its callers went away.
+    CutOff,
+    Failed,
 }
 
 /// Tells the caller of a piece that will not run, where there still is one.
@@ -106,8 +141,9 @@ fn prepare_all(
 }
 
 /// Runs what is ready in one execution. One that fails for several is tried again in halves,
-/// so that a poisonous item fails alone: at most twice as many executions as items.
-fn run(core: &Core, ready: &[Ready], start: Instant) {
+/// so that a poisonous item fails alone: at most twice as many executions as items. Says
+/// what came of the first one.
+fn run(core: &Core, ready: &[Ready], start: Instant) -> Ran {
     let work: Vec<&Prepared> = ready.iter().map(|r| &r.prepared).collect();
     let rows: Vec<usize> = work.iter().map(|w| w.rows).collect();
     let cancel = CancelFlag::all(ready.iter().map(|r| r.call.cancel.clone()));
@@ -124,6 +160,7 @@ fn run(core: &Core, ready: &[Ready], start: Instant) {
                     start,
                 );
             }
+            Ran::Answered
         }
         Err(error) if ready.len() > 1 && !matches!(error, EngineError::Cancelled) => {
             Stats::count(&core.stats.retried);
@@ -131,12 +168,15 @@ fn run(core: &Core, ready: &[Ready], start: Instant) {
             let (first, second) = ready.split_at(ready.len() / 2);
             run(core, first, start);
             run(core, second, start);
+            Ran::Failed
         }
         Err(error) => {
+            let ran = if matches!(error, EngineError::Cancelled) { Ran::CutOff } else { Ran::Failed };
             let error = report(&*core.engine, &error);
             for ready in ready {
                 conclude(core, (&ready.call, ready.index), Err(error.clone()), start);
             }
+            ran
         }
     }
 }

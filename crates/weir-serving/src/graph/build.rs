@@ -1,13 +1,14 @@
 //! Building graphs on the models that a snapshot serves.
 
-use std::{sync::Arc, thread};
+use std::sync::Arc;
 
+use tokio::runtime::Handle;
 use weir_artifact::{GraphDraft, GraphPlan, ModelSpec, Problem};
 use weir_engine::EngineInfo;
 use weir_types::{Batch, Clock, Deadline, Error, ErrorCode, ModelName, Outputs, Version};
 
 use super::{GraphExecutor, order::order};
-use crate::{Executor, Job, LoadOptions, ServedVersion, ServingSnapshot, samples};
+use crate::{Executor, Job, LoadOptions, ServedVersion, ServingSnapshot, background::Background, samples};
 
 /// A golden row that takes longer has failed: loading must end.
 const SAMPLE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
@@ -15,7 +16,12 @@ const SAMPLE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
 /// Builds every graph whose draft `next` holds on the models that `next` serves. A graph that
 /// is the same on the same models is taken over as it is; one that cannot be built leaves in
 /// place what serves in `previous`.
-pub(crate) fn settle(next: &mut ServingSnapshot, previous: &ServingSnapshot, options: &LoadOptions) {
+pub(crate) fn settle(
+    next: &mut ServingSnapshot,
+    previous: &ServingSnapshot,
+    options: &LoadOptions,
+    background: &Background,
+) {
     let order = order(next.drafts());
     let circular = order.circular.into_iter().map(|(draft, circle)| {
         let reason = format!("graphs must not ask each other in a circle: {circle}");
@@ -24,7 +30,7 @@ pub(crate) fn settle(next: &mut ServingSnapshot, previous: &ServingSnapshot, opt
     let all: Vec<_> = order.ready.into_iter().map(|draft| (draft, None)).chain(circular).collect();
     for (draft, refused) in all {
         let built = match refused {
-            None => build(&draft, next, previous, options),
+            None => build(&draft, next, previous, (options, background)),
             Some(reason) => Err(reason),
         };
         next.place(draft.candidate(), built, previous);
@@ -35,7 +41,7 @@ fn build(
     draft: &GraphDraft,
     next: &ServingSnapshot,
     previous: &ServingSnapshot,
-    options: &LoadOptions,
+    (options, background): (&LoadOptions, &Background),
 ) -> Result<Arc<ServedVersion>, String> {
     let find = |model: &ModelName, version: Option<&Version>| {
         let found = next.version(model.as_str(), version.map(Version::as_str));
@@ -57,7 +63,7 @@ fn build(
         return Ok(serving.clone());
     }
     let executor = Arc::new(GraphExecutor::new(plan.clone(), members.clone(), options.clock.clone()));
-    check_samples(&spec, &executor, &options.clock)?;
+    check_samples(&spec, &executor, &options.clock, background)?;
     Ok(Arc::new(ServedVersion { engine: info(&plan), spec: Arc::new(spec), executor, members }))
 }
 
@@ -75,31 +81,31 @@ fn info(plan: &GraphPlan) -> EngineInfo {
     EngineInfo { name: "graph", version: env!("CARGO_PKG_VERSION").to_owned(), reason }
 }
 
-/// Runs the golden rows as requests would: through the members' own executors, which need a
-/// runtime. This thread may belong to one already, so they get a thread of their own.
+/// Runs the golden rows as requests would: through the members' own executors, which serve
+/// others meanwhile.
 fn check_samples(
     spec: &ModelSpec,
     executor: &Arc<GraphExecutor>,
     clock: &Arc<dyn Clock>,
+    background: &Background,
 ) -> Result<(), String> {
     if spec.samples.is_empty() {
         return Ok(());
     }
-    let check = || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|e| format!("no runtime for the samples: {e}"))?;
+    let check = |runtime: &Handle| {
         let answer = |batch: Batch| -> Result<Outputs, String> {
             let deadline = Deadline::after(clock.now(), SAMPLE_TIMEOUT);
             let done = runtime.block_on(executor.execute(Job::new(batch, deadline)));
             done.map(|done| done.outputs).map_err(|error: Error| error.to_string())
         };
-        samples::check(spec, &answer).map_err(|failures| failures.join("\n"))
+        samples::check(spec, &answer).map_err(|failures| {
+            failures.join(
+                "
+",
+            )
+        })
     };
-    thread::scope(|scope| {
-        let thread = thread::Builder::new().name("weir-samples".into()).spawn_scoped(scope, check);
-        let thread = thread.map_err(|e| format!("the system gives no thread for the samples: {e}"))?;
-        thread.join().unwrap_or_else(|_| Err("the samples could not be run".to_owned()))
-    })
+    background.run(check)?
 }
 
 fn lines(problems: &[Problem]) -> String {

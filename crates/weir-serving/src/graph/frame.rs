@@ -2,8 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
-    time::Duration,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use weir_artifact::{Branch, Operation, PlannedStep, Selector, Source};
@@ -15,8 +17,8 @@ use super::{
 };
 use crate::{Caller, Job};
 
-/// A model call after which other requests get their turn.
-const LONG_CALL: Duration = Duration::from_millis(1);
+/// Microseconds after which other requests get their turn.
+const LONGEST_HOLD: u64 = 1_000;
 
 /// What a step gave, one tensor an output.
 type Given = Vec<Arc<Tensor>>;
@@ -26,6 +28,8 @@ pub(super) struct Terms {
     pub(super) deadline: Deadline,
     pub(super) priority: u64,
     pub(super) caller: Caller,
+    /// Microseconds that models ran on this thread since others had their turn.
+    pub(super) held: AtomicU64,
 }
 
 /// Rows that go through the same steps: all of a request, or those of one branch.
@@ -111,7 +115,7 @@ impl<'a> Frame<'a> {
 
     async fn ask(&self, step: &PlannedStep, member: usize, inputs: &[Source]) -> Result<Given, Error> {
         let inputs = self.tensors(inputs)?.into_iter().map(Arc::unwrap_or_clone).collect();
-        let Terms { deadline, priority, caller } = self.terms;
+        let Terms { deadline, priority, caller, held } = self.terms;
         let job = Job {
             batch: Batch { rows: self.rows, inputs },
             deadline: *deadline,
@@ -120,8 +124,10 @@ impl<'a> Frame<'a> {
         };
         let version = self.graph.members.get(member).ok_or_else(broken)?;
         let done = version.executor.execute(job).await.map_err(|error| in_step(step, error))?;
-        if done.ran > LONG_CALL {
-            // Small models run on this thread: a chain of them must let other requests through.
+        // Small models run on this thread: many of them must let other requests through.
+        let ran = done.ran.as_micros() as u64;
+        if done.queued.is_zero() && held.fetch_add(ran, Ordering::Relaxed) + ran > LONGEST_HOLD {
+            held.store(0, Ordering::Relaxed);
             tokio::task::yield_now().await;
         }
         let outputs = done.outputs;
@@ -226,7 +232,7 @@ fn in_step(step: &PlannedStep, error: Error) -> Error {
     match error.code {
         // The deadline is the request's own, whichever step it passed in.
         ErrorCode::DeadlineExceeded => error,
-        code => Error::new(code, format!("step `{}`: {}", step.name, error.message)),
+        _ => Error { message: format!("step `{}`: {}", step.name, error.message).into(), ..error },
     }
 }
 

@@ -17,7 +17,10 @@ mod running;
 mod tests;
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -46,7 +49,7 @@ impl GraphExecutor {
 
     async fn answer(&self, job: Job) -> Result<Outputs, Error> {
         let Job { batch: Batch { rows, inputs }, deadline, priority, caller } = job;
-        let terms = Terms { deadline, priority, caller };
+        let terms = Terms { deadline, priority, caller, held: AtomicU64::new(0) };
         let whole = Frame::whole(self, rows, inputs.into_iter().map(Arc::new).collect(), &terms);
         whole.run().await?;
         let outputs = self.plan.outputs.iter().map(|output| whole.tensor(*output));

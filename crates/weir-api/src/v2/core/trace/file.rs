@@ -64,26 +64,23 @@ impl Files {
 
     fn try_write(&mut self, numbered: &Numbered) -> io::Result<()> {
         let text = render(numbered, self.epoch);
-        self.spend(text.len() as u64)?;
-        if self.open.as_ref().is_none_or(|open| !open.takes(numbered.frequency)) {
-            self.spend(FILE_BYTES)?;
+        let new = self.open.as_ref().is_none_or(|open| !open.takes(numbered.frequency));
+        let cost = text.len() as u64 + if new { FILE_BYTES } else { 0 };
+        let full = || io::Error::other("as many bytes of traces are written as `trace_max` allows");
+        let left = self.left.checked_sub(cost).ok_or_else(full)?;
+        if new {
             self.open = Some(match numbered.frequency {
                 0 => self.continued()?,
                 frequency => self.numbered(frequency)?,
             });
         }
         let written = self.open.as_mut().map_or(Ok(()), |open| open.append(&text));
-        if written.is_err() {
+        match written {
+            Ok(()) => self.left = left,
             // It may be cut off within a trace now: it is looked at again.
-            self.open = None;
+            Err(_) => self.open = None,
         }
         written
-    }
-
-    fn spend(&mut self, bytes: u64) -> io::Result<()> {
-        let full = || io::Error::other("as many bytes of traces are written as `trace_max` allows");
-        self.left = self.left.checked_sub(bytes).ok_or_else(full)?;
-        Ok(())
     }
 
     /// The one file, behind what earlier runs wrote into it.
