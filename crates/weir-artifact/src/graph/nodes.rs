@@ -116,6 +116,8 @@ impl Reader<'_> {
             self.report.at(at, format!("a weight is a number from 0, got {bad}"));
         } else if weights.iter().sum::<f64>() <= 0.0 {
             self.report.at(at, "one of the weights must be more than 0");
+        } else if !weights.iter().sum::<f64>().is_finite() {
+            self.report.at(at, "the weights are too large to be added up");
         }
     }
 

@@ -29,6 +29,8 @@ pub(crate) fn raw(datatype: &str, data: &[Value]) -> Option<Vec<u8>> {
 fn element(datatype: &str, value: &Value, out: &mut Vec<u8>) -> Option<()> {
     let whole = || value.as_i64().or_else(|| value.as_f64().filter(|f| f.fract() == 0.0).map(|f| f as i64));
     match datatype {
+        "FP16" => out.extend(half::f16::from_f64(value.as_f64()?).to_le_bytes()),
+        "BF16" => out.extend(half::bf16::from_f64(value.as_f64()?).to_le_bytes()),
         "FP32" => out.extend((value.as_f64()? as f32).to_le_bytes()),
         "FP64" => out.extend(value.as_f64()?.to_le_bytes()),
         "BOOL" => out.push(u8::from(value.as_bool().or_else(|| whole().map(|n| n != 0))?)),
@@ -60,6 +62,8 @@ pub(crate) fn elements(datatype: &str, bytes: &[u8]) -> Option<Value> {
         }};
     }
     match datatype {
+        "FP16" => numbers!(half::f16, |n| float(f64::from(n))),
+        "BF16" => numbers!(half::bf16, |n| float(f64::from(n))),
         "FP32" => numbers!(f32, |n| float(f64::from(n))),
         "FP64" => numbers!(f64, float),
         "BOOL" => Some(bytes.iter().map(|b| Value::Bool(*b != 0)).collect()),
@@ -72,8 +76,7 @@ pub(crate) fn elements(datatype: &str, bytes: &[u8]) -> Option<Value> {
         "UINT32" => numbers!(u32, Value::from),
         "UINT64" => numbers!(u64, Value::from),
         "BYTES" => texts(bytes),
-        // FP16 and BF16 are compared as their bits.
-        _ => numbers!(u16, Value::from),
+        _ => None,
     }
 }
 
@@ -272,7 +275,7 @@ mod tests {
             ("INT32", json!(0.5)),
             ("FP32", json!("x")),
             ("BYTES", json!(1)),
-            ("FP16", json!(1)),
+            ("FP8", json!(1)),
         ] {
             assert_eq!(raw(datatype, std::slice::from_ref(&value)), None, "{datatype} {value}");
         }
@@ -283,6 +286,8 @@ mod tests {
         fn what_is_written_is_read_back(numbers in proptest::collection::vec(any::<i32>(), 0..9), texts in proptest::collection::vec(".{0,9}", 0..5)) {
             for (datatype, data) in [
                 ("INT64", numbers.iter().map(|n| json!(n)).collect::<Vec<_>>()),
+                ("FP16", numbers.iter().map(|n| json!(f64::from(n % 1024))).collect()),
+                ("BF16", numbers.iter().map(|n| json!(f64::from(n % 256))).collect()),
                 ("FP64", numbers.iter().map(|n| json!(f64::from(*n) / 7.0)).collect()),
                 ("BYTES", texts.iter().map(|t| json!(t)).collect()),
             ] {

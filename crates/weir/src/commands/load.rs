@@ -25,6 +25,10 @@ use options::Wanted;
 
 pub(crate) fn run(options: &Load, output: &Output) -> anyhow::Result<ExitCode> {
     let wanted = Wanted::read(options).map_err(lines)?;
+    if let Some(path) = &options.report {
+        // Before an hour of load, not after it.
+        fs::File::create(path).with_context(|| format!("--report {}", path.display()))?;
+    }
     raise_files(wanted.connections);
     let prepared = weir_load::prepare(&wanted.requests).map_err(lines)?;
     let session = Session { options, wanted, prepared, output, interrupted: interrupted()? };
