@@ -70,6 +70,7 @@ impl Models {
             queue: 8,
             clock: Arc::new(SystemClock),
             budget,
+            batching: None,
         };
         Loader::new(vec![self.path().to_owned()], options)
     }
