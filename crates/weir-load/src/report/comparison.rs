@@ -105,7 +105,7 @@ fn table(settings: &[Setting]) -> String {
         let cells = match setting.best() {
             Some(step) => {
                 let latency = &step.measured.latency;
-                [number(step.rate), ms(latency.p50_ms), ms(latency.p99_ms)]
+                [kept(setting, step.rate), ms(latency.p50_ms), ms(latency.p99_ms)]
             }
             None => {
                 let lowest = setting.steps.iter().map(|step| step.rate).fold(f64::INFINITY, f64::min);
@@ -120,4 +120,12 @@ fn table(settings: &[Setting]) -> String {
     }
     out.push_str("</table>\n");
     out
+}
+
+/// The highest rate that was kept, and the lowest above it that was not where that is far away.
+fn kept(setting: &Setting, best: f64) -> String {
+    let missed = setting.steps.iter().map(|step| step.rate).filter(|rate| *rate > best);
+    let missed = missed.fold(f64::INFINITY, f64::min);
+    let far = missed.is_finite() && missed > best * 1.1;
+    if far { format!("{} to {}", number(best), number(missed)) } else { number(best) }
 }

@@ -18,7 +18,7 @@ pub(crate) struct Tune {
     #[arg(long, value_name = "FILE")]
     pub(crate) samples: Option<PathBuf>,
     /// How long it may take; a measurement that has begun is finished.
-    #[arg(long, value_name = "DURATION", default_value = "3m")]
+    #[arg(long, value_name = "DURATION", default_value = "5m")]
     pub(crate) budget: String,
     /// Say what would be written, and write nothing.
     #[arg(long)]

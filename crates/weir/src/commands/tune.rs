@@ -6,7 +6,12 @@ mod manifest;
 mod print;
 mod search;
 
-use std::{fs, process::ExitCode, time::Duration, time::Instant};
+use std::{
+    fs,
+    process::ExitCode,
+    sync::atomic::Ordering::Relaxed,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, anyhow, bail, ensure};
 use weir_artifact::{BatchingTable, ModelSpec};
@@ -28,6 +33,8 @@ use search::{Halt, Limits, better, search};
 /// Of the time, the share after which no further setting is tried: the rest is for measuring what was
 /// found again.
 const SEARCH_SHARE: f64 = 0.6;
+/// Longest latency to keep: a measurement takes ten times as long.
+const LONGEST_MS: f64 = 5_000.0;
 /// How often the best setting and the one in force are measured again, in turn.
 const REPEATS: usize = 3;
 /// From one rate to the next where little is known, and where much is.
@@ -58,7 +65,7 @@ pub(crate) fn run(options: &Tune, output: &Output) -> anyhow::Result<ExitCode> {
     let judge = Judge { prepared, objective, output, interrupted, began: Instant::now(), budget };
     let mut session = Session { bench, judge, output, in_force: spec.batching.clone(), tried: Vec::new() };
     let outcome = session.tune(limits).map_err(|halt| match halt {
-        Halt::Spent => anyhow!("the time ended before the setting in force was measured: give more --budget"),
+        Halt::Spent => anyhow!("interrupted"),
         Halt::Failed(error) => error,
     })?;
     let done = Done { options, session: &session, spec: &spec, engine, outcome };
@@ -78,7 +85,10 @@ impl Wanted {
     /// Reads the flags; every mistake is told.
     fn read(options: &Tune) -> anyhow::Result<Self> {
         let objective = options.slo.parse().and_then(|objective| match objective {
-            Objective::Within { .. } => Ok(objective),
+            Objective::Within { ms, .. } if ms <= LONGEST_MS => Ok(objective),
+            Objective::Within { .. } => {
+                Err(format!("{objective}: at most {LONGEST_MS} ms can be judged in time"))
+            }
             Objective::Goodput { .. } => Err(format!("{objective}: write a latency, such as p99=50ms")),
         });
         let budget = options.budget.parse().map(HumanDuration::get).and_then(|budget: Duration| {
@@ -188,7 +198,8 @@ impl Session<'_> {
             print::head(self.output);
         }
         let range = Range { start, factor: FACTORS.0, beat: None };
-        let rate = self.measure(&in_force, range, 1.0)?;
+        // Without it there is nothing to compare with, so it may take what it takes.
+        let rate = self.measure(&in_force, range, f64::INFINITY)?;
         let none = || anyhow!("no rate that was tried keeps {}", self.judge.objective);
         let rate = rate.ok_or_else(|| Halt::Failed(none()))?;
         if inline {
@@ -319,7 +330,8 @@ impl Done<'_> {
             fs::write(path, page).with_context(|| path.display().to_string())?;
             self.session.output.note(&format!("report: {}", path.display()));
         }
-        Ok(ExitCode::SUCCESS)
+        let interrupted = self.session.judge.interrupted.load(Relaxed);
+        Ok(if interrupted { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
 
     fn about(&self) -> report::About {

@@ -34,6 +34,9 @@ pub(super) const CONNECTIONS: usize = 512;
 const WARMUP: Duration = Duration::from_millis(300);
 /// Bounds of a measurement, seconds.
 const STEP_S: (f64, f64) = (1.0, 10.0);
+/// A measurement is so many times longer than the latency that is to be kept: at a rate a tenth above
+/// what a server can do, it takes so long until requests wait that long.
+const STEP_LATENCIES: f64 = 10.0;
 /// Of the requests with which a quantile is judged well, the share that a step is content with: near
 /// its capacity a server misses an objective by much, and what is found is measured again.
 const FEWER: f64 = 1.0 / 3.0;
@@ -177,7 +180,8 @@ pub(super) struct Judge<'a> {
 impl Judge<'_> {
     /// Whether `share` of the time is used up.
     pub(super) fn spent(&self, share: f64) -> bool {
-        self.interrupted.load(Relaxed) || self.began.elapsed() >= self.budget.mul_f64(share)
+        self.interrupted.load(Relaxed)
+            || self.began.elapsed().as_secs_f64() >= self.budget.as_secs_f64() * share
     }
 
     /// One request after the other: how an idle server answers.
@@ -188,7 +192,12 @@ impl Judge<'_> {
 
     /// One rate.
     pub(super) fn step(&self, rate: f64, words: &str) -> Result<Step, Halt<anyhow::Error>> {
-        let (least, most) = STEP_S;
+        let latency_ms = match self.objective {
+            Objective::Within { ms, .. } => ms,
+            Objective::Goodput { .. } => 0.0,
+        };
+        let least = STEP_S.0.max(latency_ms / 1e3 * STEP_LATENCIES);
+        let most = STEP_S.1.max(least);
         let seconds = (self.objective.samples() as f64 * FEWER / rate).clamp(least, most);
         let stage = Stage { seconds: seconds + WARMUP.as_secs_f64(), from: rate, to: rate };
         // Callers are independent of each other: even gaps would make batches that nobody gets.

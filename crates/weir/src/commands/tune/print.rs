@@ -7,7 +7,7 @@ use weir_load::{
     report::{Comparison, Role, Setting},
 };
 
-use super::{Done, Outcome, Repeated, Session, Tried, bench, search::median};
+use super::{Done, Outcome, Repeated, Session, Tried, bench, capacity::PRECISION, search::median};
 use crate::{
     commands::load::{
         self,
@@ -16,7 +16,7 @@ use crate::{
     output::Output,
 };
 
-const HEAD: [&str; 4] = ["requests/s", "  p50 ms", "  p99 ms", "rows a run"];
+const HEAD: [&str; 4] = ["    requests/s", "  p50 ms", "  p99 ms", "rows a run"];
 
 /// The head of the table.
 pub(super) fn head(output: &Output) {
@@ -29,7 +29,7 @@ pub(super) fn tried(tried: &Tried, in_force: &BatchingTable, output: &Output) {
     let cells = match bench::best(&tried.steps) {
         Some(step) => {
             let latency = &step.measured.latency;
-            [rate(step.rate), ms(latency.p50_ms), ms(latency.p99_ms)]
+            [kept(tried, step.rate), ms(latency.p50_ms), ms(latency.p99_ms)]
         }
         None if lowest.is_finite() => [format!("< {}", rate(lowest)), String::new(), String::new()],
         None => Default::default(),
@@ -39,6 +39,16 @@ pub(super) fn tried(tried: &Tried, in_force: &BatchingTable, output: &Output) {
         cells.zip(HEAD).map(|(cell, head)| format!("{cell:>width$}", width = head.len())).collect();
     let note = if tried.unbounded { "  (the generator could send no faster)" } else { "" };
     output.line(&format!("{}  {}{note}", padded.join("  "), setting(&tried.batching, in_force)));
+}
+
+/// The rate that a setting keeps. Where it lost before that was known well, also the one it does not.
+fn kept(tried: &Tried, best: f64) -> String {
+    let missed = tried.steps.iter().map(|step| step.rate).filter(|rate| *rate > best);
+    let missed = missed.fold(f64::INFINITY, f64::min);
+    if missed.is_finite() && missed > best * (1.0 + 2.0 * PRECISION) {
+        return format!("{} to {}", rate(best), rate(missed));
+    }
+    rate(best)
 }
 
 /// In what a setting differs from the one in force.
@@ -96,11 +106,20 @@ pub(super) fn words(outcome: &Outcome, session: &Session<'_>, written: Option<&s
         Outcome::Better { best, ratio, again } => {
             let end = match written {
                 Some(path) => format!("written to {path}"),
-                None => format!("not written; in model.toml:\n\n[batching]\n{}", changes(best, &session.in_force).join("\n")),
+                None => format!("not written; in model.toml:\n\n[batching]\n{}", lines(best, &session.in_force)),
             };
             vec![format!("{} keeps {ratio:.2} times the rate", of(best)), figures(again, objective), end]
         }
     }
+}
+
+/// The lines to put into `model.toml`.
+fn lines(best: &BatchingTable, in_force: &BatchingTable) -> String {
+    let line = |change: String| match change.strip_suffix(" = default") {
+        Some(key) => format!("# without {key}"),
+        None => change,
+    };
+    changes(best, in_force).into_iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn figures(again: &Repeated, objective: Objective) -> String {
@@ -199,6 +218,7 @@ mod tests {
         assert_eq!(setting(&in_force, &in_force), "in force");
         let other =
             BatchingTable { max_rows: Some(16), threads: None, buckets: vec![64, 512], ..in_force.clone() };
+        assert_eq!(lines(&other, &in_force), "max_rows = 16\n# without threads\nbuckets = [64, 512]");
         assert_eq!(setting(&other, &in_force), "max_rows = 16, threads = default, buckets = [64, 512]");
     }
 }

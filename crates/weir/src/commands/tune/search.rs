@@ -149,7 +149,10 @@ impl Knob {
         match self {
             Self::MaxRows => {
                 let rows = grid(&[1, 4, 16, 64, 256], at.max_rows);
-                rows.into_iter().map(|n| set(&|table| table.max_rows = Some(n))).collect()
+                // What Weir chooses by itself comes first: a number must be better than that.
+                let open = (round == 0).then_some(None);
+                let rows = open.into_iter().chain(rows.into_iter().map(Some));
+                rows.map(|n| set(&|table| table.max_rows = n)).collect()
             }
             Self::MaxTokens => {
                 let tokens = grid(&[128, 256, 512, 1_024], Some(at.max_tokens));
@@ -249,6 +252,16 @@ mod tests {
         let found = search((&in_force, rate), limits, measure).unwrap();
         assert_eq!(found.best.max_rows, Some(32));
         assert_eq!(tried, [1, 4, 16, 64, 256, 8, 32].map(Some));
+    }
+
+    #[test]
+    fn what_weir_chooses_by_itself_is_tried_too() {
+        let in_force = BatchingTable { max_rows: Some(1), ..BatchingTable::default() };
+        let measure = |table: &BatchingTable, _| {
+            Ok::<_, Halt<()>>(Some(if table.max_rows.is_none() { 9.0 } else { 9.2 }))
+        };
+        let found = search((&in_force, 1.0), limits(1, false, false), measure).unwrap();
+        assert_eq!((found.best.max_rows, found.rate), (None, 9.0));
     }
 
     #[test]
