@@ -43,6 +43,10 @@ const FACTORS: (f64, f64) = (1.5, 1.15);
 pub(crate) fn run(options: &Tune, output: &Output) -> anyhow::Result<ExitCode> {
     let wanted = Wanted::read(options)?;
     let candidate = bench::candidate(&options.path)?;
+    if !options.dry_run {
+        // Asked now rather than after minutes.
+        manifest::has_place(&candidate, &options.path)?;
+    }
     let sources = Sources { paths: vec![options.path.clone()], config: options.config.clone() };
     let config = settings::load(&sources, Vec::new())?.value.server;
     load::raise_files(2 * bench::CONNECTIONS);

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow, bail, ensure};
 use toml_edit::{DocumentMut, Item, Table, TableLike, Value, value};
 use weir_artifact::{BatchingTable, Candidate, MANIFEST_FILE, Manifest};
 
@@ -19,28 +19,39 @@ pub(super) struct Edit {
     after: String,
 }
 
+/// Whether a setting for `candidate`, found at `path`, has a place to be written to.
+///
+/// # Errors
+/// Why not, and what to do. A folder of another layout is not read beside a `model.toml`, and what
+/// `weir init` drafts from it names fields, which callers see: that is for the operator to look over.
+pub(super) fn has_place(candidate: &Candidate, path: &Path) -> anyhow::Result<()> {
+    ensure!(
+        path.is_dir(),
+        "a model file by itself is served without a model.toml: name its folder, or give --dry-run"
+    );
+    if let (None, Some(foreign)) = (&candidate.manifest, &candidate.foreign) {
+        let folder = foreign.file.parent().unwrap_or(Path::new(".")).display();
+        bail!(
+            "{} has no place for what is written, and a model.toml is read instead of it: make one with weir init \
+             {folder}, look it over, and tune again; or give --dry-run",
+            foreign.file.display()
+        );
+    }
+    Ok(())
+}
+
 impl Edit {
-    /// Puts `batching` into the file that describes `candidate`. Where there is none it is made: with
-    /// `[batching]` alone for an artefact by itself; for a folder of another layout, which is not read
-    /// beside a `model.toml`, with what the folder says too.
+    /// Puts `batching` into the file that describes `candidate`; where there is none, into a new one
+    /// beside the artefact, which says nothing else.
     ///
     /// # Errors
     /// Where the file cannot be read, or is not right by itself.
     pub(super) fn new(candidate: &Candidate, batching: &BatchingTable) -> anyhow::Result<Self> {
+        let read = |path: &PathBuf| fs::read_to_string(path).with_context(|| path.display().to_string());
+        let before = candidate.manifest.as_ref().map(read).transpose()?;
         let beside = || candidate.artifact.with_file_name(MANIFEST_FILE);
-        let (path, before, text) = match (&candidate.manifest, &candidate.foreign) {
-            (Some(path), _) => {
-                let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
-                (path.clone(), Some(text.clone()), text)
-            }
-            (None, Some(_)) => {
-                let drafted =
-                    weir_artifact::draft(&candidate.folder, None).map_err(|p| anyhow!(lines(&p)))?;
-                (candidate.folder.join(MANIFEST_FILE), None, drafted)
-            }
-            (None, None) => (beside(), None, String::new()),
-        };
-        let after = edited(&path, &text, batching)?;
+        let path = candidate.manifest.clone().unwrap_or_else(beside);
+        let after = edited(&path, before.as_deref().unwrap_or_default(), batching)?;
         Ok(Self { path, before, after })
     }
 
@@ -196,6 +207,44 @@ mod tests {
         for broken in ["name = ", "nmae = \"m\"\n"] {
             let told = edited(Path::new("model.toml"), broken, &BatchingTable::default());
             assert!(told.unwrap_err().to_string().contains("model.toml"), "{broken}");
+        }
+    }
+
+    /// Writes a setting for the model at `path`, which has no `model.toml`: where it came to lie, and
+    /// what the model was before and is after.
+    fn made(path: &Path) -> (PathBuf, [weir_artifact::ModelSpec; 2]) {
+        let find = || weir_artifact::discover(path).found.pop().unwrap();
+        let spec = || weir_artifact::load(&find()).unwrap_or_else(|problems| panic!("{problems:?}")).spec;
+        let before = spec();
+        let wanted = BatchingTable { max_rows: Some(48), max_tokens: 256, ..before.batching.clone() };
+        let edit = Edit::new(&find(), &wanted).unwrap();
+        edit.write(|| Ok(())).unwrap();
+        let after = spec();
+        assert_eq!(after.batching, wanted);
+        (edit.path().strip_prefix(path).unwrap().to_owned(), [before, after])
+    }
+
+    #[test]
+    fn a_folder_without_a_file_gets_one_that_changes_nothing_else() {
+        let onnx = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/models/housing/model.onnx");
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for (model, place) in [("plain", "model.toml"), ("versions/3", "3/model.toml"), ("triton/1", "")] {
+            fs::create_dir_all(at(model)).unwrap();
+            fs::copy(&onnx, at(model).join("model.onnx")).unwrap();
+            let model = at(model.split('/').next().unwrap());
+            if place.is_empty() {
+                fs::write(model.join("config.pbtxt"), "platform: \"onnxruntime_onnx\"\nmax_batch_size: 16\n")
+                    .unwrap();
+                let told =
+                    has_place(&weir_artifact::discover(&model).found[0], &model).unwrap_err().to_string();
+                assert!(told.contains("weir init") && told.contains("config.pbtxt"), "{told}");
+                continue;
+            }
+            let (path, [before, after]) = made(&model);
+            assert_eq!(path, Path::new(place));
+            assert_eq!((before.schema, before.signature), (after.schema, after.signature));
+            assert_eq!((before.name, before.answers), (after.name, after.answers));
         }
     }
 
