@@ -51,12 +51,10 @@ impl Setting {
         met.max_by(|a, b| a.rate.total_cmp(&b.rate))
     }
 
-    /// p99 by rate, ascending.
+    /// p99 by rate.
     fn points(&self) -> Vec<(f64, f64)> {
         let steps = self.steps.iter().filter(|step| step.measured.latency.count > 0);
-        let mut points: Vec<_> = steps.map(|s| (s.rate, s.measured.latency.p99_ms)).collect();
-        points.sort_by(|a, b| a.0.total_cmp(&b.0));
-        points
+        steps.map(|s| (s.rate, s.measured.latency.p99_ms)).collect()
     }
 }
 
@@ -79,9 +77,12 @@ fn plot(compared: &Comparison) -> String {
     let mut lines: Vec<Line> = Vec::new();
     for (role, name, class) in looks {
         let alike = compared.settings.iter().filter(|setting| setting.role == role);
-        // One entry of the legend for all that look the same.
-        let named =
-            alike.enumerate().map(|(i, s)| Line::new(if i == 0 { name } else { "" }, class, s.points()));
+        // One entry of the legend for all that look the same. Dots, because a rate that is measured again
+        // has another latency: a line through both would say something of its own.
+        let named = alike.enumerate().map(|(i, setting)| Line {
+            dots: true,
+            ..Line::new(if i == 0 { name } else { "" }, class, setting.points())
+        });
         lines.extend(named);
     }
     let (low, high) = range(lines.iter(), compared.level.as_ref().map(|level| level.0));
