@@ -28,15 +28,13 @@ use crate::{
 use bench::{Bench, Judge, Models};
 use capacity::{Range, capacity};
 use manifest::Edit;
-use search::{Halt, Limits, better, search};
+use search::{Halt, Limits, REPEATS, Said, compare, search};
 
 /// Of the time, the share after which no further setting is tried: the rest is for measuring what was
 /// found again.
 const SEARCH_SHARE: f64 = 0.6;
 /// Longest latency to keep: a measurement takes ten times as long.
 const LONGEST_MS: f64 = 5_000.0;
-/// How often the best setting and the one in force are measured again, in turn.
-const REPEATS: usize = 3;
 /// From one rate to the next where little is known, and where much is.
 const FACTORS: (f64, f64) = (1.5, 1.15);
 
@@ -273,7 +271,7 @@ impl Session<'_> {
     fn confirm(&mut self, best: BatchingTable, [ours, theirs]: [f64; 2]) -> Result<Outcome, Halted> {
         let in_force = self.in_force.clone();
         let mut again = Repeated { ours: Vec::new(), theirs: Vec::new() };
-        for repeat in 0..REPEATS {
+        for repeat in 0..REPEATS.1 {
             let mut turn = [(true, &best, ours), (false, &in_force, theirs)];
             if repeat % 2 == 1 {
                 turn.reverse();
@@ -286,11 +284,13 @@ impl Session<'_> {
                     Err(failed) => return Err(failed),
                 }
             }
+            match compare(&again.ours, &again.theirs) {
+                Said::Better(ratio) => return Ok(Outcome::Better { best, ratio, again }),
+                Said::Equal => break,
+                Said::Unclear => {}
+            }
         }
-        Ok(match better(&again.ours, &again.theirs) {
-            Some(ratio) => Outcome::Better { best, ratio, again },
-            None => Outcome::Equal { best, again },
-        })
+        Ok(Outcome::Equal { best, again })
     }
 }
 

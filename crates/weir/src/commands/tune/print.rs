@@ -95,7 +95,7 @@ pub(super) fn words(outcome: &Outcome, session: &Session<'_>, written: Option<&s
             "the time ended before all were tried: give more --budget".to_owned(),
         ],
         Outcome::Unconfirmed { best } => vec![
-            format!("{} looked better, but the time ended before it was measured again", of(best)),
+            format!("{} looked better, but the time ended before it was measured again often enough", of(best)),
             "nothing is written: give more --budget".to_owned(),
         ],
         Outcome::Equal { best, again } => vec![
