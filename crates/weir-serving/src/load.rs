@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use weir_artifact::{Candidate, Discovery, FolderProblem, Kind, LoadedModel, Problem};
+use weir_artifact::{BatchingTable, Candidate, Discovery, FolderProblem, Kind, LoadedModel, Problem};
 use weir_engine::{EngineInfo, EngineOptions};
 use weir_types::{Batch, Clock, Deadline, Error, ModelName, Version};
 
@@ -38,6 +38,8 @@ pub struct LoadOptions {
     pub clock: Arc<dyn Clock>,
     /// Memory that all models share; without one, all stay loaded.
     pub budget: Option<Arc<MemoryBudget>>,
+    /// `[batching]` in place of each model's own: to measure what it would come to.
+    pub batching: Option<BatchingTable>,
 }
 
 /// Loads what is on disk into a [`ServingSnapshot`].
@@ -204,7 +206,7 @@ impl Loader {
         if candidate.kind == Kind::Remote {
             return self.load_remote(candidate, serving);
         }
-        let model = weir_artifact::load(candidate).map_err(|problems| lines(&problems))?;
+        let model = self.options.read(candidate)?;
         if let Some(serving) = serving.filter(|s| *s.spec == model.spec) {
             return Ok(serving.clone());
         }
@@ -257,7 +259,7 @@ impl Loader {
         let (options, candidate, digest) =
             (self.options.clone(), candidate.clone(), model.spec.digest.clone());
         let wake = Box::new(move |stats| {
-            let model = weir_artifact::load(&candidate).map_err(|problems| lines(&problems))?;
+            let model = options.read(&candidate)?;
             if model.spec.digest != digest {
                 return Err(format!("{} changed since it was loaded: reload", candidate.folder.display()));
             }
@@ -272,6 +274,15 @@ impl Loader {
 type Started = Result<(EngineInfo, Arc<dyn Executor>), String>;
 
 impl LoadOptions {
+    /// Reads a model from disk.
+    fn read(&self, candidate: &Candidate) -> Result<LoadedModel, String> {
+        let mut model = weir_artifact::load(candidate).map_err(|problems| lines(&problems))?;
+        if let Some(batching) = &self.batching {
+            model.spec.batching = batching.clone();
+        }
+        Ok(model)
+    }
+
     /// Builds the engine, runs the golden rows and starts the executor.
     fn start(&self, model: &LoadedModel, stats: Arc<Stats>) -> Started {
         let engine = weir_engine::load(model, &self.engine).map_err(|e| e.to_string())?;

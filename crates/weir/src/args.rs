@@ -1,6 +1,7 @@
 //! The command line.
 
 mod load;
+mod tune;
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -8,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 pub(crate) use load::{FaceArg, Load};
+pub(crate) use tune::Tune;
 
 /// A trained model becomes a production real-time API.
 #[derive(Debug, Parser)]
@@ -32,6 +34,8 @@ pub(crate) enum Command {
     Predict(Predict),
     /// Send a server requests by schedule, and measure how it answers.
     Load(Box<Load>),
+    /// Measure which [batching] serves a model best on this machine, and write it to model.toml.
+    Tune(Tune),
     /// Check, show or print configuration.
     #[command(subcommand)]
     Config(Config),

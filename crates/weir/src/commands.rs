@@ -9,3 +9,4 @@ pub(crate) mod load;
 pub(crate) mod predict;
 pub(crate) mod serve;
 mod start;
+pub(crate) mod tune;

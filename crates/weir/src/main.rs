@@ -33,6 +33,7 @@ fn run(command: Command, output: &Output) -> anyhow::Result<ExitCode> {
         Command::Inspect(options) => commands::inspect::run(&options, output),
         Command::Predict(options) => commands::predict::run(&options, output),
         Command::Load(options) => commands::load::run(&options, output),
+        Command::Tune(options) => commands::tune::run(&options, output),
         Command::Config(options) => commands::config::run(options, output),
         Command::Health(options) => commands::health::run(&options, output),
         Command::Completions { shell } => commands::completions::run(shell, output),

@@ -138,6 +138,7 @@ pub(crate) fn load_options(server: &ServerConfig, clock: Arc<dyn Clock>) -> Load
         queue: server.max_queue,
         clock,
         budget: server.memory_budget.map(|budget| std::sync::Arc::new(MemoryBudget::new(budget.0))),
+        batching: None,
     }
 }
 

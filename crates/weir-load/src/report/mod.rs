@@ -1,12 +1,14 @@
 //! The report as a page: one HTML file without scripts, fonts or anything else from elsewhere.
 
 mod axis;
+mod comparison;
 mod plot;
 mod sections;
 
 use std::{fmt::Write, time::SystemTime};
 
 use crate::{find::Found, machine::Machine, result::Measured};
+pub use comparison::{Comparison, Role, Setting, comparison};
 use plot::escape;
 
 /// What a reader has to know beside the figures.
@@ -28,15 +30,8 @@ pub struct About {
 
 /// The page. With `found`, `measured` is its best step, and the steps are shown too.
 pub fn page(about: &About, measured: &Measured, found: Option<&Found>) -> String {
-    let mut out = String::from("<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"/>");
-    let _ = writeln!(
-        out,
-        "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/><title>weir load: {}</title>\
-         <style>{}</style></head><body>",
-        escape(&about.target),
-        include_str!("style.css")
-    );
-    head(about, measured, &mut out);
+    let mut out = begin("weir load", about);
+    head(measured, &mut out);
     out.push_str(&sections::tiles(measured));
     if let Some(found) = found {
         out.push_str(&sections::search(found));
@@ -50,8 +45,20 @@ pub fn page(about: &About, measured: &Measured, found: Option<&Found>) -> String
     out
 }
 
-fn head(about: &About, measured: &Measured, out: &mut String) {
-    let _ = write!(out, "<h1>weir load</h1><p class=\"soft\">{}</p>", escape(&about.target));
+/// Up to the command that is to be run again.
+fn begin(command: &str, about: &About) -> String {
+    let (target, again) = (escape(&about.target), escape(&about.command));
+    let mut out = String::from("<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"/>");
+    let _ = writeln!(
+        out,
+        "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/><title>{command}: {target}</title>\
+         <style>{}</style></head><body><h1>{command}</h1><p class=\"soft\">{target}</p><pre>{again}</pre>",
+        include_str!("style.css")
+    );
+    out
+}
+
+fn head(measured: &Measured, out: &mut String) {
     let _ = write!(out, "<p>{}.</p>", sections::loop_words(measured));
     if let Some(why) = &measured.generator.bottleneck {
         let _ = write!(
@@ -61,7 +68,6 @@ fn head(about: &About, measured: &Measured, out: &mut String) {
             escape(why)
         );
     }
-    let _ = writeln!(out, "<pre>{}</pre>", escape(&about.command));
 }
 
 fn foot(about: &About, out: &mut String) {
@@ -167,6 +173,33 @@ mod tests {
         let page = page(&about(), &found.steps[0].measured, Some(&found));
         assert_well_formed(&page);
         assert!(page.contains("missed") && page.contains("Rates that were tried"));
+    }
+
+    #[test]
+    fn a_comparison_is_well_formed_and_shows_every_setting() {
+        let step = |rate, verdict| Step { rate, verdict, measured: fake(900, 10, 100, 1) };
+        let setting = |name: &str, role, steps| Setting { name: name.into(), role, steps };
+        let settings = vec![
+            setting(
+                "in <force>",
+                Role::Reference,
+                vec![step(100.0, Verdict::Met), step(200.0, Verdict::Missed)],
+            ),
+            setting("max_rows = 8", Role::Best, vec![step(200.0, Verdict::Met)]),
+            setting("max_rows = 1", Role::Other, vec![step(70.0, Verdict::Missed)]),
+            setting("never tried", Role::Other, Vec::new()),
+        ];
+        let level = Some((50.0, "p99=50ms".to_owned()));
+        let words = vec!["twice & more".to_owned()];
+        let page = comparison(&about(), &Comparison { words, level, settings });
+        assert_well_formed(&page);
+        for words in
+            ["in &lt;force&gt;", "<td>200</td>", "below 70", "never tried", "p99=50ms", "twice &amp; more"]
+        {
+            assert!(page.contains(words), "{words}");
+        }
+        let empty = Comparison { words: Vec::new(), level: None, settings: Vec::new() };
+        assert_well_formed(&comparison(&about(), &empty));
     }
 
     #[test]

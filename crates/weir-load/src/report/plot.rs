@@ -19,7 +19,7 @@ pub(super) struct Plot {
     pub(super) level: Option<(f64, String)>,
 }
 
-/// One series. `class` is its colour, in the page's style.
+/// One series. `class` is its colour, in the page's style; without a name it is not in the legend.
 pub(super) struct Line {
     pub(super) name: &'static str,
     pub(super) class: &'static str,
@@ -64,7 +64,8 @@ impl Plot {
     /// The figure: title, legend, picture.
     pub(super) fn figure(&self) -> String {
         let mut out = format!("<figure><figcaption><h2>{}</h2><ul class=\"legend\">", escape(self.title));
-        for line in self.lines.iter().filter(|line| !line.points.is_empty()) {
+        let named = |line: &&Line| !line.points.is_empty() && !line.name.is_empty();
+        for line in self.lines.iter().filter(named) {
             let _ = write!(out, "<li><i class=\"{}\"></i>{}</li>", line.class, escape(line.name));
         }
         let _ = write!(

@@ -13,7 +13,7 @@ use crate::{
     result::{Latency, Measured, Point},
 };
 
-fn ms(value: f64) -> String {
+pub(super) fn ms(value: f64) -> String {
     match value {
         v if v >= 100.0 => format!("{v:.0}"),
         v if v >= 10.0 => format!("{v:.1}"),
@@ -66,7 +66,7 @@ fn deadline(m: &Measured) -> Option<(f64, String)> {
 }
 
 /// The range of values above 0.
-fn range<'a>(lines: impl Iterator<Item = &'a Line>, more: Option<f64>) -> (f64, f64) {
+pub(super) fn range<'a>(lines: impl Iterator<Item = &'a Line>, more: Option<f64>) -> (f64, f64) {
     let values = lines.flat_map(|l| l.points.iter().map(|p| p.1)).chain(more).filter(|v| *v > 0.0);
     values.fold((f64::INFINITY, 0.0), |(low, high), v| (low.min(v), f64::max(high, v)))
 }

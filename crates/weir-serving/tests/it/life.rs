@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use weir_artifact::BatchingTable;
 use weir_serving::{Job, ServedVersion, ServingSnapshot};
 use weir_types::{Batch, Deadline, ErrorCode, Tensor, TensorData};
 
@@ -104,6 +105,23 @@ async fn loading_tells_what_is_wrong_and_changes_nothing_else() {
     let failed: Vec<_> = snapshot.failures().iter().map(|f| f.model.as_str()).collect();
     assert_eq!(failed, ["a"], "b was not looked at");
     kept.stop();
+}
+
+#[test]
+fn a_loader_may_put_a_setting_in_place_of_every_models_own() {
+    let models = Models::new();
+    models.add("plain", "1");
+    models.add("written", "1");
+    models.write("written/model.toml", "[batching]\nmax_rows = 3\nqueue = 7");
+    let own = models.load();
+    let wanted = BatchingTable { max_rows: Some(48), ..BatchingTable::default() };
+    let with = models.loader_with(wanted.clone());
+    let with = with.load(&ServingSnapshot::default(), &BTreeSet::new(), &|_| {});
+    for model in ["plain", "written"] {
+        let (own, with) = (own.version(model, None).unwrap(), with.version(model, None).unwrap());
+        assert_eq!(with.spec.batching, wanted);
+        assert_ne!(own.spec.batching, wanted);
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::{
 };
 
 use tempfile::TempDir;
+use weir_artifact::BatchingTable;
 use weir_engine::EngineOptions;
 use weir_serving::{Cores, Keeper, LoadOptions, Loader, MemoryBudget, ModelControl, ServingSnapshot};
 use weir_types::SystemClock;
@@ -62,21 +63,28 @@ impl Models {
 
     /// The same under a memory budget.
     pub(crate) fn loader_within(&self, budget: Option<u64>) -> Loader {
-        let budget = budget.map(|bytes| Arc::new(MemoryBudget::new(bytes)));
-        let engine = EngineOptions::default();
-        let options = LoadOptions {
-            engine,
-            cores: Arc::new(Cores::new(2)),
-            queue: 8,
-            clock: Arc::new(SystemClock),
-            budget,
-        };
-        Loader::new(vec![self.path().to_owned()], options)
+        Loader::new(vec![self.path().to_owned()], options(budget))
+    }
+
+    /// The same with `[batching]` in place of what the models say.
+    pub(crate) fn loader_with(&self, batching: BatchingTable) -> Loader {
+        Loader::new(vec![self.path().to_owned()], LoadOptions { batching: Some(batching), ..options(None) })
     }
 
     /// Loads everything for the first time.
     pub(crate) fn load(&self) -> ServingSnapshot {
         self.loader().load(&ServingSnapshot::default(), &BTreeSet::new(), &|_| {})
+    }
+}
+
+fn options(budget: Option<u64>) -> LoadOptions {
+    LoadOptions {
+        engine: EngineOptions::default(),
+        cores: Arc::new(Cores::new(2)),
+        queue: 8,
+        clock: Arc::new(SystemClock),
+        budget: budget.map(|bytes| Arc::new(MemoryBudget::new(bytes))),
+        batching: None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! `weir load`: sends requests by schedule, says how they were answered.
 
 mod options;
-mod print;
+pub(super) mod print;
 
 use std::{
     fs,
@@ -38,7 +38,7 @@ pub(crate) fn run(options: &Load, output: &Output) -> anyhow::Result<ExitCode> {
 
 /// Whether Ctrl-C was pressed. The first time ends the load, and what was measured until then is told;
 /// the second time ends the process, with the status that shells give it.
-fn interrupted() -> anyhow::Result<Arc<AtomicBool>> {
+pub(super) fn interrupted() -> anyhow::Result<Arc<AtomicBool>> {
     const BY_SIGINT: i32 = 130;
     let flag = Arc::new(AtomicBool::new(false));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -58,7 +58,7 @@ fn interrupted() -> anyhow::Result<Arc<AtomicBool>> {
 }
 
 /// Asks for as many open files as connections need. Where that is refused, connections fail by name.
-fn raise_files(connections: usize) {
+pub(super) fn raise_files(connections: usize) {
     const OTHERS: u64 = 64;
     let needed = connections as u64 + OTHERS;
     let limit = getrlimit(Resource::Nofile);
@@ -68,7 +68,7 @@ fn raise_files(connections: usize) {
     }
 }
 
-fn lines(problems: Vec<String>) -> anyhow::Error {
+pub(super) fn lines(problems: Vec<String>) -> anyhow::Error {
     anyhow!(problems.join("\n"))
 }
 
@@ -206,7 +206,7 @@ impl Session<'_> {
 }
 
 /// The command line, to be run again.
-fn command() -> String {
+pub(super) fn command() -> String {
     let quoted = |word: String| {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
         if word.chars().all(plain) { word } else { format!("'{}'", word.replace('\'', "'\\''")) }

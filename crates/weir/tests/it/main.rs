@@ -29,4 +29,5 @@ mod scenario;
 mod scenarios;
 mod schemathesis;
 mod server;
+mod tune;
 mod v2clients;

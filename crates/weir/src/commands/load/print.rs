@@ -7,7 +7,7 @@ use weir_load::{Found, Glance, Latency, Measured, Objective, Outcome, Shape, Ste
 use crate::output::Output;
 
 /// A number of requests or rows a second, with as many digits as help.
-fn rate(value: f64) -> String {
+pub(in crate::commands) fn rate(value: f64) -> String {
     match value {
         v if v >= 100.0 => grouped(v.round() as u64),
         v if v >= 1.0 => format!("{v:.1}"),
@@ -29,7 +29,7 @@ fn grouped(n: u64) -> String {
     out
 }
 
-fn ms(value: f64) -> String {
+pub(in crate::commands) fn ms(value: f64) -> String {
     match value {
         v if v >= 100.0 => format!("{v:.0}"),
         v if v >= 10.0 => format!("{v:.1}"),

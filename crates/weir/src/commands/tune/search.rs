@@ -1,0 +1,344 @@
+//! Which settings are tried, in which order: one knob after the other, over a small grid, and again
+//! around what was found while that helps.
+
+use std::collections::BTreeSet;
+
+use weir_artifact::BatchingTable;
+
+/// Most settings that are tried besides the one in force.
+pub(super) const MOST_SETTINGS: usize = 40;
+/// Rounds over all knobs: the second looks around what the first found.
+const ROUNDS: usize = 3;
+/// A setting must keep so many times the rate of another to replace it. Rates are known to 5 %.
+pub(super) const GAIN: f64 = 1.05;
+
+/// What there is to choose from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Limits {
+    /// Threads that models may compute on.
+    pub(super) cores: usize,
+    /// Whether the engine can compute one execution on several threads.
+    pub(super) parallel: bool,
+    /// Whether rows are texts.
+    pub(super) text: bool,
+}
+
+/// Why a measurement was not made.
+#[derive(Debug)]
+pub(super) enum Halt<E> {
+    /// The time for it is used up.
+    Spent,
+    /// It failed.
+    Failed(E),
+}
+
+/// What was found.
+#[derive(Debug, PartialEq)]
+pub(super) struct Searched {
+    /// The best setting: the one in force, where no other was better.
+    pub(super) best: BatchingTable,
+    /// The rate that it kept, requests a second.
+    pub(super) rate: f64,
+    /// Whether everything was tried; if not, the time was used up.
+    pub(super) complete: bool,
+}
+
+/// Starts from the setting in force, which keeps `rate`. `measure` gets a setting and the rate that
+/// it has to keep to be of interest, and says what it keeps.
+///
+/// # Errors
+/// Whatever `measure` fails with.
+pub(super) fn search<E>(
+    (in_force, rate): (&BatchingTable, f64),
+    limits: Limits,
+    mut measure: impl FnMut(&BatchingTable, f64) -> Result<Option<f64>, Halt<E>>,
+) -> Result<Searched, E> {
+    let mut found = Searched { best: in_force.clone(), rate, complete: true };
+    let mut tried = BTreeSet::from([limits.meaning(in_force)]);
+    for round in 0..ROUNDS {
+        let before = found.rate;
+        for knob in limits.knobs() {
+            for setting in knob.values(&found.best.clone(), limits, round) {
+                if tried.len() > MOST_SETTINGS || !tried.insert(limits.meaning(&setting)) {
+                    continue;
+                }
+                match measure(&setting, found.rate * GAIN) {
+                    Ok(Some(rate)) if rate >= found.rate * GAIN => {
+                        (found.best, found.rate) = (setting, rate);
+                    }
+                    Ok(_) => {}
+                    Err(Halt::Spent) => return Ok(Searched { complete: false, ..found }),
+                    Err(Halt::Failed(error)) => return Err(error),
+                }
+            }
+        }
+        if found.rate <= before {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+/// What a setting comes to: threads, instances, rows, tokens, buckets. Two settings that come to
+/// the same are not tried twice.
+type Meaning = (usize, usize, Option<usize>, usize, Vec<usize>);
+
+impl Limits {
+    fn meaning(self, table: &BatchingTable) -> Meaning {
+        let (tokens, buckets) = match self.text {
+            true => (table.max_tokens, table.buckets.clone()),
+            false => (0, Vec::new()),
+        };
+        (self.threads(table), self.instances(table), table.max_rows, tokens, buckets)
+    }
+
+    fn threads(self, table: &BatchingTable) -> usize {
+        table.threads.unwrap_or(1).clamp(1, self.cores)
+    }
+
+    /// As the executor has it: more than fit would wait for a core.
+    fn instances(self, table: &BatchingTable) -> usize {
+        let most = (self.cores / self.threads(table)).max(1);
+        table.instances.unwrap_or(most).clamp(1, most)
+    }
+
+    /// What most hangs on comes first, in case that the time ends.
+    fn knobs(self) -> Vec<Knob> {
+        let size = if self.text { Knob::MaxTokens } else { Knob::MaxRows };
+        let all = [Some(size), Some(Knob::Threads), Some(Knob::Instances), Some(Knob::Buckets)];
+        let applies = |knob: &Knob| match knob {
+            Knob::Threads => self.parallel && self.cores > 1,
+            Knob::Instances => self.cores > 1,
+            Knob::Buckets => self.text,
+            Knob::MaxRows | Knob::MaxTokens => true,
+        };
+        all.into_iter().flatten().filter(applies).collect()
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Knob {
+    MaxRows,
+    MaxTokens,
+    Threads,
+    Instances,
+    Buckets,
+}
+
+/// Widths of buckets: doubling (the default), half steps between, four times as wide, one for all.
+const BUCKETS: [&[usize]; 4] = [
+    &[16, 32, 64, 128, 256, 512],
+    &[16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512],
+    &[32, 128, 512],
+    &[512],
+];
+
+impl Knob {
+    /// `at` with other values of this knob: the whole grid in the first round, then what is next to
+    /// the value at hand.
+    fn values(self, at: &BatchingTable, limits: Limits, round: usize) -> Vec<BatchingTable> {
+        let set = |change: &dyn Fn(&mut BatchingTable)| {
+            let mut table = at.clone();
+            change(&mut table);
+            table
+        };
+        let around = |n: usize| [n / 2, n * 2].into_iter().filter(|n| (1..=8_192).contains(n)).collect();
+        let grid = |first: &[usize], now: Option<usize>| -> Vec<usize> {
+            if round == 0 { first.to_vec() } else { now.map(around).unwrap_or_default() }
+        };
+        match self {
+            Self::MaxRows => {
+                let rows = grid(&[1, 4, 16, 64, 256], at.max_rows);
+                // What Weir chooses by itself comes first: a number must be better than that.
+                let open = (round == 0).then_some(None);
+                let rows = open.into_iter().chain(rows.into_iter().map(Some));
+                rows.map(|n| set(&|table| table.max_rows = n)).collect()
+            }
+            Self::MaxTokens => {
+                let tokens = grid(&[128, 256, 512, 1_024], Some(at.max_tokens));
+                tokens.into_iter().map(|n| set(&|table| table.max_tokens = n)).collect()
+            }
+            Self::Threads => powers(limits.cores)
+                .map(|n| set(&|table| (table.threads, table.instances) = (Some(n), None)))
+                .collect(),
+            Self::Instances => powers(limits.cores / limits.threads(at))
+                .map(|n| set(&|table| table.instances = Some(n)))
+                .collect(),
+            Self::Buckets => BUCKETS.map(|widths| set(&|table| table.buckets = widths.to_vec())).into(),
+        }
+    }
+}
+
+/// 1, 2, 4 … up to `most`, and `most` itself.
+fn powers(most: usize) -> impl Iterator<Item = usize> {
+    let below = std::iter::successors(Some(1usize), |n| n.checked_mul(2)).take_while(move |n| *n < most);
+    below.chain((most > 0).then_some(most))
+}
+
+/// What as many measurements of two settings say.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Said {
+    /// The first is so many times as good.
+    Better(f64),
+    /// It is not by enough.
+    Equal,
+    /// More measurements may tell.
+    Unclear,
+}
+
+/// How often both are measured: fewest and most.
+pub(super) const REPEATS: (usize, usize) = (3, 5);
+
+/// Compares `ours` with `theirs`, as often each, after every pair from [`REPEATS`] on. Better is what has a
+/// median above by [`GAIN`], and hardly a measurement that is not above all of the others: none of three
+/// or four, two pairs of the 25 that five make. That is the rank-sum test (Mann and Whitney, 1947) with
+/// chances of 1/20, 1/70 and 4/252 that equals come out so: one in twelve in all, before the gain.
+/// It asks for no distribution, and other work on the machine has none that is known.
+pub(super) fn compare(ours: &[f64], theirs: &[f64]) -> Said {
+    let (Some(our), Some(their)) = (median(ours), median(theirs)) else { return Said::Unclear };
+    let count = ours.len().min(theirs.len());
+    let allowed = if count >= REPEATS.1 { 2 } else { 0 };
+    let below = ours.iter().flat_map(|our| theirs.iter().filter(move |their| our <= *their)).count();
+    match our / their {
+        _ if count < REPEATS.0 => Said::Unclear,
+        ratio if ratio < GAIN => Said::Equal,
+        ratio if below <= allowed => Said::Better(ratio),
+        _ if count < REPEATS.1 => Said::Unclear,
+        _ => Said::Equal,
+    }
+}
+
+/// The middle one; of an even number, the lower of the two.
+pub(super) fn median(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len().checked_sub(1)? / 2).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn limits(cores: usize, parallel: bool, text: bool) -> Limits {
+        Limits { cores, parallel, text }
+    }
+
+    /// A machine where an execution costs `fixed` and each row one, computed by `threads` as well as
+    /// `scaling` says; a batch may not take longer than `allowed`.
+    fn cost_model(table: &BatchingTable, limits: Limits, (fixed, allowed, scaling): (f64, f64, f64)) -> f64 {
+        let (threads, rows) = (limits.threads(table) as f64, table.max_rows.unwrap_or(8) as f64);
+        let took = (fixed + rows) / threads.powf(scaling);
+        if took > allowed { 0.5 } else { 1e3 * limits.instances(table) as f64 * rows / took }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_found_is_never_worse_and_costs_a_bounded_number_of_measurements(
+            cores in 1usize..200, parallel: bool, text: bool, fixed in 0.0f64..100.0,
+            allowed in 1.0f64..1000.0, scaling in 0.0f64..1.0, noise in prop::collection::vec(0.7f64..1.3, 60),
+        ) {
+            let (limits, mut tried) = (limits(cores, parallel, text), Vec::new());
+            let in_force = BatchingTable::default();
+            let truth = |table: &BatchingTable| cost_model(table, limits, (fixed, allowed, scaling));
+            let rate = truth(&in_force);
+            let found = search((&in_force, rate), limits, |table, beat| {
+                let measured = truth(table) * noise[tried.len()];
+                tried.push((table.clone(), measured));
+                Ok::<_, Halt<()>>((measured >= beat).then_some(measured))
+            }).unwrap();
+            prop_assert!(tried.len() <= MOST_SETTINGS);
+            prop_assert!(found.rate >= rate && found.complete);
+            let best = tried.iter().map(|t| t.1).fold(rate, f64::max);
+            prop_assert!(found.rate * GAIN >= best, "{} of {best}", found.rate);
+            for (at, (table, _)) in tried.iter().enumerate() {
+                prop_assert!(limits.instances(table) * limits.threads(table) <= cores);
+                prop_assert!(table.instances.is_none_or(|n| n * limits.threads(table) <= cores));
+                let meaning = limits.meaning(table);
+                prop_assert!(tried[..at].iter().all(|(other, _)| limits.meaning(other) != meaning), "twice: {table:?}");
+                prop_assert!(text || (table.buckets == in_force.buckets && table.max_tokens == in_force.max_tokens));
+            }
+        }
+    }
+
+    #[test]
+    fn the_second_round_refines_what_the_first_found() {
+        // Each row costs one and an execution 50; 140 are allowed, so that 64 rows fit and 128 do not.
+        let (limits, in_force) = (limits(1, false, false), BatchingTable::default());
+        let mut tried = Vec::new();
+        let measure = |table: &BatchingTable, _| {
+            tried.push(table.max_rows);
+            Ok::<_, Halt<()>>(Some(cost_model(table, limits, (50.0, 90.0, 1.0))))
+        };
+        let rate = cost_model(&in_force, limits, (50.0, 90.0, 1.0));
+        let found = search((&in_force, rate), limits, measure).unwrap();
+        assert_eq!(found.best.max_rows, Some(32));
+        assert_eq!(tried, [1, 4, 16, 64, 256, 8, 32].map(Some));
+    }
+
+    #[test]
+    fn what_weir_chooses_by_itself_is_tried_too() {
+        let in_force = BatchingTable { max_rows: Some(1), ..BatchingTable::default() };
+        let measure = |table: &BatchingTable, _| {
+            Ok::<_, Halt<()>>(Some(if table.max_rows.is_none() { 9.0 } else { 9.2 }))
+        };
+        let found = search((&in_force, 1.0), limits(1, false, false), measure).unwrap();
+        assert_eq!((found.best.max_rows, found.rate), (None, 9.0));
+    }
+
+    #[test]
+    fn a_search_that_runs_out_of_time_keeps_what_it_has() {
+        let in_force = BatchingTable::default();
+        let mut left = 3;
+        let found = search((&in_force, 10.0), limits(4, true, false), |_, beat| {
+            left -= 1;
+            if left == 0 { Err(Halt::<()>::Spent) } else { Ok(Some(beat * 2.0)) }
+        });
+        let found = found.unwrap();
+        assert!(!found.complete && found.rate > 40.0 && found.best.max_rows == Some(4), "{found:?}");
+        let failed = search((&in_force, 1.0), limits(4, true, false), |_, _| Err(Halt::Failed("gone")));
+        assert_eq!(failed, Err("gone"));
+    }
+
+    #[test]
+    fn threads_times_instances_never_exceed_the_cores() {
+        let values = |knob: Knob, cores| knob.values(&BatchingTable::default(), limits(cores, true, true), 0);
+        let threads: Vec<_> = values(Knob::Threads, 6).iter().map(|t| t.threads.unwrap()).collect();
+        assert_eq!(threads, [1, 2, 4, 6]);
+        assert_eq!(powers(1).collect::<Vec<_>>(), [1]);
+        assert_eq!(powers(0).count(), 0);
+    }
+
+    #[test]
+    fn only_what_is_hardly_an_accident_is_better() {
+        let theirs = [100.0, 101.0, 99.0, 100.5, 98.0];
+        let said = |ours: &[f64]| compare(ours, &theirs[..ours.len()]);
+        assert_eq!(said(&[120.0, 130.0, 125.0]), Said::Better(1.25));
+        assert_eq!((said(&[]), said(&[200.0, 200.0])), (Said::Unclear, Said::Unclear));
+        // Above all, but by less than rates are known.
+        assert_eq!(said(&[103.0, 104.0, 102.0]), Said::Equal);
+        // One below: more may tell, and does or does not.
+        assert_eq!(said(&[120.0, 130.0, 99.5]), Said::Unclear);
+        assert_eq!(said(&[120.0, 130.0, 99.5, 125.0]), Said::Unclear);
+        assert!(matches!(said(&[120.0, 130.0, 100.2, 125.0, 122.0]), Said::Better(_)));
+        assert_eq!(said(&[120.0, 130.0, 90.0, 125.0, 122.0]), Said::Equal);
+    }
+
+    /// All ways to deal ten ranks to two settings: those that come out as better are as few as is said.
+    #[test]
+    fn equals_are_rarely_told_apart() {
+        for (count, better, all) in [(3usize, 1, 20), (4, 1, 70), (5, 4, 252)] {
+            // Ranks far enough apart that the gain is no hurdle.
+            let rank = |i: usize| 2f64.powi(i as i32);
+            let deals = (0u32..1 << (2 * count)).filter(|deal| deal.count_ones() as usize == count);
+            let dealt = deals.map(|deal| {
+                let (ours, theirs): (Vec<_>, Vec<_>) = (0..2 * count).partition(|i| deal >> i & 1 == 1);
+                let rates = |ranks: Vec<usize>| ranks.into_iter().map(rank).collect::<Vec<_>>();
+                matches!(compare(&rates(ours), &rates(theirs)), Said::Better(_))
+            });
+            let told: Vec<bool> = dealt.collect();
+            assert_eq!((told.iter().filter(|better| **better).count(), told.len()), (better, all));
+        }
+    }
+}
