@@ -49,9 +49,9 @@ def make_model(*arguments):
 
 
 def encoder_folder():
-    """A Hugging Face folder of DistilBERT's size."""
+    """A text classifier of DistilBERT's size."""
     folder = servers.WORK / "encoder"
-    if not (folder / "config.json").exists():
+    if not (folder / "model.toml").exists():
         note("writing an encoder of DistilBERT's size")
         make_model("encoder", folder, "--tokenizer", ROOT / ".cache/sentiment/tokenizer.json")
     return folder
@@ -63,7 +63,7 @@ def variant(source, name, batching):
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(source, folder)
     manifest = folder / "model.toml"
-    text = manifest.read_text() if manifest.exists() else f'name = "{name}"\n'
+    text = manifest.read_text()
     table = "" if batching else "\n[batching]\nmax_rows = 1\n"
     manifest.write_text('engine = "onnxruntime"\n' + text + table)
     return folder

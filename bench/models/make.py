@@ -1,14 +1,13 @@
 #!/usr/bin/env python3
 """Writes models whose weights are random: they answer nonsense in the time of a real one.
 
-    make.py encoder FOLDER --tokenizer FILE   a Hugging Face folder of DistilBERT's size:
+    make.py encoder FOLDER --tokenizer FILE   a text classifier of DistilBERT's size:
                                               6 layers of 768, 12 heads, 2 labels
     make.py burner FOLDER --layers N          a tensor model of N dense layers of 512 that share
                                               one weight; N is chosen for a time
 """
 
 import argparse
-import json
 import shutil
 from pathlib import Path
 
@@ -18,6 +17,19 @@ from onnx import TensorProto, helper, numpy_helper
 
 HIDDEN, HEADS, INNER, LAYERS, VOCABULARY, POSITIONS = 768, 12, 3072, 6, 30522, 512
 BURNER_WIDTH = 512
+
+MANIFEST = """\
+name = "encoder"
+task = "text-classification"
+labels = ["NEGATIVE", "POSITIVE"]
+
+[text]
+tokenizer = "tokenizer.json"
+
+[[input.field]]
+name = "text"
+dtype = "string"
+"""
 
 
 class Graph:
@@ -112,9 +124,7 @@ def encoder(folder, tokenizer):
     logits = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 2])]
     graph.save(folder / "model.onnx", tokens, logits)
     shutil.copy(tokenizer, folder / "tokenizer.json")
-    (folder / "config.json").write_text(json.dumps({
-        "architectures": ["DistilBertForSequenceClassification"], "model_type": "distilbert",
-        "id2label": {"0": "NEGATIVE", "1": "POSITIVE"}, "max_position_embeddings": POSITIONS}))
+    (folder / "model.toml").write_text(MANIFEST)
 
 
 def burner(folder, layers):
