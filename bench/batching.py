@@ -18,6 +18,7 @@ import sys
 
 import load
 import machine
+import plot
 import report
 import servers
 from machine import ROOT, SERVER_CORE, note
@@ -163,6 +164,18 @@ def markdown(models):
     return "\n".join(lines)
 
 
+def draw(models):
+    """Throughput by concurrency, each model with batching on and off, as shares of its best direct batch."""
+    series = {}
+    for model in models:
+        for row in model["rows"]:
+            name = f"{model['name']}, {row['name'].removeprefix('batching ')}"
+            series.setdefault(name, []).append((row["concurrency"], 100 * row["of_best_batch"]))
+    (ROOT / "docs/images/batching.svg").write_text(plot.line_chart(
+        "What batching gains: on and off", "requests at once", "texts a second, % of the engine's best batch", series,
+        x_ticks={c: str(c) for c in CONCURRENCIES}))
+
+
 def main():
     options = arguments()
     machine.require_two_cores()
@@ -176,6 +189,8 @@ def main():
         sys.exit("bench: the sentiment model is missing: make fetch")
     models = [measure("sentiment", sentiment, "encoder.onnx", options),
               measure("encoder", encoder_folder(), "model.onnx", options)]
+    if not options.quick:
+        draw(models)
     result = {**machine.circumstances(options, busy), "models": models}
     print(json.dumps(result, indent=2) if options.json else report.machine_line(result) + "\n\n" + markdown(models))
 

@@ -185,7 +185,7 @@ def table(found):
 
 
 def draw(models):
-    ticks = {m: f"{m:g}" for m in MULTIPLES[1:]}
+    ticks = {m: f"{m:g}" for m in (0, *MULTIPLES[1:])}
     goodput = {f["model"]: [(r["multiple"], 100 * r["of_capacity"]) for r in f["rows"]] for f in models}
     p99 = {f"{f['model']}, {kind}": [(r["multiple"], r[f"{kind}_p99_ms"]) for r in f["rows"] if r[f"{kind}_p99_ms"]]
            for f in models for kind in ("accepted", "refused")}

@@ -80,6 +80,6 @@ def drawn(line, x, y, colour):
 
 
 def legend(index, name, colour):
-    left = LEFT + 160 * index
+    left = LEFT + 165 * index
     return [f'<rect x="{left}" y="34" width="12" height="4" fill="{colour}"/>',
             f'<text x="{left + 18}" y="41">{escape(name)}</text>']
