@@ -8,22 +8,18 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread,
-    time::Duration,
 };
 
 use weir_artifact::{BatchingTable, Candidate, Discovery, FolderProblem, Kind, LoadedModel, Problem};
 use weir_engine::{EngineInfo, EngineOptions};
-use weir_types::{Batch, Clock, Deadline, Error, ModelName, Version};
+use weir_types::{Clock, Error, ModelName, Version};
 
 use crate::{
-    Cores, Executor, Job, Local, LocalOptions, MemoryBudget, ServedVersion, ServingSnapshot, Stats,
+    Cores, Executor, Local, LocalOptions, MemoryBudget, ServedVersion, ServingSnapshot, Stats,
     background::Background,
     executor::{self, Resident, Trial},
     graph, samples,
 };
-
-/// A golden row that another server takes longer for has failed: loading must end.
-const SAMPLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How models are loaded.
 #[derive(Clone)]
@@ -220,7 +216,7 @@ impl Loader {
 
     /// Asks the server that runs the model what it is, and runs its golden rows there.
     fn load_remote(&self, candidate: &Candidate, serving: Option<&Arc<ServedVersion>>) -> Attempt {
-        let described = executor::describe(candidate).map_err(|unknown| {
+        let described = executor::describe(candidate, &self.background).map_err(|unknown| {
             if unknown.detail != unknown.reason {
                 tracing::warn!(model = %candidate.name, version = %candidate.version, "{}", unknown.detail);
             }
@@ -231,14 +227,10 @@ impl Loader {
         }
         let clock = || self.options.clock.clone();
         if !described.spec.samples.is_empty() {
-            // On an executor of their own: its connections end with the runtime they are made on.
+            // On an executor of their own: what requests are sent on is opened by them, on the
+            // server's threads.
             let probe = described.executor(clock(), Arc::default())?;
-            let answer = |batch: Batch| {
-                let deadline = Deadline::after(self.options.clock.now(), SAMPLE_TIMEOUT);
-                let done = executor::block_on(probe.execute(Job::new(batch, deadline)))?;
-                done.map(|done| done.outputs).map_err(|error| error.to_string())
-            };
-            samples::check(&described.spec, &answer).map_err(|failures| failures.join("\n"))?;
+            samples::check_executor(&described.spec, &probe, &*clock(), &self.background)?;
         }
         let executor = Arc::new(described.executor(clock(), Arc::default())?);
         let (spec, engine) = (Arc::new(described.spec), described.engine);

@@ -1,15 +1,20 @@
 //! Golden rows: a version that does not answer them as it should never serves.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::Value;
 use weir_artifact::{ModelSpec, Sample};
 use weir_codec::{BodyShape, DecodeLimits, RowDecoder, write_answer};
 use weir_engine::{CancelFlag, Context, Engine};
-use weir_types::{Batch, Outputs};
+use weir_types::{Batch, Clock, Deadline, Outputs};
+
+use crate::{Executor, Job, background::Background};
 
 /// Most mismatches that are told; more of them say nothing new.
 const MAX_TOLD: usize = 5;
+
+/// A golden row that takes an executor longer has failed: loading must end.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Answers the rows of one sample.
 pub(crate) type Answerer<'a> = dyn Fn(Batch) -> Result<Outputs, String> + 'a;
@@ -21,6 +26,29 @@ pub(crate) fn on(engine: &dyn Engine) -> impl Fn(Batch) -> Result<Outputs, Strin
         let mut context = Context { outputs: None, cancel: CancelFlag::default() };
         engine.execute(&[&prepared], &mut context).map_err(|e| e.to_string())
     }
+}
+
+/// Runs every sample on `executor`, as requests would.
+///
+/// # Errors
+/// As [`check`], one a line, and where the system gives no thread.
+pub(crate) fn check_executor(
+    spec: &ModelSpec,
+    executor: &dyn Executor,
+    clock: &dyn Clock,
+    background: &Background,
+) -> Result<(), String> {
+    if spec.samples.is_empty() {
+        return Ok(());
+    }
+    background.run(|runtime| {
+        let answer = |batch: Batch| {
+            let deadline = Deadline::after(clock.now(), TIMEOUT);
+            let done = runtime.block_on(executor.execute(Job::new(batch, deadline)));
+            done.map(|done| done.outputs).map_err(|error| error.to_string())
+        };
+        check(spec, &answer).map_err(|failures| failures.join("\n"))
+    })?
 }
 
 /// Runs every sample through decoder, model and answer, exactly as a request would go.

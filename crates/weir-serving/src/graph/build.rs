@@ -2,16 +2,12 @@
 
 use std::sync::Arc;
 
-use tokio::runtime::Handle;
 use weir_artifact::{GraphDraft, GraphPlan, ModelSpec, Problem};
 use weir_engine::EngineInfo;
-use weir_types::{Batch, Clock, Deadline, Error, ErrorCode, ModelName, Outputs, Version};
+use weir_types::{ErrorCode, ModelName, Version};
 
 use super::{GraphExecutor, order::order};
-use crate::{Executor, Job, LoadOptions, ServedVersion, ServingSnapshot, background::Background, samples};
-
-/// A golden row that takes longer has failed: loading must end.
-const SAMPLE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
+use crate::{LoadOptions, ServedVersion, ServingSnapshot, background::Background, samples};
 
 /// Builds every graph whose draft `next` holds on the models that `next` serves. A graph that
 /// is the same on the same models is taken over as it is; one that cannot be built leaves in
@@ -63,7 +59,7 @@ fn build(
         return Ok(serving.clone());
     }
     let executor = Arc::new(GraphExecutor::new(plan.clone(), members.clone(), options.clock.clone()));
-    check_samples(&spec, &executor, &options.clock, background)?;
+    samples::check_executor(&spec, &*executor, &*options.clock, background)?;
     Ok(Arc::new(ServedVersion { engine: info(&plan), spec: Arc::new(spec), executor, members }))
 }
 
@@ -79,33 +75,6 @@ fn info(plan: &GraphPlan) -> EngineInfo {
     let members: Vec<_> = plan.members.iter().map(|m| format!("{}/{}", m.model, m.version)).collect();
     let reason = format!("{} steps on {}", plan.steps.len(), members.join(", "));
     EngineInfo { name: "graph", version: env!("CARGO_PKG_VERSION").to_owned(), reason }
-}
-
-/// Runs the golden rows as requests would: through the members' own executors, which serve
-/// others meanwhile.
-fn check_samples(
-    spec: &ModelSpec,
-    executor: &Arc<GraphExecutor>,
-    clock: &Arc<dyn Clock>,
-    background: &Background,
-) -> Result<(), String> {
-    if spec.samples.is_empty() {
-        return Ok(());
-    }
-    let check = |runtime: &Handle| {
-        let answer = |batch: Batch| -> Result<Outputs, String> {
-            let deadline = Deadline::after(clock.now(), SAMPLE_TIMEOUT);
-            let done = runtime.block_on(executor.execute(Job::new(batch, deadline)));
-            done.map(|done| done.outputs).map_err(|error: Error| error.to_string())
-        };
-        samples::check(spec, &answer).map_err(|failures| {
-            failures.join(
-                "
-",
-            )
-        })
-    };
-    background.run(check)?
 }
 
 fn lines(problems: &[Problem]) -> String {

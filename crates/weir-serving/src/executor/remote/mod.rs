@@ -16,6 +16,7 @@ use weir_engine::EngineInfo;
 use weir_types::{Batch, Clock, Error, ErrorCode, Outputs, Signature};
 
 use super::{Done, ExecuteFuture, Executor, Job, Stats, past_deadline};
+use crate::background::Background;
 use grpc::Grpc;
 use rest::Rest;
 
@@ -99,7 +100,7 @@ pub(crate) struct Unknown {
 }
 
 /// Asks the server of `candidate` what the model is. Blocks for as long as its `timeout`.
-pub(crate) fn describe(candidate: &Candidate) -> Result<Described, Unknown> {
+pub(crate) fn describe(candidate: &Candidate, background: &Background) -> Result<Described, Unknown> {
     let lines = |problems: Vec<weir_artifact::Problem>| {
         let text = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
         Unknown { reason: text.clone(), detail: text }
@@ -107,7 +108,8 @@ pub(crate) fn describe(candidate: &Candidate) -> Result<Described, Unknown> {
     let draft = read_remote(candidate).map_err(lines)?;
     let table = draft.table();
     let timeout = table.timeout.get();
-    let asked = block_on(async { tokio::time::timeout(timeout, facts(&draft)).await })
+    let asked = background
+        .run(|runtime| runtime.block_on(async { tokio::time::timeout(timeout, facts(&draft)).await }))
         .map_err(|text| Unknown { reason: text.clone(), detail: text })?;
     let (facts, form) = asked.unwrap_or(Err(CallError::TimedOut)).map_err(|error| Unknown {
         reason: unknown(&error).to_owned(),
@@ -126,7 +128,7 @@ pub(crate) fn describe(candidate: &Candidate) -> Result<Described, Unknown> {
 /// # Errors
 /// Why it cannot be told; the text is for operators.
 pub fn describe_remote(candidate: &Candidate) -> Result<(ModelSpec, EngineInfo), String> {
-    describe(candidate).map(|d| (d.spec, d.engine)).map_err(|unknown| unknown.detail)
+    describe(candidate, &Background::default()).map(|d| (d.spec, d.engine)).map_err(|unknown| unknown.detail)
 }
 
 fn unknown(error: &CallError) -> &'static str {
@@ -141,20 +143,6 @@ fn unknown(error: &CallError) -> &'static str {
             "the model's server does not have the model ready; see the log. It is asked again every ten seconds"
         }
     }
-}
-
-/// Runs `future` on a runtime of its own, which ends with it. This thread may belong to a
-/// runtime already, so it gets a thread of its own.
-pub(crate) fn block_on<F: Future<Output: Send> + Send>(future: F) -> Result<F::Output, String> {
-    let run = || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.map(|runtime| runtime.block_on(future)).map_err(|e| format!("no runtime to ask it on: {e}"))
-    };
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("weir-remote".into()).spawn_scoped(scope, run);
-        let thread = thread.map_err(|e| format!("the system gives no thread: {e}"))?;
-        thread.join().unwrap_or_else(|_| Err("asking it was cut off".to_owned()))
-    })
 }
 
 impl Described {
