@@ -48,7 +48,7 @@ pub(super) fn progress(
 ) -> String {
     let new = now.since(before);
     let a_second = |n: u64| rate(n as f64 / since.as_secs_f64().max(1e-3));
-    let bad: u64 = new.ended() - new.done[0] - new.done[2];
+    let bad = new.ended().saturating_sub(new.done[0] + new.done[2]);
     format!(
         "{:3.0}/{:.0} s  due {}/s  ok {}/s  refused {}/s  failed {}/s  mean {} ms  in flight {}",
         at.as_secs_f64(),
@@ -58,7 +58,8 @@ pub(super) fn progress(
         a_second(new.done[2]),
         a_second(bad),
         ms(new.mean().as_secs_f64() * 1e3),
-        grouped(now.due - now.ended()),
+        // Counters are read one after the other while they grow.
+        grouped(now.due.saturating_sub(now.ended())),
     )
 }
 
