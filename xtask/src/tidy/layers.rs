@@ -16,7 +16,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("weir-stats", 1),
     ("weir-auth", 1),
     // Asks a server from outside, as any client does: it sees nothing that serves.
-    ("weir-load", 1),
+    ("weir-load", 2),
     ("weir-serving", 2),
     ("weir-api", 3),
     ("weir-pipelines", 3),

@@ -78,7 +78,7 @@ pub fn write_message(
         name: spec.name.clone(),
         ..InferRequestedOutputTensor::default()
     };
-    let request = ModelInferRequest {
+    infer_message(&ModelInferRequest {
         model_name: asked.model.clone(),
         model_version: asked.version.clone(),
         id: id.to_owned(),
@@ -86,8 +86,22 @@ pub fn write_message(
         inputs,
         outputs: signature.outputs.iter().map(output).collect(),
         raw_input_contents: raw,
-    };
+    })
+}
+
+/// A `ModelInferRequest` serialised, without gRPC's prefix.
+pub fn infer_message(request: &ModelInferRequest) -> Vec<u8> {
     request.encode_to_vec()
+}
+
+/// A serialised `ModelInferResponse`, as it is: whether it is an answer to what was asked is for
+/// the reader to see. What decoding builds is bounded beforehand.
+///
+/// # Errors
+/// Where it is no such message, or larger in memory than its bytes warrant.
+pub fn read_infer_message(message: Bytes) -> Result<ModelInferResponse, String> {
+    weigh(&message)?;
+    ModelInferResponse::decode(message).map_err(|e| format!("it is no inference response: {e}"))
 }
 
 /// Reads a serialised `ModelInferResponse`, as [`read_response`](super::read_response) reads
@@ -96,9 +110,7 @@ pub fn write_message(
 /// # Errors
 /// What is wrong with the answer, for the log.
 pub fn read_message(signature: &Signature, rows: usize, id: &str, message: Bytes) -> Result<Outputs, String> {
-    weigh(&message)?;
-    let response =
-        ModelInferResponse::decode(message).map_err(|e| format!("it is no inference response: {e}"))?;
+    let response = read_infer_message(message)?;
     let mut collected = Collected::new(signature, rows);
     collected.check_id(Some(response.id.as_str()).filter(|other| !other.is_empty()), id)?;
     let (outputs, raw) = (response.outputs, response.raw_output_contents);

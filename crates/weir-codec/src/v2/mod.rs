@@ -20,7 +20,8 @@ pub use datatype::{datatype, dtype};
 pub use described::{Metadata, ServerDescription, read_max_batch, read_metadata, read_server};
 pub use generated::inference;
 pub use grpc::{
-    Asked, read_max_batch_message, read_message, read_metadata_message, read_server_message, write_message,
+    Asked, infer_message, read_infer_message, read_max_batch_message, read_message, read_metadata_message,
+    read_server_message, write_message,
 };
 pub use raw::{read_raw, write_raw};
 pub use told::read_response;

@@ -1,10 +1,13 @@
-//! The bytes of tensors and of the two protobuf messages that a load needs.
-//!
-//! Written by hand: a request is made once and sent many times, and the two messages have a
-//! dozen fields between them (`inference.ModelInferRequest` and `ModelInferResponse` of the Open
-//! Inference Protocol).
+//! The bytes of tensors and of the two protobuf messages that a load needs, from and to JSON:
+//! that is what bodies are made of and answers compared in.
 
-use serde_json::{Map, Number, Value};
+use bytes::Bytes;
+use serde_json::{Number, Value, json};
+use weir_codec::v2::{
+    infer_message,
+    inference::{ModelInferRequest, model_infer_request::InferInputTensor},
+    read_infer_message,
+};
 
 /// A tensor of a request.
 #[derive(Debug, Clone, PartialEq)]
@@ -105,127 +108,40 @@ fn texts(mut bytes: &[u8]) -> Option<Value> {
     Some(Value::Array(out))
 }
 
-fn varint(mut n: u64, out: &mut Vec<u8>) {
-    while n >= 0x80 {
-        out.push(n as u8 | 0x80);
-        n >>= 7;
-    }
-    out.push(n as u8);
-}
-
-/// A field of bytes: text, a message, packed numbers.
-fn field(number: u64, bytes: &[u8], out: &mut Vec<u8>) {
-    varint(number << 3 | 2, out);
-    varint(bytes.len() as u64, out);
-    out.extend_from_slice(bytes);
-}
-
 /// A `ModelInferRequest` with raw contents, behind gRPC's prefix.
 pub(crate) fn request(model: &str, version: Option<&str>, tensors: &[Tensor]) -> Option<Vec<u8>> {
-    let mut message = Vec::new();
-    field(1, model.as_bytes(), &mut message);
-    if let Some(version) = version {
-        field(2, version.as_bytes(), &mut message);
-    }
-    for tensor in tensors {
-        let (mut input, mut shape) = (Vec::new(), Vec::new());
-        tensor.shape.iter().for_each(|d| varint(*d as u64, &mut shape));
-        field(1, tensor.name.as_bytes(), &mut input);
-        field(2, tensor.datatype.as_bytes(), &mut input);
-        field(3, &shape, &mut input);
-        field(5, &input, &mut message);
-    }
-    for tensor in tensors {
-        field(7, &raw(&tensor.datatype, &tensor.data)?, &mut message);
-    }
+    let input = |tensor: &Tensor| InferInputTensor {
+        name: tensor.name.clone(),
+        datatype: tensor.datatype.clone(),
+        shape: tensor.shape.clone(),
+        ..InferInputTensor::default()
+    };
+    let contents = tensors.iter().map(|tensor| raw(&tensor.datatype, &tensor.data).map(Into::into));
+    let message = infer_message(&ModelInferRequest {
+        model_name: model.to_owned(),
+        model_version: version.unwrap_or_default().to_owned(),
+        inputs: tensors.iter().map(input).collect(),
+        raw_input_contents: contents.collect::<Option<_>>()?,
+        ..ModelInferRequest::default()
+    });
     let mut out = vec![0];
     out.extend(u32::try_from(message.len()).ok()?.to_be_bytes());
     out.extend(message);
     Some(out)
 }
 
-/// The fields of a message: number and value. Groups, which nobody writes any more, end it.
-fn fields(mut bytes: &[u8]) -> Option<Vec<(u64, Field<'_>)>> {
-    let mut out = Vec::new();
-    while !bytes.is_empty() {
-        let key = read_varint(&mut bytes)?;
-        let value = match key & 7 {
-            0 => Field::Number(read_varint(&mut bytes)?),
-            2 => {
-                let length = usize::try_from(read_varint(&mut bytes)?).ok()?;
-                let (value, rest) = bytes.split_at_checked(length)?;
-                bytes = rest;
-                Field::Bytes(value)
-            }
-            kind @ (1 | 5) => {
-                bytes = bytes.get(if kind == 1 { 8 } else { 4 }..)?;
-                continue;
-            }
-            _ => return None,
-        };
-        out.push((key >> 3, value));
-    }
-    Some(out)
-}
-
-enum Field<'a> {
-    Number(u64),
-    Bytes(&'a [u8]),
-}
-
-fn read_varint(bytes: &mut &[u8]) -> Option<u64> {
-    let mut n = 0;
-    for shift in (0..64).step_by(7) {
-        let (first, rest) = bytes.split_first()?;
-        *bytes = rest;
-        n |= u64::from(first & 0x7f) << shift;
-        if first & 0x80 == 0 {
-            return Some(n);
-        }
-    }
-    None
-}
-
 /// A `ModelInferResponse` with raw contents, in V2's JSON form.
 pub(crate) fn read_response(message: &[u8]) -> Option<Value> {
-    let (mut outputs, mut contents) = (Vec::new(), Vec::new());
-    for (number, value) in fields(message)? {
-        match (number, value) {
-            (5, Field::Bytes(output)) => outputs.push(output_head(output)?),
-            (6, Field::Bytes(raw)) => contents.push(raw),
-            _ => {}
+    let response = read_infer_message(Bytes::copy_from_slice(message)).ok()?;
+    let mut contents = response.raw_output_contents.iter();
+    let outputs = response.outputs.iter().map(|output| {
+        let mut value = json!({"name": output.name, "datatype": output.datatype, "shape": output.shape});
+        if let Some(raw) = contents.next() {
+            value["data"] = elements(&output.datatype, raw)?;
         }
-    }
-    for (output, raw) in outputs.iter_mut().zip(contents) {
-        let data = elements(output.get("datatype")?.as_str()?, raw)?;
-        output.insert("data".into(), data);
-    }
-    let outputs = outputs.into_iter().map(Value::Object).collect();
-    Some(Value::Object(Map::from_iter([("outputs".to_owned(), Value::Array(outputs))])))
-}
-
-fn output_head(output: &[u8]) -> Option<Map<String, Value>> {
-    let mut head = Map::new();
-    let mut shape = Vec::new();
-    for (number, value) in fields(output)? {
-        match (number, value) {
-            (1, Field::Bytes(name)) => {
-                head.insert("name".into(), String::from_utf8_lossy(name).into_owned().into());
-            }
-            (2, Field::Bytes(datatype)) => {
-                head.insert("datatype".into(), String::from_utf8_lossy(datatype).into_owned().into());
-            }
-            (3, Field::Number(d)) => shape.push(Value::from(d)),
-            (3, Field::Bytes(mut packed)) => {
-                while !packed.is_empty() {
-                    shape.push(read_varint(&mut packed)?.into());
-                }
-            }
-            _ => {}
-        }
-    }
-    head.insert("shape".into(), Value::Array(shape));
-    Some(head)
+        Some(value)
+    });
+    Some(json!({"outputs": outputs.collect::<Option<Vec<_>>>()?}))
 }
 
 #[cfg(test)]
@@ -252,16 +168,11 @@ mod tests {
 
     #[test]
     fn an_answer_is_read_and_a_broken_one_is_not() {
-        let mut output = Vec::new();
-        field(1, b"y", &mut output);
-        field(2, b"FP32", &mut output);
-        field(3, &[1, 2], &mut output);
-        let mut message = Vec::new();
-        field(1, b"m", &mut message);
-        field(5, &output, &mut message);
-        field(6, &[0, 0, 192, 63, 0, 0, 128, 127], &mut message);
+        // protoc --encode=inference.ModelInferResponse of the same message.
+        let message =
+            b"\x0a\x01m\x2a\x0d\x0a\x01y\x12\x04FP32\x1a\x02\x01\x02\x32\x08\0\0\xc0\x3f\0\0\x80\x7f";
         let want = json!({"outputs": [{"name": "y", "datatype": "FP32", "shape": [1, 2], "data": [1.5, "Infinity"]}]});
-        assert_eq!(read_response(&message), Some(want));
+        assert_eq!(read_response(message), Some(want));
         assert_eq!(read_response(&message[..message.len() - 1]), None);
         assert_eq!(read_response(&[0x0b]), None);
         assert_eq!(read_response(&[0xff; 12]), None);
