@@ -128,19 +128,6 @@ impl RedisServer {
         RedisOptions::default().tls().start()
     }
 
-    /// One on which nobody may do anything but the user `name`, who may do what `rules` say, as in
-    /// `["~weir:*", "+get"]`.
-    pub fn start_acl(name: &str, password: &str, rules: &[&str]) -> Self {
-        let server = Self::start();
-        let (password, mut add) = (format!(">{password}"), vec!["ACL", "SETUSER", name, "on"]);
-        add.push(&password);
-        add.extend(rules);
-        server.ask::<()>(&add);
-        // Over the same connection: afterwards nobody could.
-        server.ask::<()>(&["ACL", "SETUSER", "default", "off"]);
-        server
-    }
-
     /// Where it listens.
     pub fn port(&self) -> u16 {
         self.ports.port

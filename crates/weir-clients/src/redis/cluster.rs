@@ -1,7 +1,7 @@
 //! Which master of a cluster has which slot, learnt from the nodes and from their redirections.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
@@ -24,6 +24,9 @@ use super::{
 
 /// The nodes are not asked more often who has which slot: redirections are followed meanwhile.
 const BETWEEN: Duration = Duration::from_millis(250);
+
+/// Masters that are believed to exist; the cluster specification says that 1,000 nodes are its limit.
+const MOST_NODES: usize = 1_000;
 
 /// A cluster, as far as it is known.
 pub(crate) struct Cluster {
@@ -122,13 +125,14 @@ impl Cluster {
         self.lock().links.values().cloned().collect()
     }
 
-    /// The link to the node that a redirection names.
-    pub(crate) fn follow(self: &Arc<Self>, redirect: &Redirect) -> Arc<Link> {
+    /// The link to the node that a redirection names; `None` if it would be one too many.
+    pub(crate) fn follow(self: &Arc<Self>, redirect: &Redirect) -> Option<Arc<Link>> {
         let mut state = self.lock();
         if !redirect.ask {
             self.look_again(&mut state);
         }
-        self.link(&mut state, &redirect.address)
+        let room = state.links.len() < MOST_NODES || state.links.contains_key(&redirect.address);
+        room.then(|| self.link(&mut state, &redirect.address))
     }
 
     /// Something is not as the map says: looks again, if nobody is or just has.
@@ -211,7 +215,9 @@ fn ranges(answer: Value, asked: &Address) -> Option<Vec<Range>> {
     let Value::Array(rows) = answer else { return None };
     let mut ranges = rows.into_iter().map(|row| range(row, asked)).collect::<Option<Vec<_>>>()?;
     ranges.sort_by_key(|range| range.first);
-    (!ranges.is_empty()).then_some(ranges)
+    let masters: HashSet<&Address> = ranges.iter().map(|range| &range.master).collect();
+    let sound = (1..=MOST_NODES).contains(&masters.len());
+    sound.then_some(ranges)
 }
 
 /// One row: first slot, last slot, the master as host, port and more, its replicas.

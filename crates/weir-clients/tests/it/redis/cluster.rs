@@ -8,7 +8,7 @@ use weir_clients::{
 };
 use weir_testbed::{RedisCluster, RedisServer};
 
-use super::{config, plain, until};
+use super::{add_user, as_user, config, plain, until};
 
 fn cluster_config(cluster: &RedisCluster) -> RedisConfig {
     // Half of the nodes are named; the others are found.
@@ -82,12 +82,7 @@ const FOO: &str = "12182";
 #[tokio::test]
 async fn a_slot_that_moves_is_followed_without_running_anything_twice() {
     let cluster = RedisCluster::start();
-    let redis = {
-        // The keys' slot must be that of "foo".
-        let mut config = cluster_config(&cluster);
-        config.prefix = String::new();
-        Redis::new(&config).unwrap()
-    };
+    let redis = user_without_prefix(&cluster);
     let (to, from) = (&cluster.nodes[0], &cluster.nodes[2]);
     let keys: Vec<String> = ["{foo}:old", "{foo}:new", "elsewhere"].map(str::to_owned).to_vec();
     store(&redis, &keys[..1]).await;
@@ -100,6 +95,13 @@ async fn a_slot_that_moves_is_followed_without_running_anything_twice() {
     let incr = Script::new("return redis.call('INCR', KEYS[1])");
     assert_eq!(redis.run(&incr, &[b"{foo}:n"], &[]).await, Ok(Reply::Integer(1)), "MOVED");
     assert_found(&redis, &keys).await;
+}
+
+/// One with the rights that are documented, whose keys are as they are named.
+fn user_without_prefix(cluster: &RedisCluster) -> Redis {
+    cluster.nodes.iter().for_each(|node| add_user(node, &["~*", "+cluster|slots", "+asking", "+incr"]));
+    let config = RedisConfig { prefix: String::new(), ..cluster_config(cluster) };
+    Redis::new(&as_user(&cluster.nodes[0], config)).unwrap()
 }
 
 fn begin_move(from: &RedisServer, to: &RedisServer) {

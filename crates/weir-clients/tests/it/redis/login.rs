@@ -3,7 +3,7 @@
 use weir_clients::redis::{Redis, RedisConfig, RedisError, Script};
 use weir_testbed::RedisServer;
 
-use super::{config, plain};
+use super::{RIGHTS, add_user, as_user, config, plain};
 
 /// What the configuration leads to: a value stored and found, or why not.
 async fn tried(config: &RedisConfig) -> Result<(), String> {
@@ -60,21 +60,13 @@ async fn a_password_is_needed_and_a_wrong_one_is_told() {
     assert_eq!(tried(&with("right", "geheim\n")).await, Ok(()));
 }
 
-/// The rights that docs/reference/redis.md says are enough.
-const RIGHTS: [&str; 8] = ["~weir:*", "+ping", "+get", "+set", "+unlink", "+eval", "+evalsha", "+scan"];
-
-fn user(server: &RedisServer) -> RedisConfig {
-    RedisConfig {
-        username: Some("weir".into()),
-        password_file: Some(server.file("password", "geheim")),
-        ..config(server.url())
-    }
-}
-
 #[tokio::test]
 async fn a_user_needs_the_rights_that_are_documented_and_no_others() {
-    let server = RedisServer::start_acl("weir", "geheim", &RIGHTS);
-    let config = user(&server);
+    let server = RedisServer::start();
+    add_user(&server, &["~weir:*"]);
+    // Nobody else gets in.
+    server.ask::<()>(&["ACL", "SETUSER", "default", "nopass", "nocommands", "+acl"]);
+    let config = as_user(&server, config(server.url()));
     assert_eq!(tried(&config).await, Ok(()));
     let redis = Redis::new(&config).unwrap();
     assert!(redis.run(&Script::new("return redis.call('GET', KEYS[1])"), &[b"a"], &[]).await.is_ok());
@@ -86,8 +78,9 @@ async fn a_user_needs_the_rights_that_are_documented_and_no_others() {
 
 #[tokio::test]
 async fn a_right_that_is_missing_is_told_and_is_no_outage() {
-    let server = RedisServer::start_acl("weir", "geheim", &["~weir:*", "+get"]);
-    let redis = Redis::new(&user(&server)).unwrap();
+    let server = RedisServer::start();
+    add_user(&server, &["~weir:*", "-set", "-ping"]);
+    let redis = Redis::new(&as_user(&server, config(server.url()))).unwrap();
     let error = redis.set_many(&[plain(b"a", b"1")]).await.unwrap_err();
     assert!(matches!(&error, RedisError::Refused(text) if text.starts_with("NOPERM")), "{error}");
     assert_eq!(redis.get_many(&["a"]).await, Ok(vec![None]));

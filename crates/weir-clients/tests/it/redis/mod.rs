@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 use weir_clients::redis::{Redis, RedisConfig, Set, SetCondition};
 use weir_config::HumanDuration;
+use weir_testbed::RedisServer;
 
 /// As by default, but for a timeout that a busy machine does not reach: what is tested is not how fast
 /// it is.
@@ -28,6 +29,20 @@ fn redis(url: impl Into<String>) -> Redis {
 /// Stores in any case, for ever.
 fn plain<'a>(key: &'a [u8], value: &'a [u8]) -> Set<'a> {
     Set { key, value, ttl: None, condition: SetCondition::Always }
+}
+
+/// The rights to commands that docs/reference/redis.md says are enough.
+const RIGHTS: [&str; 7] = ["+ping", "+get", "+set", "+unlink", "+eval", "+evalsha", "+scan"];
+
+/// Adds the user of `as_user` to a server, who may do those and `more`.
+fn add_user(server: &RedisServer, more: &[&str]) {
+    server.ask::<()>(&[&["ACL", "SETUSER", "weir", "on", ">geheim"], &RIGHTS[..], more].concat());
+}
+
+/// Goes to the server as the user that was added.
+fn as_user(server: &RedisServer, config: RedisConfig) -> RedisConfig {
+    let password_file = Some(server.file("password", "geheim\n"));
+    RedisConfig { username: Some("weir".into()), password_file, ..config }
 }
 
 /// Asks again and again, as the requests of a server do, until `good`.

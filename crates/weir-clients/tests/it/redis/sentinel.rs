@@ -6,7 +6,7 @@ use weir_clients::{
 };
 use weir_testbed::{RedisSentinel, RedisServer};
 
-use super::{config, plain, until};
+use super::{add_user, as_user, config, plain, until};
 
 fn sentinel_config(nodes: Vec<String>) -> RedisConfig {
     RedisConfig { mode: RedisMode::Sentinel, url: None, nodes, ..config("") }
@@ -15,7 +15,11 @@ fn sentinel_config(nodes: Vec<String>) -> RedisConfig {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_master_is_found_and_after_a_failover_the_new_one() {
     let mut servers = RedisSentinel::start();
-    let redis = Redis::new(&sentinel_config(servers.urls())).unwrap();
+    for server in [&servers.master, &servers.replica] {
+        add_user(server, &["~weir:*", "+role"]);
+    }
+    let config = as_user(&servers.replica, sentinel_config(servers.urls()));
+    let redis = Redis::new(&config).unwrap();
     redis.set_many(&[plain(b"a", b"before")]).await.unwrap();
     assert_eq!(servers.master.ask::<String>(&["GET", "weir:a"]), "before");
     servers.sentinels[0].kill();
