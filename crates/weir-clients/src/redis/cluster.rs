@@ -253,6 +253,9 @@ pub(crate) fn redirect(error: &ServerError, asked: Option<&Address>) -> Option<R
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
+    use super::super::{RedisConfig, RedisMode};
     use super::*;
 
     fn address(text: &str) -> Address {
@@ -262,6 +265,22 @@ mod tests {
 
     fn parsed(wire: &[u8]) -> Value {
         redis::parse_redis_value(wire).unwrap()
+    }
+
+    proptest! {
+        /// Whoever has a slot is found, and nobody for a slot that nobody has.
+        #[test]
+        fn the_owner_of_a_slot_is_found(cuts in prop::collection::btree_set(0..SLOTS, 0..40), wanted in 0..SLOTS) {
+            let config = RedisConfig { mode: RedisMode::Cluster, url: None, nodes: vec!["redis://a".into()], ..RedisConfig::default() };
+            let cluster = Cluster::new(Arc::new(Settings::new(&config).unwrap()));
+            let cuts: Vec<u16> = cuts.into_iter().collect();
+            let range = |pair: &[u16]| Range { first: pair[0], last: pair[1], master: address(&format!("m:{}", pair[0])) };
+            let ranges: Vec<Range> = cuts.chunks_exact(2).map(range).collect();
+            let naive = ranges.iter().find(|range| (range.first..=range.last).contains(&wanted)).map(|range| range.master.clone());
+            cluster.learn(ranges);
+            let map = cluster.lock().map.clone().unwrap();
+            prop_assert_eq!(map.owner(wanted).and_then(|link| link.address().cloned()), naive);
+        }
     }
 
     #[test]

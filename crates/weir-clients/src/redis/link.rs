@@ -120,8 +120,12 @@ impl Link {
         self: &Arc<Self>,
         until: Instant,
     ) -> Result<(u64, MultiplexedConnection), RedisError> {
+        if let Some(found) = self.try_connection()? {
+            return Ok(found);
+        }
         let mut changed = self.changed.subscribe();
         loop {
+            // Again: it may have come in between.
             if let Some(found) = self.try_connection()? {
                 return Ok(found);
             }
@@ -318,5 +322,21 @@ async fn keeper(keeping: Keeping) {
         // Not held while it sleeps: it ends with the last of those who use it.
         drop(link);
         sleep(wait).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::RedisConfig;
+    use super::*;
+
+    /// A server that has just come back is asked when the longest wait is over that the keeper was in, on
+    /// a connection that may take as long as it may.
+    #[test]
+    fn a_server_is_back_within_five_seconds() {
+        let config = RedisConfig::single("redis://127.0.0.1");
+        let last_probe_failed = config.connect_timeout.get();
+        let longest = last_probe_failed + OPEN_MAX + SUSPICION + config.connect_timeout.get();
+        assert!(longest <= Duration::from_secs(5), "{longest:?}");
     }
 }

@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use weir_clients::{
     BreakerState,
     redis::{Redis, RedisConfig, RedisError, RedisMode, Reply, Script, Set},
 };
+use weir_config::HumanDuration;
 use weir_testbed::{RedisCluster, RedisServer};
 
 use super::{add_user, as_user, config, plain, until};
@@ -134,6 +136,25 @@ async fn with_a_master_away_the_others_are_asked_until_its_replica_serves() {
     assert_found(&redis, &keys).await;
     store(&redis, &keys).await;
     assert_eq!(redis.stats().breaker(), BreakerState::Closed, "who is away has no slots and is forgotten");
+}
+
+#[tokio::test]
+async fn a_master_that_is_stopped_costs_the_keys_of_the_others_nothing_but_a_while() {
+    let cluster = RedisCluster::start();
+    let (redis, keys) = (client(&cluster), keys());
+    store(&redis, &keys).await;
+    cluster.nodes[1].stop();
+    let impatient = RedisConfig { timeout: HumanDuration::from_millis(20), ..cluster_config(&cluster) };
+    let redis = Redis::new(&impatient).unwrap();
+    // Once it is known, no call waits for it.
+    let away = |each: &Vec<Result<Option<Bytes>, RedisError>>| {
+        let found = each.iter().filter(|found| matches!(found, Ok(Some(_)))).count();
+        let away = each.iter().filter(|found| matches!(found, Err(RedisError::Unavailable(_)))).count();
+        found > 0 && found + away == keys.len() && away > 0
+    };
+    until(async || redis.get_each(&keys).await, away).await;
+    cluster.nodes[1].cont();
+    until(async || redis.get_many(&keys).await, Result::is_ok).await;
 }
 
 #[tokio::test]

@@ -1,5 +1,10 @@
 //! What speaks no Redis, or does so for a while.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use weir_clients::redis::{Redis, RedisConfig, RedisError};
 
 use super::{
@@ -51,6 +56,24 @@ async fn an_answer_that_does_not_fit_ends_the_connection_with_all_that_may_follo
     let next = redis.get_many(&["a"]).await;
     assert!(matches!(next, Err(RedisError::Garbage(_))), "not what was left of the last one: {next:?}");
     assert_eq!(double.connections(), 2);
+}
+
+/// As one does that was just started and reads its file.
+#[tokio::test]
+async fn a_server_that_is_loading_is_away_until_it_has_loaded() {
+    let loaded = Arc::<AtomicBool>::default();
+    let seen = loaded.clone();
+    let double = Double::start(move |heard| match (seen.load(Ordering::SeqCst), is_ping(heard)) {
+        (false, _) => b"-LOADING Redis is loading the dataset in memory\r\n".to_vec(),
+        (true, true) => PONG.to_vec(),
+        (true, false) => b"$5\r\nvalue\r\n".to_vec(),
+    })
+    .await;
+    let redis = redis(double.url());
+    let error = redis.get_many(&["a"]).await.unwrap_err();
+    assert!(matches!(&error, RedisError::Unavailable(text) if text.contains("LOADING")), "{error}");
+    loaded.store(true, Ordering::SeqCst);
+    until(async || redis.get_many(&["a"]).await, |found| *found == Ok(vec![Some("value".into())])).await;
 }
 
 /// Nothing is answered until all is heard: whoever waits for one answer before asking on waits for ever.

@@ -57,7 +57,10 @@ async fn a_password_is_needed_and_a_wrong_one_is_told() {
     };
     let error = tried(&with("wrong", "falsch")).await.unwrap_err();
     assert!(error.contains("Redis is away") && !error.contains("falsch"), "{error}");
-    assert_eq!(tried(&with("right", "geheim\n")).await, Ok(()));
+    let right = with("right", "geheim\n");
+    assert_eq!(tried(&right).await, Ok(()));
+    let shown = format!("{:?}", Redis::new(&right).unwrap());
+    assert!(!shown.contains("geheim"), "{shown}");
 }
 
 #[tokio::test]
