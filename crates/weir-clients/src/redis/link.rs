@@ -313,6 +313,8 @@ async fn keeper(keeping: Keeping) {
         let wait = match link.guard.probe(until, link.look()).await {
             Ok(()) => return,
             Err(CallError::BreakerOpen(wait)) => wait,
+            // Nothing was asked: there is no room beside the calls that are under way.
+            Err(CallError::Limited(_)) => SUSPICION,
             Err(error) => {
                 link.found(&error);
                 SUSPICION
