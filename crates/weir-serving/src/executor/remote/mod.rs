@@ -15,7 +15,7 @@ use weir_clients::{BreakerPolicy, CallError, Guard, GuardStats, LimitPolicy, Pol
 use weir_engine::EngineInfo;
 use weir_types::{Batch, Clock, Error, ErrorCode, Outputs, Signature};
 
-use super::{Done, ExecuteFuture, Executor, Job, Stats, past_deadline};
+use super::{Done, ExecuteFuture, Executor, Job, Pending, Stats, past_deadline};
 use crate::background::Background;
 use grpc::Grpc;
 use rest::Rest;
@@ -176,8 +176,10 @@ impl Remote {
             Stats::count(&self.stats.expired);
             return Err(past_deadline());
         }
+        let pending = Pending::new(&self.stats, &*self.clock, job.deadline);
         let deadline = Instant::from_std(job.deadline.instant());
         let result = self.guard.call(deadline, |until| self.server.infer(&job.batch, until)).await;
+        pending.ended();
         if let Err(error @ (CallError::Limited(_) | CallError::BreakerOpen(_))) = &result {
             Stats::count(&self.stats.refused);
             return Err(self.public(error));

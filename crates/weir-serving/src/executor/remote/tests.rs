@@ -108,6 +108,7 @@ async fn a_caller_who_goes_away_ends_the_call() {
     }
     left.notified().await;
     assert_eq!(remote.remote().unwrap().in_flight, 0);
+    assert_eq!(remote.stats().abandoned.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test]
@@ -118,6 +119,8 @@ async fn a_deadline_ends_the_call_however_slowly_it_is_answered() {
         let late = remote.execute(job(&[1.0], Duration::from_millis(100))).await.unwrap_err();
         assert_eq!(late.code, ErrorCode::DeadlineExceeded);
         assert_eq!(remote.remote().unwrap().in_flight, 0);
+        let stats = remote.stats();
+        assert_eq!((stats.expired.load(Ordering::Relaxed), stats.failed.count()), (1, 0));
     }
 }
 
