@@ -187,14 +187,6 @@ impl Core {
         }
     }
 
-    fn level(&self, priority: u64) -> usize {
-        let levels = self.options.batching.priority_levels as u64;
-        match priority {
-            1.. if priority <= levels => (priority - 1) as usize,
-            _ => self.options.batching.default_priority() - 1,
-        }
-    }
-
     fn expected(&self) -> Expected<'_> {
         let queue = self.options.batching.queue.unwrap_or(self.options.queue);
         Expected { rate: &self.rate, instances: self.instances, queue, now: self.options.clock.now() }
@@ -223,10 +215,10 @@ impl Core {
             Stats::count(&self.stats.expired);
             return Err(past_deadline());
         }
-        if self.level(priority) < self.level(0) {
+        if self.options.batching.level(priority) < self.options.batching.level(0) {
             self.prioritised.store(true, Ordering::Relaxed);
         }
-        let (level, limits) = (self.level(priority), self.limits_for(size.row_cost()));
+        let (level, limits) = (self.options.batching.level(priority), self.limits_for(size.row_cost()));
         let cut = self.cut(size, limits);
         let tickets = size.tickets(&cut, &batch, &self.options.batching.buckets, (level, &caller));
         let asked = Asked::new(&tickets, limits, (level, &caller, deadline));
@@ -296,7 +288,7 @@ impl Executor for Local {
             return Ok(());
         }
         // Who may go first is not known before the body is read: then nothing waits before it.
-        let level = if core.prioritised.load(Ordering::Relaxed) { 0 } else { core.level(0) };
+        let level = if core.prioritised.load(Ordering::Relaxed) { 0 } else { core.options.batching.level(0) };
         let asked = Asked::least(least, core.limits_for(least), (level, caller, deadline));
         let ready = core.lane.look(|state| core.expected().admit(state, &asked));
         ready.inspect_err(|_| Stats::count(&core.stats.refused))
