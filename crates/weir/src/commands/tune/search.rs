@@ -55,10 +55,17 @@ pub(super) fn search<E>(
 ) -> Result<Searched, E> {
     let mut found = Searched { best: in_force.clone(), rate, complete: true };
     let mut tried = BTreeSet::from([limits.meaning(in_force)]);
+    let knobs = || limits.knobs().into_iter().map(Some);
     for round in 0..ROUNDS {
         let before = found.rate;
-        for knob in limits.knobs() {
-            for setting in knob.values(&found.best.clone(), limits, round) {
+        // All defaults at once come first: one knob at a time may not lead there.
+        let first = (round == 0).then_some(None);
+        for knob in first.into_iter().chain(knobs()) {
+            let settings = match knob {
+                None => vec![defaults(in_force)],
+                Some(knob) => knob.values(&found.best.clone(), limits, round),
+            };
+            for setting in settings {
                 if tried.len() > MOST_SETTINGS || !tried.insert(limits.meaning(&setting)) {
                     continue;
                 }
@@ -79,11 +86,22 @@ pub(super) fn search<E>(
     Ok(found)
 }
 
+/// `table` with the default of everything that is searched.
+pub(super) fn defaults(table: &BatchingTable) -> BatchingTable {
+    let BatchingTable { max_rows, max_tokens, buckets, instances, threads, .. } = BatchingTable::default();
+    BatchingTable { max_rows, max_tokens, buckets, instances, threads, ..table.clone() }
+}
+
 /// What a setting comes to: threads, instances, rows, tokens, buckets. Two settings that come to
 /// the same are not tried twice.
 type Meaning = (usize, usize, Option<usize>, usize, Vec<usize>);
 
 impl Limits {
+    /// Whether two settings come to the same.
+    pub(super) fn same(self, one: &BatchingTable, other: &BatchingTable) -> bool {
+        self.meaning(one) == self.meaning(other)
+    }
+
     fn meaning(self, table: &BatchingTable) -> Meaning {
         let (tokens, buckets) = match self.text {
             true => (table.max_tokens, table.buckets.clone()),
@@ -208,6 +226,48 @@ pub(super) fn compare(ours: &[f64], theirs: &[f64]) -> Said {
     }
 }
 
+/// Rates of the best setting, of the one in force, and of the defaults where those are a third.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Repeated {
+    pub(super) best: Vec<f64>,
+    pub(super) in_force: Vec<f64>,
+    pub(super) defaults: Option<Vec<f64>>,
+}
+
+/// What comes of them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Settled {
+    /// The best one is so many times as good as the one in force, and better than the defaults.
+    Best(f64),
+    /// The defaults are so many times as good as the one in force, and the best one is no better.
+    Defaults(f64),
+    /// Nothing is better than the one in force by enough to tell, or not than the defaults.
+    Equal,
+    /// More measurements may tell.
+    Unclear,
+}
+
+impl Repeated {
+    /// A setting is worth having where it beats what was there and what would be there without.
+    pub(super) fn settle(&self) -> Settled {
+        let over_force = compare(&self.best, &self.in_force);
+        let Some(defaults) = &self.defaults else {
+            return match over_force {
+                Said::Better(ratio) => Settled::Best(ratio),
+                Said::Equal => Settled::Equal,
+                Said::Unclear => Settled::Unclear,
+            };
+        };
+        let (over_defaults, theirs) = (compare(&self.best, defaults), compare(defaults, &self.in_force));
+        match (over_force, over_defaults, theirs) {
+            (Said::Better(ratio), Said::Better(_), _) => Settled::Best(ratio),
+            (_, Said::Equal, Said::Better(ratio)) => Settled::Defaults(ratio),
+            (Said::Unclear, ..) | (_, Said::Unclear, _) | (_, _, Said::Unclear) => Settled::Unclear,
+            _ => Settled::Equal,
+        }
+    }
+}
+
 /// The middle one; of an even number, the lower of the two.
 pub(super) fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
@@ -323,6 +383,39 @@ mod tests {
         assert_eq!(said(&[120.0, 130.0, 99.5, 125.0]), Said::Unclear);
         assert!(matches!(said(&[120.0, 130.0, 100.2, 125.0, 122.0]), Said::Better(_)));
         assert_eq!(said(&[120.0, 130.0, 90.0, 125.0, 122.0]), Said::Equal);
+    }
+
+    #[test]
+    fn a_setting_must_beat_what_was_there_and_what_would_be_there_without() {
+        let settled = |best: [f64; 3], in_force: [f64; 3], defaults: Option<[f64; 3]>| {
+            let all =
+                Repeated { best: best.into(), in_force: in_force.into(), defaults: defaults.map(Into::into) };
+            all.settle()
+        };
+        let (low, mid, high) = ([100.0, 101.0, 99.0], [150.0, 151.0, 149.0], [200.0, 201.0, 199.0]);
+        assert_eq!(settled(high, low, None), Settled::Best(2.0));
+        assert_eq!(settled(high, low, Some(mid)), Settled::Best(2.0));
+        assert_eq!(settled(mid, low, Some(mid)), Settled::Defaults(1.5), "a setting for nothing");
+        assert_eq!(settled(mid, low, Some(high)), Settled::Defaults(2.0));
+        assert_eq!(settled(low, low, Some(low)), Settled::Equal);
+        assert_eq!(settled(mid, high, Some(low)), Settled::Equal, "worse than in force");
+        assert_eq!(settled(high, low, Some([150.0, 151.0, 202.0])), Settled::Unclear);
+        assert_eq!(Repeated::default().settle(), Settled::Unclear);
+    }
+
+    #[test]
+    fn the_defaults_are_tried_at_once_and_leave_the_rest_alone() {
+        let (max_rows, threads) = (Some(1), Some(2));
+        let in_force = BatchingTable { max_rows, threads, merge: Some(true), ..BatchingTable::default() };
+        let mut tried = Vec::new();
+        let found = search((&in_force, 1.0), limits(2, true, false), |table, _| {
+            tried.push(table.clone());
+            // Either change alone makes it worse.
+            let plain = *table == defaults(&in_force);
+            Ok::<_, Halt<()>>(Some(if plain { 2.0 } else { 0.5 }))
+        });
+        let best = found.unwrap().best;
+        assert_eq!((&tried[0], best.merge, best.max_rows, best.threads), (&best, Some(true), None, None));
     }
 
     /// All ways to deal ten ranks to two settings: those that come out as better are as few as is said.
