@@ -5,6 +5,7 @@ mod capacity;
 mod manifest;
 mod print;
 mod search;
+mod verdict;
 
 use std::{
     fs,
@@ -28,7 +29,8 @@ use crate::{
 use bench::{Bench, Judge, Models};
 use capacity::{Range, capacity};
 use manifest::Edit;
-use search::{Halt, Limits, REPEATS, Repeated, Settled, defaults, search};
+use search::{Halt, Limits, defaults, search};
+use verdict::{REPEATS, Repeated, Settled};
 
 /// Of the time, the share after which no further setting is tried: the rest is for measuring what was
 /// found again.

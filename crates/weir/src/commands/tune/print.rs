@@ -10,7 +10,7 @@ use weir_load::{
 use super::{
     Done, Outcome, Session, Tried, bench,
     capacity::PRECISION,
-    search::{Repeated, median},
+    verdict::{Repeated, median},
 };
 use crate::{
     commands::load::{
