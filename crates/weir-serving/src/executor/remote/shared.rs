@@ -25,7 +25,7 @@ use crate::executor::{
     expect::{Asked, Expected},
     lane::Lane,
     past_deadline,
-    queue::{Limits, Ticket},
+    queue::{Entry, Limits, Place, Ticket},
     rate::Rate,
     size::Size,
     waiting::{Desk, Waiting},
@@ -172,6 +172,20 @@ impl Core {
         Some(Slot { core: self.clone(), filling: slots.filling })
     }
 
+    fn running(&self) -> usize {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).running
+    }
+
+    /// Whether no call is under way.
+    fn is_idle(&self) -> bool {
+        self.running() == 0
+    }
+
+    /// Whether no call is under way but the one that asks.
+    fn is_alone(&self) -> bool {
+        self.running() == 1
+    }
+
     /// Waits until a full call waits, or what waits longest has waited `max_delay`.
     async fn filled(&self) {
         let delay = self.sharing.batching.max_delay.0;
@@ -240,7 +254,7 @@ impl Slot {
                 ended.tell();
             }
         }
-        let riders: Vec<Rider> = taken.batch.into_iter().map(|e| Rider::new(e.ticket, e.item)).collect();
+        let riders: Vec<Rider> = taken.batch.into_iter().map(Rider::from).collect();
         (!riders.is_empty()).then_some(Flight { slot: self, riders, done: 0, start })
     }
 }
@@ -252,21 +266,40 @@ impl Drop for Slot {
     }
 }
 
-/// A piece of a job in a call.
+/// What becomes of the room that a call had.
+#[derive(PartialEq)]
+enum Then {
+    /// What waits may have it.
+    Start,
+    /// It was none: hedges of other calls have it.
+    Leave,
+}
+
+/// A piece of a job in a call, with what it takes to put it back.
 struct Rider {
     call: Arc<Call>,
     index: usize,
-    cost: u64,
+    place: Place,
+    ticket: Ticket,
     batch: Batch,
+    /// Whether the batch is the job's own, all of it.
+    whole: bool,
 }
 
-impl Rider {
-    fn new(ticket: Ticket, Piece { call, index, work }: Piece) -> Self {
-        let batch = match work {
-            Work::Whole(batch) => batch,
-            Work::Part | Work::Prepared(_) => call.part(index),
+impl From<Entry<Piece>> for Rider {
+    fn from(Entry { place, ticket, item: Piece { call, index, work } }: Entry<Piece>) -> Self {
+        let (batch, whole) = match work {
+            Work::Whole(batch) => (batch, true),
+            Work::Part | Work::Prepared(_) => (call.part(index), false),
         };
-        Self { call, index, cost: ticket.cost, batch }
+        Self { call, index, place, ticket, batch, whole }
+    }
+}
+
+impl From<Rider> for Entry<Piece> {
+    fn from(Rider { call, index, place, ticket, batch, whole }: Rider) -> Self {
+        let work = if whole { Work::Whole(batch) } else { Work::Part };
+        Self { place, ticket, item: Piece { call, index, work } }
     }
 }
 
@@ -284,6 +317,17 @@ impl Flight {
     /// halves, so that a poisonous item fails alone: at most twice as many calls as items.
     async fn run(mut self) {
         let core = self.slot.core.clone();
+        let then = self.ask_all().await;
+        // The room is given back before others are looked for to use it. Where it was none, whoever
+        // has it looks, unless that one ended just now.
+        drop(self);
+        if then == Then::Start || core.is_idle() {
+            core.start();
+        }
+    }
+
+    async fn ask_all(&mut self) -> Then {
+        let core = self.slot.core.clone();
         let mut open: Vec<Range<usize>> = std::iter::once(0..self.riders.len()).collect();
         while let Some(range) = open.pop() {
             match self.ask(range.clone()).await {
@@ -294,12 +338,15 @@ impl Flight {
                     let middle = range.start + jobs / 2;
                     open.extend([middle..range.end, range.start..middle]);
                 }
+                Some(Err(CallError::Limited(_))) if !core.is_alone() => {
+                    let back = self.riders.drain(self.done..).map(Entry::from).collect();
+                    core.lane.put_back(back);
+                    return Then::Leave;
+                }
                 result => self.conclude(range.end, result),
             }
         }
-        // The room is given back before others are looked for to use it.
-        drop(self);
-        core.start();
+        Then::Start
     }
 
     /// One call for some; `None` where all of them went away.
@@ -328,7 +375,7 @@ impl Flight {
             result = core.link.ask(batch, latest.into()) => result,
         };
         if result.is_ok() {
-            let cost = riders.iter().map(|rider| rider.cost).sum();
+            let cost = riders.iter().map(|rider| rider.ticket.cost).sum();
             core.rate.record(cost, core.link.clock.now() - began);
         }
         Some(result)
@@ -370,7 +417,7 @@ impl Flight {
 impl Drop for Flight {
     /// Also where it panicked or was cut off: nobody is left waiting.
     fn drop(&mut self) {
-        self.slot.core.lane.done(self.riders.iter().map(|rider| rider.cost).sum());
+        self.slot.core.lane.done(self.riders.iter().map(|rider| rider.ticket.cost).sum());
         while self.done < self.riders.len() {
             self.tell(Err(Error::internal("the call to the model's server was cut off")), false);
         }

@@ -184,6 +184,21 @@ async fn who_wants_to_waits_for_a_call_to_fill() {
     assert_eq!(calls(&double).iter().map(Vec::len).collect::<Vec<_>>(), [3, 3]);
 }
 
+/// Hedges take room that calls were counted on to have.
+#[tokio::test]
+async fn room_that_hedges_have_taken_is_waited_for() {
+    let (double, gate) = held().await;
+    let limit = "hedge_after = \"5ms\"\n[remote.limit]\ninitial = 2\nmin = 2\nmax = 2\n";
+    let remote = shared(&double, limit, None);
+    let first = ask(&remote, job(&[0.0], LONG));
+    until(|| double.count() == 2).await;
+    let second = ask(&remote, job(&[1.0], LONG));
+    until(|| remote.remote().unwrap().limited > 0 && remote.waiting() == 1).await;
+    gate.add_permits(4);
+    assert_eq!((first.await.unwrap().unwrap(), second.await.unwrap().unwrap()), (vec![1.0], vec![2.0]));
+    assert_eq!(remote.stats().refused.load(Ordering::Relaxed), 0);
+}
+
 #[tokio::test]
 async fn a_queue_that_is_full_and_a_breaker_that_is_open_refuse_before_the_body() {
     let (double, gate) = held().await;
