@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod double;
+mod flight;
 mod grpc;
 mod link;
 mod rest;
@@ -22,10 +23,11 @@ use super::{
     trial::{self, SharedTrial},
 };
 use crate::{background::Background, samples};
+use flight::stack;
 use grpc::Grpc;
 use link::{Link, is_refusal, policy};
 use rest::Rest;
-use shared::{Shared, Sharing, stack};
+use shared::{Shared, Sharing};
 
 /// Runs jobs on another server, behind a [`Guard`]: one call a job, or where rows are
 /// independent, one for all that waits while as many calls as the server takes are under way.
