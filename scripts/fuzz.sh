@@ -9,7 +9,8 @@ set -eu
 cd "$(dirname "$0")/.."
 seconds=${1:-60}
 [ $# -eq 0 ] || shift
-[ $# -gt 0 ] || set -- row_decoder manifest server_config onnx_gate config_pbtxt mlmodel v2_json v2_binary grpc_infer
+[ $# -gt 0 ] || set -- row_decoder manifest server_config onnx_gate config_pbtxt mlmodel v2_json v2_binary grpc_infer \
+    embeddings http1_heads http2_frames remote_answers
 
 version=0.13.2
 tool=.cache/cargo-fuzz/bin/cargo-fuzz
@@ -24,7 +25,10 @@ seeds() {
         server_config) echo config examples ;;
         onnx_gate) echo crates/weir-artifact/tests/corpus/onnx ;;
         config_pbtxt | mlmodel) echo "fuzz/seeds/$1" "crates/weir-artifact/tests/corpus/$1" ;;
-        v2_json | v2_binary | grpc_infer) echo "crates/weir-api/tests/corpus/$1" ;;
+        v2_json | v2_binary | grpc_infer | embeddings | http1_heads | http2_frames)
+            echo "crates/weir-api/tests/corpus/$1"
+            ;;
+        remote_answers) echo crates/weir-codec/tests/remote_answers ;;
     esac
 }
 

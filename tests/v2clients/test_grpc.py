@@ -6,7 +6,7 @@ import unittest
 import grpc
 import numpy as np
 import tritonclient.grpc as client
-from google.protobuf import descriptor_pb2
+from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool, duration_pb2, message_factory  # noqa: F401
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from tritonclient.grpc import model_config_pb2, service_pb2
@@ -171,6 +171,47 @@ class Settings(unittest.TestCase):
         self.assertEqual((of(changed, "log_verbose_level"), of(changed, "log_error")), (2, False))
         back = self.server.update_log_settings({"log_verbose_level": 0, "log_error": True})
         self.assertEqual(back, before)
+
+
+def rpc_messages():
+    """google.rpc's Status and RetryInfo, as googleapis' error_details.proto has them."""
+    file = descriptor_pb2.FileDescriptorProto(
+        name="weir/rpc.proto", package="google.rpc", syntax="proto3",
+        dependency=["google/protobuf/any.proto", "google/protobuf/duration.proto"])
+    for message, name, number, kind, label, of in [
+        ("Status", "code", 1, "TYPE_INT32", "LABEL_OPTIONAL", None),
+        ("Status", "message", 2, "TYPE_STRING", "LABEL_OPTIONAL", None),
+        ("Status", "details", 3, "TYPE_MESSAGE", "LABEL_REPEATED", ".google.protobuf.Any"),
+        ("RetryInfo", "retry_delay", 1, "TYPE_MESSAGE", "LABEL_OPTIONAL", ".google.protobuf.Duration"),
+    ]:
+        found = [m for m in file.message_type if m.name == message]
+        field = (found or [file.message_type.add(name=message)])[0].field.add(
+            name=name, number=number, type=kind, label=label)
+        if of:
+            field.type_name = of
+    pool = descriptor_pool.Default()
+    pool.Add(file)
+    of = lambda name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"google.rpc.{name}"))
+    return of("Status"), of("RetryInfo")
+
+
+class Retries(unittest.TestCase):
+    def test_what_may_be_tried_again_says_when(self):
+        Status, RetryInfo = rpc_messages()
+        request = service_pb2.ModelInferRequest(model_name="half_broken", model_version="2")
+        with grpc.insecure_channel(ADDRESS) as channel:
+            stub = client.service_pb2_grpc.GRPCInferenceServiceStub(channel)
+            with self.assertRaises(grpc.RpcError) as caught:
+                stub.ModelInfer(request)
+        error = caught.exception
+        self.assertEqual(error.code(), grpc.StatusCode.UNAVAILABLE)
+        metadata = dict(error.trailing_metadata())
+        self.assertEqual(metadata["retry-after"], "1")
+        status = Status.FromString(metadata["grpc-status-details-bin"])
+        self.assertEqual((status.code, status.message), (error.code().value[0], error.details()))
+        info = RetryInfo()
+        self.assertTrue(status.details[0].Unpack(info), status)
+        self.assertEqual(info.retry_delay.ToTimedelta().total_seconds(), 1)
 
 
 class Refusals(unittest.TestCase):

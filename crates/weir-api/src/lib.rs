@@ -15,6 +15,8 @@ mod declare;
 mod docs;
 mod exchange;
 mod face;
+#[doc(hidden)] // what the fuzz targets call
+pub mod fuzzed;
 pub mod grpc;
 mod head;
 mod listener;

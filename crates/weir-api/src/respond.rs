@@ -90,9 +90,16 @@ pub(crate) fn error(error: &Error, request_id: &HeaderValue) -> Response<Body> {
 
 /// What an error says in headers, whatever its body's form: when to try again.
 pub(crate) fn advise(error: &Error, headers: &mut HeaderMap) {
-    if matches!(error.code, ErrorCode::QuotaExceeded | ErrorCode::Overloaded | ErrorCode::Unavailable) {
-        retry_after(error.retry_after, headers);
+    if let Some(wait) = wait(error) {
+        retry_after(Some(wait), headers);
     }
+}
+
+/// After how long to try again, for errors after which that makes sense: a second where nothing
+/// is known.
+pub(crate) fn wait(error: &Error) -> Option<Duration> {
+    matches!(error.code, ErrorCode::QuotaExceeded | ErrorCode::Overloaded | ErrorCode::Unavailable)
+        .then(|| error.retry_after.unwrap_or(Duration::from_secs(1)))
 }
 
 /// Whole seconds, as RFC 9110 section 10.2.3 has it, rounded up; 1 where nothing is known.

@@ -94,6 +94,14 @@ impl BatchingTable {
         }
     }
 
+    /// The level of a request's priority, from 0: one that is not there is the default.
+    pub fn level(&self, priority: u64) -> usize {
+        match priority {
+            1.. if priority <= self.priority_levels as u64 => (priority - 1) as usize,
+            _ => self.default_priority() - 1,
+        }
+    }
+
     /// The default priority, from 1.
     pub fn default_priority(&self) -> usize {
         self.default_priority

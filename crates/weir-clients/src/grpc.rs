@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use crate::{Answer, CallError, HttpPool, PoolOptions, plain};
+use crate::{Answer, CallError, HttpPool, PoolOptions, plain, pool::retry_after};
 
 const STATUS: &str = "grpc-status";
 const MESSAGE: &str = "grpc-message";
@@ -85,10 +85,10 @@ fn check_status(headers: &HeaderMap) -> Result<(), CallError> {
         4 => status(504),
         5 => status(404),
         7 => status(403),
-        8 => Err(CallError::Overloaded { status: 429, retry_after: None, text }),
+        8 => Err(CallError::Overloaded { status: 429, retry_after: retry_after(headers), text }),
         11 => status(413),
         12 => status(501),
-        14 => Err(CallError::Overloaded { status: 503, retry_after: None, text }),
+        14 => Err(CallError::Overloaded { status: 503, retry_after: retry_after(headers), text }),
         16 => status(401),
         _ => status(500),
     }
@@ -154,7 +154,12 @@ mod tests {
         };
         assert_eq!(of("0"), Ok(()));
         assert_eq!(of("3"), Err(CallError::Status { status: 400, text: "aä b%".into() }));
-        assert!(matches!(of("14"), Err(CallError::Overloaded { status: 503, .. })));
+        assert!(matches!(of("14"), Err(CallError::Overloaded { status: 503, retry_after: None, .. })));
+        let after = [(header::RETRY_AFTER, "7"), (HeaderName::from_static(STATUS), "14")];
+        let after = after.map(|(name, value)| (name, HeaderValue::from_static(value)));
+        let wait = Some(Duration::from_secs(7));
+        assert!(matches!(check_status(&HeaderMap::from_iter(after)),
+                         Err(CallError::Overloaded { retry_after, .. }) if retry_after == wait));
         assert!(matches!(of("8"), Err(CallError::Overloaded { status: 429, .. })));
         assert!(matches!(of("13"), Err(CallError::Status { status: 500, .. })));
         assert!(matches!(of("no"), Err(CallError::Broken(_))));

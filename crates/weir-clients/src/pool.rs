@@ -175,7 +175,7 @@ fn refusal(status: u16, headers: &HeaderMap, body: &[u8]) -> CallError {
 const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
 
 /// Seconds only: a date would need the wall clock, and nobody's inference server sends one.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds: u64 = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds).min(LONGEST_WAIT))
 }

@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! local    decides: inline, refused, or queued        cut    large jobs become pieces
+//! expect   refuses what would be answered too late    waiting  the caller's end of a job
 //! lane     the lock around ─▶ queue: what is next     call   a job's pieces and its answer
 //! worker   permit ─▶ batch ─▶ prepare ─▶ execute      cores  the permits
 //! size     how much work a job is                     rate   how long work takes
@@ -15,6 +16,7 @@ mod call;
 mod caller;
 mod cores;
 mod cut;
+mod expect;
 mod lane;
 mod local;
 mod queue;
@@ -26,6 +28,7 @@ mod stats;
 mod sync;
 mod timing;
 mod trial;
+mod waiting;
 mod worker;
 
 #[cfg(test)]
@@ -43,6 +46,7 @@ pub(crate) use remote::describe;
 pub use remote::{Remote, describe_remote};
 pub use resident::MemoryBudget;
 pub(crate) use resident::Resident;
+pub(crate) use stats::Pending;
 pub use stats::{Batches, Stats};
 pub use timing::Timing;
 pub(crate) use trial::Trial;

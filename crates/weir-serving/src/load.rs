@@ -216,7 +216,7 @@ impl Loader {
 
     /// Asks the server that runs the model what it is, and runs its golden rows there.
     fn load_remote(&self, candidate: &Candidate, serving: Option<&Arc<ServedVersion>>) -> Attempt {
-        let described = executor::describe(candidate, &self.background).map_err(|unknown| {
+        let mut described = executor::describe(candidate, &self.background).map_err(|unknown| {
             if unknown.detail != unknown.reason {
                 tracing::warn!(model = %candidate.name, version = %candidate.version, "{}", unknown.detail);
             }
@@ -225,14 +225,15 @@ impl Loader {
         if let Some(serving) = serving.filter(|s| s.spec.digest == described.spec.digest) {
             return Ok(serving.clone());
         }
-        let clock = || self.options.clock.clone();
-        if !described.spec.samples.is_empty() {
-            // On an executor of their own: what requests are sent on is opened by them, on the
-            // server's threads.
-            let probe = described.executor(clock(), Arc::default())?;
-            samples::check_executor(&described.spec, &probe, &*clock(), &self.background)?;
+        let LoadOptions { clock, queue, .. } = &self.options;
+        // Golden rows run on an executor of their own: what requests are sent on is opened by
+        // them, on the server's threads.
+        let probe = described.executor(clock.clone(), Arc::default(), *queue)?;
+        samples::check_executor(&described.spec, &probe, &**clock, &self.background)?;
+        if let Some(note) = described.settle(&probe, &**clock, &self.background) {
+            tracing::info!(model = %candidate.name, version = %candidate.version, "{note}");
         }
-        let executor = Arc::new(described.executor(clock(), Arc::default())?);
+        let executor = Arc::new(described.executor(clock.clone(), Arc::default(), *queue)?);
         let (spec, engine) = (Arc::new(described.spec), described.engine);
         Ok(Arc::new(ServedVersion { spec, engine, executor, members: Vec::new() }))
     }

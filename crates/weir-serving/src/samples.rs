@@ -31,7 +31,7 @@ pub(crate) fn on(engine: &dyn Engine) -> impl Fn(Batch) -> Result<Outputs, Strin
 /// Runs every sample on `executor`, as requests would.
 ///
 /// # Errors
-/// As [`check`], one a line, and where the system gives no thread.
+/// As [`check`], one a line.
 pub(crate) fn check_executor(
     spec: &ModelSpec,
     executor: &dyn Executor,
@@ -41,14 +41,23 @@ pub(crate) fn check_executor(
     if spec.samples.is_empty() {
         return Ok(());
     }
-    background.run(|runtime| {
-        let answer = |batch: Batch| {
-            let deadline = Deadline::after(clock.now(), TIMEOUT);
-            let done = runtime.block_on(executor.execute(Job::new(batch, deadline)));
-            done.map(|done| done.outputs).map_err(|error| error.to_string())
-        };
-        check(spec, &answer).map_err(|failures| failures.join("\n"))
-    })?
+    let answer = |batch: Batch| ask(executor, batch, clock, background);
+    check(spec, &answer).map_err(|failures| failures.join("\n"))
+}
+
+/// Runs one batch on `executor`, as a request would, for a thread that has no runtime.
+///
+/// # Errors
+/// What the executor says, and where the system gives no thread.
+pub(crate) fn ask(
+    executor: &dyn Executor,
+    batch: Batch,
+    clock: &dyn Clock,
+    background: &Background,
+) -> Result<Outputs, String> {
+    let deadline = Deadline::after(clock.now(), TIMEOUT);
+    let done = background.run(|runtime| runtime.block_on(executor.execute(Job::new(batch, deadline))))?;
+    done.map(|done| done.outputs).map_err(|error| error.to_string())
 }
 
 /// Runs every sample through decoder, model and answer, exactly as a request would go.

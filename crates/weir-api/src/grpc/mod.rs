@@ -10,6 +10,7 @@
 mod call;
 mod config;
 mod contents;
+mod details;
 mod frame;
 mod generated;
 mod health;

@@ -13,6 +13,7 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 use tokio::sync::mpsc::Receiver;
 use weir_types::Error;
 
+use super::details::{DETAILS, retry_info};
 use crate::{
     coding::{self, Coding},
     listener::Body,
@@ -87,13 +88,15 @@ fn status(end: &Result<(), Error>) -> HeaderMap {
         return headers;
     };
     headers.insert(STATUS, error.code.grpc_status().into());
-    let text = &error.message.as_bytes()[..error.message.floor_char_boundary(MAX_MESSAGE_BYTES)];
-    let text = percent_encode(text, ESCAPED).to_string();
+    let message = &error.message[..error.message.floor_char_boundary(MAX_MESSAGE_BYTES)];
+    let text = percent_encode(message.as_bytes(), ESCAPED).to_string();
     if let Ok(text) = HeaderValue::from_str(&text) {
         headers.insert(MESSAGE, text);
     }
-    // By the name it has in HTTP; gRPC has none of its own but for its clients' retries.
+    // By the name it has in HTTP, and in gRPC's own form.
     respond::advise(error, &mut headers);
+    let info = respond::wait(error).and_then(|wait| retry_info(error.code.grpc_status(), message, wait));
+    headers.extend(info.map(|info| (DETAILS, info)));
     headers
 }
 
@@ -130,6 +133,12 @@ mod tests {
             assert_eq!(headers[MESSAGE], "why");
         }
         assert_eq!(status(&Ok(()))[STATUS], "0");
+        let details = ErrorCode::ALL.into_iter().filter(|code| {
+            let headers = status(&Err(Error::new(*code, "why")));
+            assert_eq!(headers.contains_key(DETAILS), headers.contains_key(header::RETRY_AFTER));
+            headers.contains_key(DETAILS)
+        });
+        assert_eq!(details.count(), 3, "a quota, too much to do, not available");
     }
 
     #[test]

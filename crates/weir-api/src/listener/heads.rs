@@ -20,16 +20,21 @@ const CODING: &[u8] = b"transfer-encoding:";
 
 /// Bytes of a line that are looked at. A name, blanks, and the twenty digits of the largest
 /// length fit.
-const LINE_BYTES: usize = 64;
+pub(crate) const LINE_BYTES: usize = 64;
 
 /// Which head of a connection, counted from 1, was the first with two framings; 0 is none.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct TwoFramings(Arc<AtomicU64>);
 
 impl TwoFramings {
+    /// Which one it was.
+    pub(crate) fn number(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
     /// Whether the `number`th head has two framings.
     pub(crate) fn has(&self, number: u64) -> bool {
-        self.0.load(Ordering::Relaxed) == number
+        self.number() == number
     }
 }
 

@@ -40,8 +40,9 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(crate) use answer::Body;
+pub(crate) use frames::Frames;
 use guarded::Guarded;
-use heads::TwoFramings;
+pub(crate) use heads::{Heads, LINE_BYTES, TwoFramings};
 pub(crate) use untaken::Untaken;
 use watch::Watch;
 

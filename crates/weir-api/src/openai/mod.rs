@@ -60,6 +60,12 @@ impl Embedders {
     }
 }
 
+/// Reads the body of a request as the route does: its model and its texts, or why not.
+pub(crate) fn read_request(body: &[u8], max_texts: usize) -> Result<(String, Vec<String>), String> {
+    let read = request::read(body, max_texts);
+    read.map(|r| (r.model, r.input)).map_err(|refusal| refusal.error.message.into_owned())
+}
+
 /// The latest versions of the models that embed texts.
 pub(crate) fn embedders(snapshot: &ServingSnapshot) -> impl Iterator<Item = &Arc<ServedVersion>> {
     let latest = snapshot.models().filter_map(|(_, model)| model.versions().last());

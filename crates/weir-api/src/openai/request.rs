@@ -15,6 +15,9 @@ pub(crate) const FORMATS: [&str; 2] = ["float", "base64"];
 /// Longest part of a caller's text that an error repeats, characters.
 const MAX_ECHO: usize = 64;
 
+/// Longest reason of a refusal, characters.
+const MAX_REASON: usize = 320;
+
 /// How vectors are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Encoding {
@@ -45,9 +48,11 @@ pub(super) fn read(body: &[u8], max_texts: usize) -> Result<Request, Refusal> {
         at.set(None);
         json.end().map(|()| request)
     });
+    // serde repeats what it found, however long that is.
+    let short = |text: String| text.chars().take(MAX_REASON).collect::<String>();
     let refuse = |e: serde_json::Error| match (at.get(), e.is_data()) {
-        (Some(parameter), true) => Refusal::invalid(parameter, format!("`{parameter}`: {e}")),
-        _ => weir_types::Error::invalid(format!("the body is no request for embeddings: {e}")).into(),
+        (Some(parameter), true) => Refusal::invalid(parameter, short(format!("`{parameter}`: {e}"))),
+        _ => weir_types::Error::invalid(short(format!("the body is no request for embeddings: {e}"))).into(),
     };
     read.map_err(refuse)
 }

@@ -78,7 +78,7 @@ fn survives(response: &InferResponse) -> Result<(), String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::{fs, path::Path};
 
     use super::*;
@@ -111,7 +111,7 @@ mod tests {
     }
 
     /// xorshift64*: the same bodies in every run, so that a failure comes back.
-    struct Random(u64);
+    pub(crate) struct Random(pub(crate) u64);
 
     impl Random {
         fn below(&mut self, n: usize) -> usize {
@@ -122,7 +122,7 @@ mod tests {
         }
 
         /// A few small damages: bytes replaced, left out, put in, or a piece said twice.
-        fn damaged(&mut self, body: &[u8]) -> Vec<u8> {
+        pub(crate) fn damaged(&mut self, body: &[u8]) -> Vec<u8> {
             const TELLING: &[u8] = b"{}[]\",:-0189.eEtfnNI\\u \x00\x7f\xff";
             let mut out = body.to_vec();
             for _ in 0..=self.below(4) {

@@ -115,9 +115,6 @@ impl RemoteDraft {
         let bare = bare(signature, facts);
         let mut spec = resolve(&self.candidate, &self.manifest, told.as_bytes(), &bare, &mut report);
         spec.artifact_bytes = 0;
-        if let Some(most) = facts.max_rows {
-            spec.limits.max_rows = spec.limits.max_rows.min(most);
-        }
         spec.notes.push(format!(
             "it runs on {}, which may change it without a new version here: the digest covers address, name, \
              version and metadata, not its weights",
@@ -239,7 +236,7 @@ mod tests {
         assert_eq!((draft.model(), draft.repeatable()), ("far", true));
         let spec = draft.describe(&facts()).unwrap();
         assert_eq!(spec.schema.fields.iter().map(|f| f.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
-        assert_eq!((spec.limits.max_rows, spec.artifact_bytes), (8, 0));
+        assert_eq!(spec.artifact_bytes, 0);
     }
 
     #[test]

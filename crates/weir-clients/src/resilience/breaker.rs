@@ -117,6 +117,11 @@ impl Breaker {
         }
     }
 
+    /// How long no call is let through from now on, if that is so.
+    pub fn open_for(&self, now: Instant) -> Option<Duration> {
+        self.open.and_then(|(until, _)| until.checked_duration_since(now)).filter(|left| !left.is_zero())
+    }
+
     /// Tells what came of a call.
     pub fn settle(&mut self, pass: Pass, health: Health, now: Instant) {
         if pass.life != self.life {

@@ -285,6 +285,37 @@ impl Guard {
         self.lock().breaker.state(Instant::now().into_std())
     }
 
+    /// Whether the breaker lets calls through now; says and counts it where it does not.
+    ///
+    /// # Errors
+    /// `BreakerOpen`.
+    pub fn closed(&self) -> Result<(), CallError> {
+        let Some(wait) = self.lock().breaker.open_for(Instant::now().into_std()) else { return Ok(()) };
+        count(&self.counts.broken);
+        Err(CallError::BreakerOpen(wait))
+    }
+
+    /// Whether there is room for a call now; says and counts it where there is none.
+    ///
+    /// # Errors
+    /// `Limited`.
+    pub fn room(&self) -> Result<(), CallError> {
+        let (in_flight, limit) = {
+            let state = self.lock();
+            (state.limiter.in_flight(), state.limiter.limit())
+        };
+        if in_flight < limit {
+            return Ok(());
+        }
+        count(&self.counts.limited);
+        Err(CallError::Limited(in_flight))
+    }
+
+    /// Calls that may be under way at once, now.
+    pub fn limit(&self) -> u32 {
+        self.lock().limiter.limit()
+    }
+
     /// What happened so far.
     pub fn stats(&self) -> GuardStats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);

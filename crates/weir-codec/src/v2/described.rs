@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use weir_types::{Dim, Signature, TensorSpec};
 
-use super::{bounded::Bounded, cut, dtype};
+use super::{bounded::Bounded, cut, dtype, reason};
 
 /// Most inputs, outputs or versions of a model.
 const MAX_TENSORS: usize = 1_024;
@@ -47,7 +47,7 @@ pub fn read_server(body: &[u8]) -> Result<ServerDescription, String> {
         extensions: Option<Bounded<String, MAX_TENSORS>>,
     }
     let Wire { name, version, extensions } =
-        serde_json::from_slice(body).map_err(|e| format!("it is no server metadata: {e}"))?;
+        serde_json::from_slice(body).map_err(|e| reason("server metadata", &e))?;
     Ok(server(&name, &version, &extensions.unwrap_or_default().0))
 }
 
@@ -80,7 +80,7 @@ pub fn read_metadata(body: &[u8]) -> Result<Metadata, String> {
         #[serde(default)]
         outputs: Option<Bounded<Tensor, MAX_TENSORS>>,
     }
-    let wire: Wire = serde_json::from_slice(body).map_err(|e| format!("it is no model metadata: {e}"))?;
+    let wire: Wire = serde_json::from_slice(body).map_err(|e| reason("model metadata", &e))?;
     let side = |tensors: Option<Bounded<Tensor, MAX_TENSORS>>| {
         let read = |t: Tensor| spec(t.name, &t.datatype, &t.shape.0);
         tensors.unwrap_or_default().0.into_iter().map(read).collect::<Result<Vec<_>, _>>()

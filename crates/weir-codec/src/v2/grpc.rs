@@ -18,7 +18,7 @@ use super::{
         infer_parameter::ParameterChoice,
         model_infer_request::{InferInputTensor, InferRequestedOutputTensor},
     },
-    read_raw,
+    read_raw, reason,
     told::{Collected, check},
     write_raw,
 };
@@ -101,7 +101,7 @@ pub fn infer_message(request: &ModelInferRequest) -> Vec<u8> {
 /// Where it is no such message, or larger in memory than its bytes warrant.
 pub fn read_infer_message(message: Bytes) -> Result<ModelInferResponse, String> {
     weigh(&message)?;
-    ModelInferResponse::decode(message).map_err(|e| format!("it is no inference response: {e}"))
+    ModelInferResponse::decode(message).map_err(|e| reason("inference response", &e))
 }
 
 /// Reads a serialised `ModelInferResponse`, as [`read_response`](super::read_response) reads
@@ -159,7 +159,7 @@ fn walk<'a>(
     mut message: &'a [u8],
     visit: &mut dyn FnMut(u32, &'a [u8]) -> Result<(), String>,
 ) -> Result<(), String> {
-    let unreadable = |e: prost::DecodeError| format!("it is no inference response: {e}");
+    let unreadable = |e: prost::DecodeError| reason("inference response", &e);
     while !message.is_empty() {
         let (field, wire) = decode_key(&mut message).map_err(unreadable)?;
         if wire != WireType::LengthDelimited {
@@ -181,8 +181,7 @@ fn walk<'a>(
 /// # Errors
 /// A sentence where it is something else.
 pub fn read_server_message(message: Bytes) -> Result<ServerDescription, String> {
-    let told =
-        ServerMetadataResponse::decode(message).map_err(|e| format!("it is no server metadata: {e}"))?;
+    let told = ServerMetadataResponse::decode(message).map_err(|e| reason("server metadata", &e))?;
     Ok(described::server(&told.name, &told.version, &told.extensions))
 }
 
@@ -191,7 +190,7 @@ pub fn read_server_message(message: Bytes) -> Result<ServerDescription, String> 
 /// # Errors
 /// As [`read_metadata`](super::read_metadata).
 pub fn read_metadata_message(message: Bytes) -> Result<Metadata, String> {
-    let told = ModelMetadataResponse::decode(message).map_err(|e| format!("it is no model metadata: {e}"))?;
+    let told = ModelMetadataResponse::decode(message).map_err(|e| reason("model metadata", &e))?;
     let side = |tensors: Vec<super::inference::model_metadata_response::TensorMetadata>| {
         tensors
             .into_iter()

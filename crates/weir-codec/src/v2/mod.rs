@@ -5,6 +5,8 @@
 //!
 //! The server's half, with its own bounds and words for callers, is in `weir-api`.
 
+#[doc(hidden)] // what the fuzz target calls
+pub mod answers;
 mod ask;
 mod bounded;
 mod data;
@@ -28,6 +30,14 @@ pub use told::read_response;
 
 /// Longest part of somebody else's word that an error repeats, in characters.
 const MAX_ECHO_CHARS: usize = 64;
+
+/// Longest reason of a parser that is repeated: those of serde quote what they found.
+const MAX_REASON_CHARS: usize = 256;
+
+/// Why something could not be read, as a log may show it.
+fn reason(what: &str, error: &dyn std::fmt::Display) -> String {
+    format!("it is no {what}: {error}").chars().take(MAX_REASON_CHARS).collect()
+}
 
 /// Somebody else's word as an error may repeat it: 16 MB names have been echoed whole.
 pub fn cut(text: &str) -> String {

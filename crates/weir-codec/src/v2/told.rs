@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use weir_types::{Outputs, Signature, Tensor, TensorData, TensorSpec, element_count};
 
-use super::{bounded::Bounded, cut, data::read_data, dtype, read_raw};
+use super::{bounded::Bounded, cut, data::read_data, dtype, read_raw, reason};
 
 /// Most outputs of one answer.
 const MAX_OUTPUTS: usize = 1_024;
@@ -56,7 +56,7 @@ pub fn read_response(
     let split = body.split_at_checked(json.unwrap_or(body.len()));
     let (json, mut blobs) = split.ok_or("its JSON is said to be longer than its body")?;
     let response: Response<'_> =
-        serde_json::from_slice(json).map_err(|e| format!("it is no inference response: {e}"))?;
+        serde_json::from_slice(json).map_err(|e| reason("inference response", &e))?;
     let mut collected = Collected::new(signature, rows);
     collected.check_id(response.id.as_deref(), id)?;
     for output in response.outputs.0 {

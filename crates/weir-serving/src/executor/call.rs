@@ -1,11 +1,12 @@
 //! One job on its way: its pieces, and whoever waits for them.
 
 use std::{
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use weir_engine::{CancelFlag, Prepared};
 use weir_types::{Batch, Deadline, Error, Outputs};
 
@@ -38,6 +39,8 @@ pub(super) struct Call {
     pub(super) deadline: Deadline,
     /// Set when nobody waits any more.
     pub(super) cancel: CancelFlag,
+    /// Told at the same time: what runs elsewhere is waited for and cannot look at a flag.
+    ended: Notify,
     /// When it came.
     pub(super) since: Instant,
     cut: Cut,
@@ -87,7 +90,15 @@ impl Call {
         let parts = (0..pieces).map(|_| None).collect();
         let progress = Mutex::new(Progress { reply: Some(reply), parts, tokens: None, started: None });
         let (whole, batch) = if pieces == 1 { (Some(batch), None) } else { (None, Some(batch)) };
-        let call = Arc::new(Self { deadline, cancel: CancelFlag::default(), since, cut, batch, progress });
+        let call = Arc::new(Self {
+            deadline,
+            cancel: CancelFlag::default(),
+            ended: Notify::new(),
+            since,
+            cut,
+            batch,
+            progress,
+        });
         let pieces = match whole {
             Some(batch) => vec![Piece { call: call.clone(), index: 0, work: Work::Whole(batch) }],
             None => (0..pieces).map(|index| Piece { call: call.clone(), index, work: Work::Part }).collect(),
@@ -133,7 +144,7 @@ impl Call {
         let (reply, tokens) = (progress.reply.take()?, progress.tokens);
         drop(progress);
         // One piece that failed fails the call: the others need not run.
-        self.cancel.cancel();
+        self.cancel();
         let (queued, ran) = (started - self.since, end - started);
         let result = whole.map(|outputs| Done { outputs, tokens, queued, ran });
         Some(Ended { result, took: (queued, ran), reply })
@@ -141,8 +152,24 @@ impl Call {
 
     /// Nobody waits for the answer any more. Says whether there was still one to come.
     pub(super) fn abandon(&self) -> bool {
+        let unanswered = lock(&self.progress).reply.take().is_some();
+        self.cancel();
+        unanswered
+    }
+
+    fn cancel(&self) {
         self.cancel.cancel();
-        lock(&self.progress).reply.take().is_some()
+        self.ended.notify_waiters();
+    }
+
+    /// Waits until the call has ended.
+    pub(super) async fn ended(&self) {
+        let mut ended = pin!(self.ended.notified());
+        // Before it is looked at, so that an end in between is not missed.
+        ended.as_mut().enable();
+        if !self.is_over() {
+            ended.await;
+        }
     }
 }
 

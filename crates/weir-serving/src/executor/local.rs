@@ -8,24 +8,25 @@ use std::{
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use tokio::{sync::oneshot, time::timeout_at};
 use weir_artifact::BatchingTable;
 use weir_engine::{CancelFlag, Engine};
-use weir_types::{Batch, Clock, Deadline, Error, ErrorCode};
+use weir_types::{Batch, Clock, Deadline, Error};
 
 use super::{
     Answered, Caller, Cores, Done, ExecuteFuture, Executor, Job, Stats,
     call::{Call, Piece},
     cut::Cut,
-    lane::{Lane, Pushed, State},
+    expect::{Asked, Expected, refuse},
+    lane::{Lane, Pushed},
     past_deadline,
-    queue::{Limits, Place, Ticket},
+    queue::{Limits, Ticket},
     rate::Rate,
     size::Size,
     trial::Trial,
+    waiting::{Desk, Waiting},
     worker,
 };
 
@@ -34,11 +35,6 @@ use super::{
 /// beyond this budget that is less than a twentieth, while what runs here holds up the other
 /// requests of its thread.
 pub(super) const INLINE_BUDGET: Duration = Duration::from_micros(200);
-
-/// Of the time that a caller has left, the share that waiting and running may be expected to
-/// take. Expectations are means: with half, half of those who just got in would be late for
-/// the half of their deadline that an answer under overload may take.
-const ADMITTED_SHARE: f64 = 0.4;
 
 /// How long an execution takes whose size the operator left open.
 const EXECUTION_GOAL: Duration = Duration::from_millis(10);
@@ -191,37 +187,9 @@ impl Core {
         }
     }
 
-    fn level(&self, priority: u64) -> usize {
-        let levels = self.options.batching.priority_levels as u64;
-        match priority {
-            1.. if priority <= levels => (priority - 1) as usize,
-            _ => self.options.batching.default_priority() - 1,
-        }
-    }
-
-    /// Refuses what would be answered too late.
-    fn admit(&self, state: &State<Piece>, asked: &Asked<'_>) -> Result<(), Error> {
-        let waiting = state.queue.len();
-        let ahead = state.queue.ahead(asked.level, asked.caller, asked.offset);
-        // What runs is half done, on average.
-        let running = state.running / 2 / self.instances as u64;
-        let rest = if running > 0 { self.rate.predict(running) } else { Duration::ZERO };
-        let time = rest + self.rate.drain(ahead + asked.cost, asked.full, self.instances);
-        if state.queue.jobs() >= self.options.batching.queue.unwrap_or(self.options.queue) {
-            return Err(refuse("too many requests wait for this model", time / 2));
-        }
-        let left = asked.deadline.remaining(self.options.clock.now());
-        // An idle model refuses nothing: that is also how it learns that it became faster. And
-        // where nothing waits, the next in line may use all of its time.
-        let allowed = match waiting {
-            0 if state.running == 0 => return Ok(()),
-            0 => left,
-            _ => left.mul_f64(ADMITTED_SHARE),
-        };
-        if time <= allowed {
-            return Ok(());
-        }
-        Err(refuse("the model is too busy to answer in time", time - allowed))
+    fn expected(&self) -> Expected<'_> {
+        let queue = self.options.batching.queue.unwrap_or(self.options.queue);
+        Expected { rate: &self.rate, instances: self.instances, queue, now: self.options.clock.now() }
     }
 
     /// Lets another worker start, if the model may have one more.
@@ -240,25 +208,25 @@ impl Core {
         started.or_else(|error| if before > 0 { Ok(()) } else { Err(error) })
     }
 
-    fn submit(self: &Arc<Self>, job: Job, size: &Size) -> Result<Waiting, Error> {
+    fn submit(self: &Arc<Self>, job: Job, size: &Size) -> Result<Waiting<Self>, Error> {
         let Job { batch, deadline, priority, caller } = job;
         let now = self.options.clock.now();
         if deadline.is_past(now) {
             Stats::count(&self.stats.expired);
             return Err(past_deadline());
         }
-        if self.level(priority) < self.level(0) {
+        if self.options.batching.level(priority) < self.options.batching.level(0) {
             self.prioritised.store(true, Ordering::Relaxed);
         }
-        let (level, limits) = (self.level(priority), self.limits_for(size.row_cost()));
+        let (level, limits) = (self.options.batching.level(priority), self.limits_for(size.row_cost()));
         let cut = self.cut(size, limits);
         let tickets = size.tickets(&cut, &batch, &self.options.batching.buckets, (level, &caller));
-        let asked = Asked::new(&tickets, size, limits, (level, &caller, deadline));
+        let asked = Asked::new(&tickets, limits, (level, &caller, deadline));
         let (call, pieces, answer) = Call::new(batch, cut, deadline, now);
         let entries = tickets.into_iter().zip(pieces).collect();
-        let pushed = self.lane.push(entries, |state| self.admit(state, &asked));
+        let pushed = self.lane.push(entries, |state| self.expected().admit(state, &asked));
         let Pushed { places, short_handed } = pushed.inspect_err(|_| Stats::count(&self.stats.refused))?;
-        let waiting = Waiting { core: self.clone(), call, places, answer };
+        let waiting = Waiting { desk: self.clone(), call, places, answer };
         if short_handed {
             self.hire().map_err(|error| {
                 tracing::error!(%error, "the system gives no thread for a model");
@@ -278,65 +246,17 @@ impl Core {
     }
 }
 
-fn refuse(why: &'static str, wait: Duration) -> Error {
-    Error::new(ErrorCode::Overloaded, why).retry_after(wait)
-}
-
-/// What admission needs to know of a job.
-struct Asked<'a> {
-    level: usize,
-    caller: &'a Caller,
-    cost: u64,
-    /// Cost before its last piece.
-    offset: u64,
-    /// Cost of a full execution.
-    full: u64,
-    deadline: Deadline,
-}
-
-impl<'a> Asked<'a> {
-    fn new(
-        tickets: &[Ticket],
-        size: &Size,
-        limits: Limits,
-        (level, caller, deadline): (usize, &'a Caller, Deadline),
-    ) -> Self {
-        let cost: u64 = tickets.iter().map(|t| t.cost).sum();
-        let offset = cost - tickets.last().map_or(0, |t| t.cost);
-        Self { level, caller, cost, offset, full: limits.full(size.row_cost(), cost), deadline }
+impl Desk for Core {
+    fn lane(&self) -> &Lane<Piece> {
+        &self.lane
     }
-}
 
-/// A job whose answer is to come. When it is dropped nobody waits any more: what has not
-/// started is taken out of the lane, and what runs is told.
-struct Waiting {
-    core: Arc<Core>,
-    call: Arc<Call>,
-    places: Vec<Place>,
-    answer: oneshot::Receiver<Result<Done, Error>>,
-}
-
-impl Waiting {
-    async fn answer(mut self) -> Result<Done, Error> {
-        match timeout_at(self.call.deadline.instant().into(), &mut self.answer).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(Error::internal("the model's threads have ended")),
-            Err(_) => Err(past_deadline()),
-        }
+    fn stats(&self) -> &Stats {
+        &self.stats
     }
-}
 
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        let unanswered = self.call.abandon();
-        if unanswered || self.places.len() > 1 {
-            self.core.lane.withdraw(&self.places);
-        }
-        if unanswered {
-            let Core { stats, options, .. } = &*self.core;
-            let late = self.call.deadline.is_past(options.clock.now());
-            Stats::count(if late { &stats.expired } else { &stats.abandoned });
-        }
+    fn now(&self) -> Instant {
+        self.options.clock.now()
     }
 }
 
@@ -368,11 +288,9 @@ impl Executor for Local {
             return Ok(());
         }
         // Who may go first is not known before the body is read: then nothing waits before it.
-        let level = if core.prioritised.load(Ordering::Relaxed) { 0 } else { core.level(0) };
-        let limits = core.limits_for(least);
-        let full = limits.full(least, least);
-        let asked = Asked { level, caller, cost: least, offset: 0, full, deadline };
-        let ready = core.lane.look(|state| core.admit(state, &asked));
+        let level = if core.prioritised.load(Ordering::Relaxed) { 0 } else { core.options.batching.level(0) };
+        let asked = Asked::least(least, core.limits_for(least), (level, caller, deadline));
+        let ready = core.lane.look(|state| core.expected().admit(state, &asked));
         ready.inspect_err(|_| Stats::count(&core.stats.refused))
     }
 

@@ -63,17 +63,6 @@ pub(super) struct Limits {
     pub(super) cost: u64,
 }
 
-impl Limits {
-    /// Cost of a full execution of rows that cost so much each; of the job alone, of this cost,
-    /// where jobs do not share one.
-    pub(super) fn full(&self, row_cost: u64, job: u64) -> u64 {
-        if self.entries == 1 {
-            return job;
-        }
-        self.cost.min((self.rows as u64).saturating_mul(row_cost)).max(1)
-    }
-}
-
 /// What [`Queue::take`] gives.
 #[derive(Debug)]
 pub(super) struct Taken<T> {
@@ -90,11 +79,12 @@ struct Level<T> {
     ends: HashMap<Caller, u64>,
     virtual_time: u64,
     cost: u64,
+    rows: usize,
 }
 
 impl<T> Level<T> {
     fn new() -> Self {
-        Self { entries: BTreeMap::new(), ends: HashMap::new(), virtual_time: 0, cost: 0 }
+        Self { entries: BTreeMap::new(), ends: HashMap::new(), virtual_time: 0, cost: 0, rows: 0 }
     }
 
     fn start(&self, caller: &Caller) -> u64 {
@@ -103,12 +93,14 @@ impl<T> Level<T> {
 
     fn insert(&mut self, key: (u64, u64), ticket: Ticket, item: T) {
         self.cost += ticket.cost;
+        self.rows += ticket.rows;
         self.entries.insert(key, (ticket, item));
     }
 
     fn remove(&mut self, key: (u64, u64)) -> Option<(Ticket, T)> {
         let (ticket, item) = self.entries.remove(&key)?;
         self.cost -= ticket.cost;
+        self.rows -= ticket.rows;
         Some((ticket, item))
     }
 
@@ -149,6 +141,16 @@ impl<T> Queue<T> {
     /// Jobs of which something waits.
     pub(super) fn jobs(&self) -> usize {
         self.jobs
+    }
+
+    /// What all that waits costs.
+    pub(super) fn cost(&self) -> u64 {
+        self.levels.iter().map(|level| level.cost).sum()
+    }
+
+    /// Rows that wait.
+    pub(super) fn rows(&self) -> usize {
+        self.levels.iter().map(|level| level.rows).sum()
     }
 
     /// Whether none does.

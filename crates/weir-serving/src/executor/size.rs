@@ -19,7 +19,11 @@ pub(super) struct Size {
 impl Size {
     /// Of `batch`; `uniform` says that all rows of its model have the same number of elements.
     pub(super) fn new(engine: &dyn Engine, batch: &Batch, uniform: bool) -> Self {
-        let lengths = engine.lengths(batch);
+        Self::of(engine.lengths(batch), batch, uniform)
+    }
+
+    /// The same of rows whose lengths the caller knows, if they differ.
+    pub(super) fn of(lengths: Option<Vec<usize>>, batch: &Batch, uniform: bool) -> Self {
         let row = match lengths {
             None if !uniform => batch.inputs.iter().map(|t| t.row_width() as u64).sum::<u64>().max(1),
             _ => 1,

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use weir_types::Error;
+use weir_types::{Clock, Deadline, Error, ErrorCode};
 
 use super::Timing;
 
@@ -52,15 +52,25 @@ impl Stats {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a job that ran, as `result` came of it at `now`.
+    /// Counts a job that nobody waits for any more: because it is `late`, or because its
+    /// caller went away.
+    pub(crate) fn gave_up(&self, late: bool) {
+        Self::count(if late { &self.expired } else { &self.abandoned });
+    }
+
+    /// Counts a job that ran, as `result` came of it at `now`. What others refused, or had no
+    /// time for, is no failure of this model.
     pub(crate) fn finished<T>(
         &self,
         result: &Result<T, Error>,
         (queued, ran): (Duration, Duration),
         now: SystemTime,
     ) {
-        if result.is_err() {
-            return self.failed.record(queued + ran);
+        match result.as_ref().map_err(|error| error.code) {
+            Err(ErrorCode::Overloaded) => return Self::count(&self.refused),
+            Err(ErrorCode::DeadlineExceeded) => return Self::count(&self.expired),
+            Err(_) => return self.failed.record(queued + ran),
+            Ok(_) => {}
         }
         self.answered.record(queued + ran);
         self.queued.record(queued);
@@ -81,6 +91,34 @@ impl Stats {
         self.decoded.record(decoding);
         self.encoded.record(encoding);
         self.answered.extend(decoding + encoding);
+    }
+}
+
+/// A job that somebody waits for. Dropped before it [ended](Self::ended), it counts as given up.
+pub(crate) struct Pending<'a> {
+    stats: &'a Stats,
+    clock: &'a dyn Clock,
+    deadline: Deadline,
+    ended: bool,
+}
+
+impl<'a> Pending<'a> {
+    /// A job that starts now.
+    pub(crate) fn new(stats: &'a Stats, clock: &'a dyn Clock, deadline: Deadline) -> Self {
+        Self { stats, clock, deadline, ended: false }
+    }
+
+    /// It was answered, or an error was.
+    pub(crate) fn ended(mut self) {
+        self.ended = true;
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.stats.gave_up(self.deadline.is_past(self.clock.now()));
+        }
     }
 }
 

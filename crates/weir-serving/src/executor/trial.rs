@@ -92,7 +92,7 @@ impl Trial {
         Size::new(engine, batch, self.uniform).cost()
     }
 
-    /// Runs two different rows alone, and several of each together.
+    /// Whether rows of `spec` may run together on `engine`.
     fn compare(
         &self,
         spec: &ModelSpec,
@@ -104,26 +104,85 @@ impl Trial {
             return Err("the model keeps state".to_owned());
         }
         if !by_rows(spec) {
-            return Err("an input or output has no free leading dimension".to_owned());
+            return Err(NO_ROWS.to_owned());
         }
-        let unknown =
-            || "two different rows to try it with are missing: give golden rows (`samples`)".to_owned();
-        let first = rows.first().ok_or_else(unknown)?;
-        let alike = |row: &&Batch| *row != first && kind(row) == kind(first);
-        let second = rows.iter().find(alike).cloned().or_else(|| other(first)).ok_or_else(unknown)?;
-        let alone = [answer(engine, &[first]), answer(engine, &[&second])];
-        let [Ok(one), Ok(two)] = alone else { return Err(unknown()) };
-        let rows = [first, &second].repeat(TOGETHER);
-        let start = clock.now();
-        let together = answer(engine, &rows).map_err(|e| format!("rows that run together fail: {e}"))?;
-        let took = clock.now() - start;
-        self.rate.record(rows.iter().map(|row| self.cost(engine, row)).sum(), took);
-        let parts = together.split(&[1; 2 * TOGETHER]).map_err(|e| e.to_string())?;
-        if parts.chunks(2).all(|pair| near(&pair[0], &one) && near(&pair[1], &two)) {
-            return Ok(());
-        }
-        Err("a row's answer depends on the rows beside it".to_owned())
+        compare(rows, other, TOGETHER, &|rows| {
+            let start = clock.now();
+            let outputs = answer(engine, rows).map_err(|e| e.to_string())?;
+            if rows.len() > 1 {
+                let cost = rows.iter().map(|row| self.cost(engine, row)).sum();
+                self.rate.record(cost, clock.now() - start);
+            }
+            Ok(outputs)
+        })
     }
+}
+
+const NO_ROWS: &str = "an input or output has no free leading dimension";
+
+/// Answers rows together.
+type Together<'a> = dyn Fn(&[&Batch]) -> Result<Outputs, String> + 'a;
+
+/// Runs two different rows alone, and several of each together. Where only one is there,
+/// `other` makes up the second.
+fn compare(
+    rows: &[Batch],
+    other: impl Fn(&Batch) -> Option<Batch>,
+    times: usize,
+    answer: &Together<'_>,
+) -> Result<(), String> {
+    let unknown = || "two different rows to try it with are missing: give golden rows (`samples`)".to_owned();
+    let first = rows.first().ok_or_else(unknown)?;
+    let alike = |row: &&Batch| *row != first && kind(row) == kind(first);
+    let second = rows.iter().find(alike).cloned().or_else(|| other(first)).ok_or_else(unknown)?;
+    let alone = [answer(&[first]), answer(&[&second])];
+    let [Ok(one), Ok(two)] = alone else { return Err(unknown()) };
+    let rows = [first, &second].repeat(times);
+    let together = answer(&rows).map_err(|e| format!("rows that run together fail: {e}"))?;
+    let parts = together.split(&vec![1; rows.len()]).map_err(|e| e.to_string())?;
+    if parts.chunks(2).all(|pair| near(&pair[0], &one) && near(&pair[1], &two)) {
+        return Ok(());
+    }
+    Err("a row's answer depends on the rows beside it".to_owned())
+}
+
+/// How a model on another server is tried.
+pub(super) struct SharedTrial<'a> {
+    /// Whether asking twice is as good as asking once.
+    pub(super) repeatable: bool,
+    /// Most rows that the server takes in one call.
+    pub(super) max_rows: Option<usize>,
+    /// Asks it.
+    pub(super) answer: &'a Together<'a>,
+}
+
+/// Whether rows of several callers may share a call to the server that runs `spec`, and those
+/// of one go apart. It is asked for golden rows only: what nobody wrote down might cost
+/// something there.
+///
+/// # Errors
+/// Why not.
+pub(super) fn may_share(spec: &ModelSpec, trial: &SharedTrial<'_>) -> Result<(), String> {
+    if spec.batching.merge == Some(false) {
+        return Err("`batching.merge` is false".to_owned());
+    }
+    if !trial.repeatable {
+        return Err("a call for several that fails could not be repeated in parts, for the model is not \
+                    deterministic or keeps state"
+            .to_owned());
+    }
+    if !by_rows(spec) {
+        return Err(NO_ROWS.to_owned());
+    }
+    let most = trial.max_rows.unwrap_or(usize::MAX);
+    if most < 2 {
+        return Err("its server takes one row in a call".to_owned());
+    }
+    if spec.batching.merge == Some(true) {
+        return Ok(());
+    }
+    let rows = if spec.samples.is_empty() { Vec::new() } else { examples(spec) };
+    compare(&rows, |_| None, TOGETHER.min(most / 2), trial.answer)
 }
 
 /// Why requests to a model do not run together, if they do not.

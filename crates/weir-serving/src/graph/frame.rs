@@ -228,7 +228,7 @@ fn empty(spec: &TensorSpec) -> Result<Tensor, Error> {
 }
 
 /// The same error, saying where in the graph it came up.
-fn in_step(step: &PlannedStep, error: Error) -> Error {
+pub(super) fn in_step(step: &PlannedStep, error: Error) -> Error {
     match error.code {
         // The deadline is the request's own, whichever step it passed in.
         ErrorCode::DeadlineExceeded => error,

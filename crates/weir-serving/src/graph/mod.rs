@@ -17,6 +17,7 @@ mod running;
 mod tests;
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -24,11 +25,14 @@ use std::{
     time::Duration,
 };
 
-use weir_artifact::GraphPlan;
-use weir_types::{Batch, Clock, Error, Outputs, Tensor};
+use weir_artifact::{GraphPlan, Operation};
+use weir_types::{Batch, Clock, Deadline, Error, Outputs, Tensor};
 
-use crate::{Done, ExecuteFuture, Executor, Job, ServedVersion, Stats, executor::past_deadline};
-use frame::{Frame, Terms};
+use crate::{
+    Caller, Done, ExecuteFuture, Executor, Job, ServedVersion, Stats,
+    executor::{Pending, past_deadline},
+};
+use frame::{Frame, Terms, in_step};
 
 pub(crate) use build::settle;
 pub(crate) use order::with_members;
@@ -38,13 +42,17 @@ pub(crate) struct GraphExecutor {
     plan: Arc<GraphPlan>,
     /// One a member of the plan.
     members: Vec<Arc<ServedVersion>>,
+    /// Steps that every request takes, and the members that they ask, each once: those of a
+    /// branch may not be taken.
+    always: Vec<(usize, usize)>,
     clock: Arc<dyn Clock>,
     stats: Stats,
 }
 
 impl GraphExecutor {
     pub(crate) fn new(plan: Arc<GraphPlan>, members: Vec<Arc<ServedVersion>>, clock: Arc<dyn Clock>) -> Self {
-        Self { plan, members, clock, stats: Stats::default() }
+        let always = always(&plan);
+        Self { plan, members, always, clock, stats: Stats::default() }
     }
 
     async fn answer(&self, job: Job) -> Result<Outputs, Error> {
@@ -68,7 +76,9 @@ impl Executor for GraphExecutor {
                 return Err(past_deadline());
             }
             Stats::count(&self.stats.executed);
+            let pending = Pending::new(&self.stats, &*self.clock, job.deadline);
             let result = self.answer(job).await;
+            pending.ended();
             // How long rows waited for which model is in the statistics of that model.
             let ran = self.clock.now() - start;
             self.stats.finished(&result, (Duration::ZERO, ran), self.clock.wall());
@@ -78,7 +88,32 @@ impl Executor for GraphExecutor {
         })
     }
 
+    fn ready(&self, caller: &Caller, deadline: Deadline) -> Result<(), Error> {
+        let refused = self.always.iter().find_map(|(step, member)| {
+            let error = self.members.get(*member)?.executor.ready(caller, deadline).err()?;
+            self.plan.steps.get(*step).map(|step| in_step(step, error))
+        });
+        match refused {
+            None => Ok(()),
+            Some(error) => {
+                Stats::count(&self.stats.refused);
+                Err(error)
+            }
+        }
+    }
+
     fn stats(&self) -> &Stats {
         &self.stats
     }
+}
+
+/// Steps of the outermost scope that ask a model, the first for each.
+fn always(plan: &GraphPlan) -> Vec<(usize, usize)> {
+    let mut seen = BTreeSet::new();
+    let outermost = plan.steps.iter().enumerate().filter(|(_, step)| step.scope == 0);
+    let asked = outermost.filter_map(|(index, step)| match step.operation {
+        Operation::Model { member, .. } => Some((index, member)),
+        _ => None,
+    });
+    asked.filter(|(_, member)| seen.insert(*member)).collect()
 }

@@ -5,6 +5,7 @@ mod capacity;
 mod manifest;
 mod print;
 mod search;
+mod verdict;
 
 use std::{
     fs,
@@ -28,7 +29,8 @@ use crate::{
 use bench::{Bench, Judge, Models};
 use capacity::{Range, capacity};
 use manifest::Edit;
-use search::{Halt, Limits, REPEATS, Said, compare, search};
+use search::{Halt, Limits, defaults, search};
+use verdict::{REPEATS, Repeated, Settled};
 
 /// Of the time, the share after which no further setting is tried: the rest is for measuring what was
 /// found again.
@@ -150,12 +152,6 @@ struct Tried {
     unbounded: bool,
 }
 
-/// The best setting and the one in force, measured in turn; requests a second.
-struct Repeated {
-    ours: Vec<f64>,
-    theirs: Vec<f64>,
-}
-
 /// What came of it.
 enum Outcome {
     /// Every request ran where it was decoded.
@@ -215,7 +211,7 @@ impl Session<'_> {
         if found.best == in_force {
             return Ok(Outcome::None { complete: found.complete });
         }
-        self.confirm(found.best, [found.rate, rate])
+        self.confirm(found.best, [found.rate, rate], limits)
     }
 
     /// The rate of an idle server, one request after the other.
@@ -266,32 +262,47 @@ impl Session<'_> {
         rate
     }
 
-    /// Measures the best setting and the one in force again, in turn: what was chosen because it was
-    /// measured well was also lucky, and a machine changes over minutes.
-    fn confirm(&mut self, best: BatchingTable, [ours, theirs]: [f64; 2]) -> Result<Outcome, Halted> {
-        let in_force = self.in_force.clone();
-        let mut again = Repeated { ours: Vec::new(), theirs: Vec::new() };
+    /// Measures the best setting, the one in force and the defaults again, in turn: what was chosen
+    /// because it was measured well was also lucky, and a machine changes over minutes. Without the
+    /// defaults, a setting could win that is no better than none.
+    fn confirm(
+        &mut self,
+        best: BatchingTable,
+        [ours, theirs]: [f64; 2],
+        limits: Limits,
+    ) -> Result<Outcome, Halted> {
+        let (in_force, plain) = (self.in_force.clone(), defaults(&self.in_force));
+        let third = !limits.same(&plain, &in_force) && !limits.same(&plain, &best);
+        let mut settings = vec![(&best, ours), (&in_force, theirs)];
+        settings.extend(third.then_some((&plain, theirs)));
+        let mut rates = vec![Vec::new(); settings.len()];
         for repeat in 0..REPEATS.1 {
-            let mut turn = [(true, &best, ours), (false, &in_force, theirs)];
-            if repeat % 2 == 1 {
-                turn.reverse();
-            }
-            for (is_best, batching, start) in turn {
+            for turn in 0..settings.len() {
+                // Each begins a round once.
+                let at = (repeat + turn) % settings.len();
+                let (batching, start) = settings[at];
                 match self.measure(batching, Range { start, factor: FACTORS.1, beat: None }, 1.0) {
-                    Ok(rate) if is_best => again.ours.push(rate.unwrap_or(0.0)),
-                    Ok(rate) => again.theirs.push(rate.unwrap_or(0.0)),
-                    Err(Halt::Spent) => return Ok(Outcome::Unconfirmed { best: best.clone() }),
+                    Ok(rate) => rates[at].push(rate.unwrap_or(0.0)),
+                    Err(Halt::Spent) => return Ok(Outcome::Unconfirmed { best }),
                     Err(failed) => return Err(failed),
                 }
             }
-            match compare(&again.ours, &again.theirs) {
-                Said::Better(ratio) => return Ok(Outcome::Better { best, ratio, again }),
-                Said::Equal => break,
-                Said::Unclear => {}
+            let again = repeated(&rates);
+            match again.settle() {
+                Settled::Best(ratio) => return Ok(Outcome::Better { best, ratio, again }),
+                Settled::Defaults(ratio) => return Ok(Outcome::Better { best: plain, ratio, again }),
+                Settled::Equal => break,
+                Settled::Unclear => {}
             }
         }
-        Ok(Outcome::Equal { best, again })
+        Ok(Outcome::Equal { again: repeated(&rates), best })
     }
+}
+
+/// Rates by setting: the best, the one in force, and the defaults where they are there.
+fn repeated(rates: &[Vec<f64>]) -> Repeated {
+    let of = |at: usize| rates.get(at).cloned();
+    Repeated { best: of(0).unwrap_or_default(), in_force: of(1).unwrap_or_default(), defaults: of(2) }
 }
 
 /// A search that ended.

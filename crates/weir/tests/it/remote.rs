@@ -28,11 +28,17 @@ fn configured() -> [String; 2] {
 impl Pair {
     /// `front` asks `back` by `scheme`.
     fn start(scheme: &str) -> Self {
+        Self::start_with(scheme, |_| {})
+    }
+
+    /// The same with what is written about the models of `front` changed.
+    fn start_with(scheme: &str, change: impl FnOnce(&Path)) -> Self {
         let places = [TempDir::new().unwrap(), TempDir::new().unwrap()];
         lay_out(places[1].path());
         let back = Server::start(places[1].path(), &configured());
         let url = format!("{scheme}://{}", back.address);
         write_front(places[0].path(), places[1].path(), &url);
+        change(places[0].path());
         let front = Server::start(places[0].path(), &configured());
         Self { front, back, _places: places }
     }
@@ -130,6 +136,37 @@ fn typed_routes_answer_the_same_and_validate_before_anybody_is_asked() {
     assert_eq!(both(&wrong), 422);
     assert_eq!(metric(pair.front.address, calls).total_cmp(&before), std::cmp::Ordering::Equal);
     pair.stop();
+}
+
+/// Callers who come together share calls, and each gets the own answer.
+#[test]
+fn requests_that_wait_share_a_call() {
+    for scheme in ["http", "grpc"] {
+        let pair = Pair::start_with(scheme, |front| {
+            let file = front.join("models/housing/model.toml");
+            let written = fs::read_to_string(&file).unwrap();
+            let batching = "[batching]\ninstances = 1\nmax_rows = 8\nmax_delay = \"500ms\"\n";
+            fs::write(file, format!("{written}\n{batching}")).unwrap();
+        });
+        let samples = fs::read_to_string(root().join("examples/models/housing/samples.jsonl")).unwrap();
+        let rows = samples.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["input"].clone());
+        let bodies: Vec<Value> = rows.cycle().take(32).map(|row| json!({ "instances": [row] })).collect();
+        let calls = "weir_remote_calls_total{model=\"housing\",version=\"1\"}";
+        let path = "/v1/models/housing:predict";
+        let before = metric(pair.front.address, calls);
+        let front = pair.front.address;
+        let answers: Vec<Value> = std::thread::scope(|scope| {
+            let ask = |body| scope.spawn(move || post(front, path, body).json());
+            let asking: Vec<_> = bodies.iter().map(ask).collect();
+            asking.into_iter().map(|asked| asked.join().unwrap()).collect()
+        });
+        for (body, answer) in bodies.iter().zip(&answers) {
+            assert_eq!(*answer, post(pair.back.address, path, body).json());
+        }
+        let made = metric(pair.front.address, calls) - before;
+        assert!((4.0..32.0).contains(&made), "{made} calls for 32 requests");
+        pair.stop();
+    }
 }
 
 #[test]

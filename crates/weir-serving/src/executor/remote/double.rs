@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::Notify,
+    sync::{Notify, Semaphore},
     time::sleep,
 };
 
@@ -22,6 +22,9 @@ pub(super) enum Say {
     Last(Vec<u8>),
     /// Writes this, one byte in five milliseconds.
     Drip(Vec<u8>),
+    /// Writes this once it is allowed, and keeps the connection; a caller who leaves meanwhile
+    /// is told of in [`Double::left`].
+    Allowed(Arc<Semaphore>, Vec<u8>),
     /// Nothing, until the other side closes.
     Nothing,
 }
@@ -102,6 +105,14 @@ async fn connection(
                         return;
                     }
                 }
+            }
+            Say::Allowed(gate, bytes) => {
+                let mut byte = [0];
+                tokio::select! {
+                    permit = gate.acquire() => permit.unwrap().forget(),
+                    _ = stream.read(&mut byte) => return left.notify_one(),
+                }
+                drop(stream.write_all(&bytes).await);
             }
             Say::Nothing => {
                 let ended = stream.read(&mut [0]).await;

@@ -2,34 +2,38 @@
 
 #[cfg(test)]
 mod double;
+mod flight;
 mod grpc;
+mod link;
 mod rest;
+mod shared;
 #[cfg(test)]
 mod tests;
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
-use weir_artifact::{Candidate, ModelSpec, RemoteDraft, RemoteFacts, RemoteTable, read_remote};
-use weir_clients::{BreakerPolicy, CallError, Guard, GuardStats, LimitPolicy, Policy, RetryPolicy, plain};
+use weir_artifact::{Candidate, ModelSpec, RemoteDraft, RemoteFacts, read_remote};
+use weir_clients::{CallError, Guard, GuardStats};
 use weir_engine::EngineInfo;
-use weir_types::{Batch, Clock, Error, ErrorCode, Outputs, Signature};
+use weir_types::{Batch, Clock, Deadline, Error, Outputs, Signature, SystemClock};
 
-use super::{Done, ExecuteFuture, Executor, Job, Stats, past_deadline};
-use crate::background::Background;
+use super::{
+    Caller, Done, ExecuteFuture, Executor, Job, Pending, Stats, past_deadline,
+    trial::{self, SharedTrial},
+};
+use crate::{background::Background, samples};
+use flight::stack;
 use grpc::Grpc;
+use link::{Link, is_refusal, policy};
 use rest::Rest;
+use shared::{Shared, Sharing};
 
-/// Runs jobs on another server: one call a job, behind a [`Guard`].
-///
-/// Rows of several callers do not share a call: the server at the other end batches those that
-/// come together itself, and knows better than we which it can.
+/// Runs jobs on another server, behind a [`Guard`]: one call a job, or where rows are
+/// independent, one for all that waits while as many calls as the server takes are under way.
 pub struct Remote {
-    name: String,
-    server: Server,
-    guard: Guard,
-    clock: Arc<dyn Clock>,
-    stats: Arc<Stats>,
+    link: Arc<Link>,
+    shared: Option<Shared>,
 }
 
 /// One model on one server, by one of the protocol's transports.
@@ -89,6 +93,10 @@ pub(crate) struct Described {
     /// What answers for it.
     pub(crate) engine: EngineInfo,
     form: Form,
+    /// Most rows that the server takes in one call, where it says so.
+    max_rows: Option<usize>,
+    /// Whether rows of several callers may share a call.
+    shares: bool,
 }
 
 /// Why there is no model.
@@ -120,7 +128,7 @@ pub(crate) fn describe(candidate: &Candidate, background: &Background) -> Result
     let how = form.as_str();
     let reason = format!("[remote]: model `{}`{version} at {}, {how}", draft.model(), table.url);
     let engine = EngineInfo { name: "remote", version: facts.server.clone(), reason };
-    Ok(Described { draft, spec, engine, form })
+    Ok(Described { draft, spec, engine, form, max_rows: facts.max_rows, shares: false })
 }
 
 /// What a model on another server is, as `weir inspect` shows it.
@@ -128,7 +136,12 @@ pub(crate) fn describe(candidate: &Candidate, background: &Background) -> Result
 /// # Errors
 /// Why it cannot be told; the text is for operators.
 pub fn describe_remote(candidate: &Candidate) -> Result<(ModelSpec, EngineInfo), String> {
-    describe(candidate, &Background::default()).map(|d| (d.spec, d.engine)).map_err(|unknown| unknown.detail)
+    let background = Background::default();
+    let mut described = describe(candidate, &background).map_err(|unknown| unknown.detail)?;
+    let probe = described.executor(Arc::new(SystemClock), Arc::default(), 1)?;
+    let note = described.settle(&probe, &SystemClock, &background);
+    described.spec.notes.extend(note);
+    Ok((described.spec, described.engine))
 }
 
 fn unknown(error: &CallError) -> &'static str {
@@ -146,14 +159,43 @@ fn unknown(error: &CallError) -> &'static str {
 }
 
 impl Described {
-    /// An executor for it. It belongs to the runtime on which it is first used.
-    pub(crate) fn executor(&self, clock: Arc<dyn Clock>, stats: Arc<Stats>) -> Result<Remote, String> {
-        Remote::new(&self.draft, self.spec.name.to_string(), self.signature(), self.form, clock, stats)
+    /// An executor for it, of which `queue` jobs may wait. It belongs to the runtime on which it
+    /// is first used.
+    pub(crate) fn executor(
+        &self,
+        clock: Arc<dyn Clock>,
+        stats: Arc<Stats>,
+        queue: usize,
+    ) -> Result<Remote, String> {
+        // What the server is asked for: its own shapes, but with the rows open.
+        let signature = self.spec.signature.clone();
+        let name = self.spec.name.to_string();
+        let sharing = self.shares.then(|| Sharing::new(&self.spec, self.max_rows, queue));
+        Remote::new(&self.draft, name, signature, self.form, (clock, stats), sharing)
     }
 
-    /// What the server is asked for. Its own shapes, but with the rows open.
-    fn signature(&self) -> Signature {
-        self.spec.signature.clone()
+    /// Finds out on `probe`, which shares nothing, whether rows of several callers may share a
+    /// call. Where they may not, a request has no more rows than the server takes, and what an
+    /// operator should know about it is given.
+    pub(crate) fn settle(
+        &mut self,
+        probe: &Remote,
+        clock: &dyn Clock,
+        background: &Background,
+    ) -> Option<String> {
+        let answer = |rows: &[&Batch]| {
+            let batch = stack(rows).ok_or("the rows differ in shape")?;
+            samples::ask(probe, batch, clock, background)
+        };
+        let (repeatable, max_rows) = (self.draft.repeatable(), self.max_rows);
+        let Err(why) = trial::may_share(&self.spec, &SharedTrial { repeatable, max_rows, answer: &answer })
+        else {
+            self.shares = true;
+            return None;
+        };
+        let limits = &mut self.spec.limits;
+        limits.max_rows = limits.max_rows.min(self.max_rows.unwrap_or(usize::MAX));
+        Some(format!("each request is a call of its own: {why}; see docs/reference/remote.md"))
     }
 }
 
@@ -163,112 +205,61 @@ impl Remote {
         name: String,
         signature: Signature,
         form: Form,
-        clock: Arc<dyn Clock>,
-        stats: Arc<Stats>,
+        (clock, stats): (Arc<dyn Clock>, Arc<Stats>),
+        sharing: Option<Sharing>,
     ) -> Result<Self, String> {
         let guard = Guard::new(policy(draft.table(), draft.repeatable()));
-        Ok(Self { name, server: Server::new(draft, signature, form)?, guard, clock, stats })
+        let server = Server::new(draft, signature, form)?;
+        let link = Arc::new(Link { name, server, guard, clock, stats });
+        Ok(Self { shared: sharing.map(|sharing| Shared::new(link.clone(), sharing)), link })
     }
 
-    async fn run(&self, job: Job) -> Result<Done, Error> {
-        let start = self.clock.now();
+    /// One call for one job.
+    async fn alone(&self, job: Job) -> Result<Done, Error> {
+        let Link { clock, stats, .. } = &*self.link;
+        let start = clock.now();
         if job.deadline.is_past(start) {
-            Stats::count(&self.stats.expired);
+            Stats::count(&stats.expired);
             return Err(past_deadline());
         }
-        let deadline = Instant::from_std(job.deadline.instant());
-        let result = self.guard.call(deadline, |until| self.server.infer(&job.batch, until)).await;
-        if let Err(error @ (CallError::Limited(_) | CallError::BreakerOpen(_))) = &result {
-            Stats::count(&self.stats.refused);
-            return Err(self.public(error));
-        }
-        Stats::count(&self.stats.executed);
-        let ran = self.clock.now() - start;
-        let result: Result<Outputs, Error> = result.map_err(|error| self.report(&error));
-        self.stats.finished(&result, (Duration::ZERO, ran), self.clock.wall());
-        let outputs = result?;
-        self.stats.rows.fetch_add(outputs.rows as u64, std::sync::atomic::Ordering::Relaxed);
-        Ok(Done { outputs, tokens: None, queued: Duration::ZERO, ran })
-    }
-
-    /// Tells the log what callers are not told.
-    fn report(&self, error: &CallError) -> Error {
-        match error {
-            CallError::TimedOut
-            | CallError::Unsendable(_)
-            | CallError::Status { status: 400 | 413 | 422 | 504, .. } => {}
-            CallError::Connection(_) | CallError::Overloaded { .. } => {
-                tracing::warn!(model = self.name, %error, "a remote model gave no answer");
-            }
-            _ => tracing::error!(model = self.name, %error, "a remote model failed"),
-        }
-        self.public(error)
-    }
-
-    /// The same, as a caller may see it: no address, and of the server's own words only those
-    /// that are about the request.
-    fn public(&self, error: &CallError) -> Error {
-        let name = &self.name;
-        let unavailable =
-            || Error::new(ErrorCode::Unavailable, format!("model `{name}` is not available at the moment"));
-        match error {
-            CallError::BreakerOpen(wait) => unavailable().retry_after(*wait),
-            CallError::Limited(_) | CallError::Overloaded { status: 429, .. } => {
-                let text = format!("model `{name}` has as much to do as it can take; try again shortly");
-                let after =
-                    if let CallError::Overloaded { retry_after, .. } = error { *retry_after } else { None };
-                Error { retry_after: after, ..Error::new(ErrorCode::Overloaded, text) }
-            }
-            CallError::Overloaded { retry_after, .. } => Error { retry_after: *retry_after, ..unavailable() },
-            CallError::Connection(_) | CallError::Status { status: 404, .. } => unavailable(),
-            CallError::TimedOut | CallError::Status { status: 504, .. } => past_deadline(),
-            CallError::Status { status: 400 | 422, text } => {
-                Error::invalid(format!("model `{name}` refuses the request: {}", plain(text)))
-            }
-            CallError::Unsendable(text) => Error::invalid(text.clone()),
-            CallError::Status { status: 413, .. } => {
-                Error::new(ErrorCode::TooLarge, format!("the request is larger than model `{name}` takes"))
-            }
-            CallError::Status { .. } | CallError::Broken(_) => {
-                Error::internal("the model failed to answer this request")
-            }
-        }
-    }
-}
-
-fn policy(table: &RemoteTable, repeatable: bool) -> Policy {
-    let RemoteTable { retry, breaker, limit, .. } = table;
-    Policy {
-        timeout: table.timeout.get(),
-        repeatable,
-        retry: RetryPolicy {
-            most: retry.most,
-            ratio: retry.ratio,
-            min_per_second: retry.min_per_second,
-            base: retry.backoff.get(),
-            max: retry.max_backoff.get(),
-        },
-        breaker: BreakerPolicy {
-            consecutive: breaker.failures,
-            ratio: breaker.ratio,
-            open: breaker.open.get(),
-            open_max: breaker.max_open.get(),
-        },
-        limit: LimitPolicy { initial: limit.initial, min: limit.min, max: limit.max },
-        hedge_after: table.hedge_after.map(|after| after.get()),
+        let pending = Pending::new(stats, &**clock, job.deadline);
+        let result = self.link.ask(&job.batch, Instant::from_std(job.deadline.instant())).await;
+        pending.ended();
+        let ran = clock.now() - start;
+        let refused = result.as_ref().is_err_and(is_refusal);
+        let result = result.map_err(|error| self.link.report(&error));
+        self.link.count(&result, refused, (Duration::ZERO, ran));
+        Ok(Done { outputs: result?, tokens: None, queued: Duration::ZERO, ran })
     }
 }
 
 impl Executor for Remote {
     fn execute(&self, job: Job) -> ExecuteFuture<'_> {
-        Box::pin(self.run(job))
+        match &self.shared {
+            Some(shared) => Box::pin(shared.run(job)),
+            None => Box::pin(self.alone(job)),
+        }
+    }
+
+    fn ready(&self, caller: &Caller, deadline: Deadline) -> Result<(), Error> {
+        match &self.shared {
+            Some(shared) => shared.ready(caller, deadline),
+            None => {
+                let ready = self.link.guard.closed().and_then(|()| self.link.guard.room());
+                ready.map_err(|error| self.link.refuse(&error))
+            }
+        }
     }
 
     fn stats(&self) -> &Stats {
-        &self.stats
+        &self.link.stats
+    }
+
+    fn waiting(&self) -> usize {
+        self.shared.as_ref().map_or(0, Shared::waiting)
     }
 
     fn remote(&self) -> Option<GuardStats> {
-        Some(self.guard.stats())
+        Some(self.link.guard.stats())
     }
 }

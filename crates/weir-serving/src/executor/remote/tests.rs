@@ -5,7 +5,7 @@ use std::{fs, sync::atomic::Ordering};
 use serde_json::json;
 use weir_artifact::{RemoteFacts, discover};
 use weir_clients::BreakerState;
-use weir_types::{DType, Dim, SystemClock, TensorSpec};
+use weir_types::{DType, Dim, ErrorCode, SystemClock, TensorSpec};
 
 use super::{
     super::tests::{self, contract},
@@ -13,9 +13,9 @@ use super::{
     *,
 };
 
-const LONG: Duration = Duration::from_secs(60);
+pub(super) const LONG: Duration = Duration::from_secs(60);
 
-fn job(values: &[f32], timeout: Duration) -> Job {
+pub(super) fn job(values: &[f32], timeout: Duration) -> Job {
     tests::job(&SystemClock, values, timeout)
 }
 
@@ -23,24 +23,34 @@ fn spec(name: &str) -> TensorSpec {
     TensorSpec { name: name.into(), dtype: DType::Float32, shape: vec![Dim::Any(None)] }
 }
 
-/// The model `x → y` at `url`, without asking it; `extra` stands in `[remote]`.
-fn remote(url: &str, extra: &str, binary: bool) -> Remote {
+/// The model `x → y` at `url`, of which `told` says most rows; `extra` stands in `[remote]`, `samples`
+/// are its golden rows.
+pub(super) fn described(url: &str, extra: &str, samples: &str, told: Option<usize>) -> Described {
     let folder = tempfile::tempdir().unwrap();
     let model = folder.path().join("secret-model");
     fs::create_dir(&model).unwrap();
-    fs::write(model.join("model.toml"), format!("name = \"m\"\n[remote]\nurl = \"{url}\"\n{extra}")).unwrap();
+    let golden = if samples.is_empty() { "" } else { "samples = \"samples.jsonl\"\n" };
+    let text = format!("name = \"m\"\n{golden}[remote]\nurl = \"{url}\"\n{extra}");
+    fs::write(model.join("model.toml"), text).unwrap();
+    fs::write(model.join("samples.jsonl"), samples).unwrap();
     let candidate = discover(&model).complete().unwrap().remove(0);
     let draft = read_remote(&candidate).unwrap_or_else(|problems| panic!("{problems:?}"));
     let signature = Signature { inputs: vec![spec("x")], outputs: vec![spec("y")] };
     let facts =
-        RemoteFacts { server: "double 1".into(), signature: signature.clone(), ..RemoteFacts::default() };
-    draft.describe(&facts).unwrap_or_else(|problems| panic!("{problems:?}"));
+        RemoteFacts { server: "double 1".into(), signature, max_rows: told, ..RemoteFacts::default() };
+    let spec = draft.describe(&facts).unwrap_or_else(|problems| panic!("{problems:?}"));
+    let engine = EngineInfo { name: "remote", version: "1".into(), reason: "a test".into() };
+    Described { draft, spec, engine, form: Form::Bytes, max_rows: told, shares: false }
+}
+
+fn remote(url: &str, extra: &str, binary: bool) -> Remote {
     let form = if binary { Form::Bytes } else { Form::Json };
-    Remote::new(&draft, "m".into(), signature, form, Arc::new(SystemClock), Arc::default()).unwrap()
+    let described = Described { form, ..described(url, extra, "", None) };
+    described.executor(Arc::new(SystemClock), Arc::default(), 1_000).unwrap()
 }
 
 /// Adds one, as bytes or as JSON, whichever way it was asked; 500 for a negative number.
-fn add_one(asked: &Asked) -> Say {
+pub(super) fn add_one(asked: &Asked) -> Say {
     let (json, blobs) = asked.json();
     let binary = !blobs.is_empty();
     let values: Vec<f32> = match binary {
@@ -108,6 +118,7 @@ async fn a_caller_who_goes_away_ends_the_call() {
     }
     left.notified().await;
     assert_eq!(remote.remote().unwrap().in_flight, 0);
+    assert_eq!(remote.stats().abandoned.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test]
@@ -118,6 +129,8 @@ async fn a_deadline_ends_the_call_however_slowly_it_is_answered() {
         let late = remote.execute(job(&[1.0], Duration::from_millis(100))).await.unwrap_err();
         assert_eq!(late.code, ErrorCode::DeadlineExceeded);
         assert_eq!(remote.remote().unwrap().in_flight, 0);
+        let stats = remote.stats();
+        assert_eq!((stats.expired.load(Ordering::Relaxed), stats.failed.count()), (1, 0));
     }
 }
 

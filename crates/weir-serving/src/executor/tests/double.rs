@@ -193,6 +193,17 @@ pub(crate) fn local(double: &Arc<Double>, edit: impl FnOnce(&mut weir_artifact::
 }
 
 /// The same, counting into `stats`.
+pub(crate) fn counting(
+    double: &Arc<Double>,
+    stats: Arc<Stats>,
+    edit: impl FnOnce(&mut weir_artifact::BatchingTable),
+) -> Local {
+    let mut options = options(double);
+    edit(&mut options.batching);
+    Local::counting(double.clone(), options, stats)
+}
+
+/// The same, batching by default.
 pub(crate) fn executor(double: &Arc<Double>, stats: Arc<Stats>) -> Local {
-    Local::counting(double.clone(), options(double), stats)
+    counting(double, stats, |_| {})
 }

@@ -69,6 +69,7 @@ async fn a_caller_who_goes_away_withdraws_every_step() {
     }
     assert_eq!(Arc::strong_count(&token), 3);
     assert_eq!(graph.stats().answered.count() + graph.stats().failed.count(), 0);
+    assert_eq!(graph.stats().abandoned.load(Ordering::Relaxed), 1);
 }
 
 /// Takes a minute by its clock.
@@ -107,6 +108,7 @@ async fn one_deadline_holds_for_all_steps() {
     let late = graph.execute(job(LONG)).await.unwrap_err();
     assert_eq!(late.code, ErrorCode::DeadlineExceeded, "{late}");
     assert_eq!(next.stats().executed.load(Ordering::Relaxed), 1, "the second step never ran again");
+    assert_eq!((graph.stats().expired.load(Ordering::Relaxed), graph.stats().failed.count()), (1, 0));
 }
 
 #[tokio::test]
@@ -116,4 +118,34 @@ async fn whoever_is_late_asks_nobody() {
     let late = Job { deadline: Deadline::after(Instant::now(), Duration::ZERO), ..job(&ROWS) };
     assert_eq!(graph.execute(late).await.unwrap_err().code, ErrorCode::DeadlineExceeded);
     assert_eq!(models.map(|m| m.asked().0), [0, 0]);
+}
+
+/// A request that a member will refuse is refused before its body is read, but not for the sake
+/// of a branch that it may not take.
+#[tokio::test]
+async fn early_refusal_asks_the_models_that_every_request_needs() {
+    let cascade = "[[graph.step]]\nname = 'c'\nkind = 'cascade'\nsteps = ['m0', 'm1']\nconfidence = 'p'\n\
+                   threshold = 0.9\n[[graph.step]]\nmodel = 'm0'\n[[graph.step]]\nmodel = 'm1'";
+    let deadline = Deadline::after(Instant::now(), LONG);
+    for (toml, refuses, early) in [(MEAN, 1, true), (cascade, 0, true), (cascade, 1, false)] {
+        let manner = |i| if i == refuses { Manner::Refuses } else { Manner::AtOnce };
+        let graph = graph(toml, &plain(&[0, 1].map(|i| Model::new(i, manner(i)))));
+        let ready = graph.ready(&Caller::Unknown, deadline);
+        assert_eq!(ready.is_err(), early, "{toml}");
+        if let Err(error) = ready {
+            assert_eq!(
+                (error.code, &*error.message),
+                (ErrorCode::Overloaded, &*format!("step `m{refuses}`: full"))
+            );
+            assert_eq!(error.retry_after, Some(Duration::from_secs(3)));
+            assert_eq!(graph.stats().refused.load(Ordering::Relaxed), 1);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_member_refuses_is_no_failure_of_the_graph() {
+    let graph = graph(MEAN, &plain(&[Model::new(0, Manner::Refuses), Model::new(1, Manner::AtOnce)]));
+    assert_eq!(graph.execute(job(&ROWS)).await.unwrap_err().code, ErrorCode::Overloaded);
+    assert_eq!((graph.stats().refused.load(Ordering::Relaxed), graph.stats().failed.count()), (1, 0));
 }

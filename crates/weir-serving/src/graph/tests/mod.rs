@@ -17,12 +17,12 @@ use tempfile::TempDir;
 use weir_artifact::{Candidate, EngineChoice, Kind, ModelLimits, ModelSpec, Task, read_graph};
 use weir_engine::EngineInfo;
 use weir_types::{
-    Batch, DType, Deadline, Dim, Error, ModelName, Outputs, Schema, Signature, SystemClock, Tensor,
-    TensorData, TensorSpec, Version,
+    Batch, DType, Deadline, Dim, Error, ErrorCode, ModelName, Outputs, Schema, Signature, SystemClock,
+    Tensor, TensorData, TensorSpec, Version,
 };
 
 use super::GraphExecutor;
-use crate::{Done, ExecuteFuture, Executor, Job, ServedVersion, Stats};
+use crate::{Caller, Done, ExecuteFuture, Executor, Job, ServedVersion, Stats};
 
 /// What a model of the test says about one row.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,6 +55,8 @@ pub(super) enum Manner {
     Never(Arc<()>),
     /// Fails.
     Fails,
+    /// Refuses, before the body too.
+    Refuses,
 }
 
 /// A model of the test, and how often it was asked for how many rows.
@@ -116,6 +118,7 @@ impl Executor for Asked {
                     std::future::pending::<()>().await;
                 }
                 Manner::Fails => return Err(Error::internal("it broke")),
+                Manner::Refuses => return Err(full()),
             }
             Ok(Done {
                 outputs: model.answer(&job.batch),
@@ -126,9 +129,17 @@ impl Executor for Asked {
         })
     }
 
+    fn ready(&self, _: &Caller, _: Deadline) -> Result<(), Error> {
+        if matches!(self.0.manner, Manner::Refuses) { Err(full()) } else { Ok(()) }
+    }
+
     fn stats(&self) -> &Stats {
         &self.0.stats
     }
+}
+
+fn full() -> Error {
+    Error::new(ErrorCode::Overloaded, "full").retry_after(Duration::from_secs(3))
 }
 
 fn tensor(name: &str, dtype: DType, row: &[usize]) -> TensorSpec {

@@ -7,7 +7,11 @@ use weir_load::{
     report::{Comparison, Role, Setting},
 };
 
-use super::{Done, Outcome, Repeated, Session, Tried, bench, capacity::PRECISION, search::median};
+use super::{
+    Done, Outcome, Session, Tried, bench,
+    capacity::PRECISION,
+    verdict::{Repeated, median},
+};
 use crate::{
     commands::load::{
         self,
@@ -124,10 +128,12 @@ fn lines(best: &BatchingTable, in_force: &BatchingTable) -> String {
 
 fn figures(again: &Repeated, objective: Objective) -> String {
     let list = |rates: &[f64]| rates.iter().map(|r| rate(*r)).collect::<Vec<_>>().join(", ");
+    let defaults = again.defaults.as_ref().map(|rates| format!("; defaults {}", list(rates)));
     format!(
-        "requests/s that keep {objective}, in turn: {}; in force {}",
-        list(&again.ours),
-        list(&again.theirs)
+        "requests/s that keep {objective}, in turn: found {}; in force {}{}",
+        list(&again.best),
+        list(&again.in_force),
+        defaults.unwrap_or_default()
     )
 }
 
@@ -177,7 +183,11 @@ pub(super) fn document(done: &Done<'_>, written: Option<&str>, words: &[String])
         "best": done.outcome.best().map(table),
         "ratio": ratio,
         "again": again.map(|a| json!({
-            "best": a.ours, "in_force": a.theirs, "medians": [median(&a.ours), median(&a.theirs)],
+            "best": a.best, "in_force": a.in_force, "defaults": a.defaults,
+            "medians": {
+                "best": median(&a.best), "in_force": median(&a.in_force),
+                "defaults": a.defaults.as_deref().and_then(median),
+            },
         })),
         "written": written,
         "words": words,

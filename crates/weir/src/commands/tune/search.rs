@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 
 use weir_artifact::BatchingTable;
 
+use super::verdict::GAIN;
+
 /// Most settings that are tried besides the one in force.
 pub(super) const MOST_SETTINGS: usize = 40;
 /// Rounds over all knobs: the second looks around what the first found.
 const ROUNDS: usize = 3;
-/// A setting must keep so many times the rate of another to replace it. Rates are known to 5 %.
-pub(super) const GAIN: f64 = 1.05;
 
 /// What there is to choose from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,10 +55,17 @@ pub(super) fn search<E>(
 ) -> Result<Searched, E> {
     let mut found = Searched { best: in_force.clone(), rate, complete: true };
     let mut tried = BTreeSet::from([limits.meaning(in_force)]);
+    let knobs = || limits.knobs().into_iter().map(Some);
     for round in 0..ROUNDS {
         let before = found.rate;
-        for knob in limits.knobs() {
-            for setting in knob.values(&found.best.clone(), limits, round) {
+        // All defaults at once come first: one knob at a time may not lead there.
+        let first = (round == 0).then_some(None);
+        for knob in first.into_iter().chain(knobs()) {
+            let settings = match knob {
+                None => vec![defaults(in_force)],
+                Some(knob) => knob.values(&found.best.clone(), limits, round),
+            };
+            for setting in settings {
                 if tried.len() > MOST_SETTINGS || !tried.insert(limits.meaning(&setting)) {
                     continue;
                 }
@@ -79,11 +86,22 @@ pub(super) fn search<E>(
     Ok(found)
 }
 
+/// `table` with the default of everything that is searched.
+pub(super) fn defaults(table: &BatchingTable) -> BatchingTable {
+    let BatchingTable { max_rows, max_tokens, buckets, instances, threads, .. } = BatchingTable::default();
+    BatchingTable { max_rows, max_tokens, buckets, instances, threads, ..table.clone() }
+}
+
 /// What a setting comes to: threads, instances, rows, tokens, buckets. Two settings that come to
 /// the same are not tried twice.
 type Meaning = (usize, usize, Option<usize>, usize, Vec<usize>);
 
 impl Limits {
+    /// Whether two settings come to the same.
+    pub(super) fn same(self, one: &BatchingTable, other: &BatchingTable) -> bool {
+        self.meaning(one) == self.meaning(other)
+    }
+
     fn meaning(self, table: &BatchingTable) -> Meaning {
         let (tokens, buckets) = match self.text {
             true => (table.max_tokens, table.buckets.clone()),
@@ -173,46 +191,6 @@ impl Knob {
 fn powers(most: usize) -> impl Iterator<Item = usize> {
     let below = std::iter::successors(Some(1usize), |n| n.checked_mul(2)).take_while(move |n| *n < most);
     below.chain((most > 0).then_some(most))
-}
-
-/// What as many measurements of two settings say.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Said {
-    /// The first is so many times as good.
-    Better(f64),
-    /// It is not by enough.
-    Equal,
-    /// More measurements may tell.
-    Unclear,
-}
-
-/// How often both are measured: fewest and most.
-pub(super) const REPEATS: (usize, usize) = (3, 5);
-
-/// Compares `ours` with `theirs`, as often each, after every pair from [`REPEATS`] on. Better is what has a
-/// median above by [`GAIN`], and hardly a measurement that is not above all of the others: none of three
-/// or four, two pairs of the 25 that five make. That is the rank-sum test (Mann and Whitney, 1947) with
-/// chances of 1/20, 1/70 and 4/252 that equals come out so: one in twelve in all, before the gain.
-/// It asks for no distribution, and other work on the machine has none that is known.
-pub(super) fn compare(ours: &[f64], theirs: &[f64]) -> Said {
-    let (Some(our), Some(their)) = (median(ours), median(theirs)) else { return Said::Unclear };
-    let count = ours.len().min(theirs.len());
-    let allowed = if count >= REPEATS.1 { 2 } else { 0 };
-    let below = ours.iter().flat_map(|our| theirs.iter().filter(move |their| our <= *their)).count();
-    match our / their {
-        _ if count < REPEATS.0 => Said::Unclear,
-        ratio if ratio < GAIN => Said::Equal,
-        ratio if below <= allowed => Said::Better(ratio),
-        _ if count < REPEATS.1 => Said::Unclear,
-        _ => Said::Equal,
-    }
-}
-
-/// The middle one; of an even number, the lower of the two.
-pub(super) fn median(values: &[f64]) -> Option<f64> {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len().checked_sub(1)? / 2).copied()
 }
 
 #[cfg(test)]
@@ -311,34 +289,17 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_hardly_an_accident_is_better() {
-        let theirs = [100.0, 101.0, 99.0, 100.5, 98.0];
-        let said = |ours: &[f64]| compare(ours, &theirs[..ours.len()]);
-        assert_eq!(said(&[120.0, 130.0, 125.0]), Said::Better(1.25));
-        assert_eq!((said(&[]), said(&[200.0, 200.0])), (Said::Unclear, Said::Unclear));
-        // Above all, but by less than rates are known.
-        assert_eq!(said(&[103.0, 104.0, 102.0]), Said::Equal);
-        // One below: more may tell, and does or does not.
-        assert_eq!(said(&[120.0, 130.0, 99.5]), Said::Unclear);
-        assert_eq!(said(&[120.0, 130.0, 99.5, 125.0]), Said::Unclear);
-        assert!(matches!(said(&[120.0, 130.0, 100.2, 125.0, 122.0]), Said::Better(_)));
-        assert_eq!(said(&[120.0, 130.0, 90.0, 125.0, 122.0]), Said::Equal);
-    }
-
-    /// All ways to deal ten ranks to two settings: those that come out as better are as few as is said.
-    #[test]
-    fn equals_are_rarely_told_apart() {
-        for (count, better, all) in [(3usize, 1, 20), (4, 1, 70), (5, 4, 252)] {
-            // Ranks far enough apart that the gain is no hurdle.
-            let rank = |i: usize| 2f64.powi(i as i32);
-            let deals = (0u32..1 << (2 * count)).filter(|deal| deal.count_ones() as usize == count);
-            let dealt = deals.map(|deal| {
-                let (ours, theirs): (Vec<_>, Vec<_>) = (0..2 * count).partition(|i| deal >> i & 1 == 1);
-                let rates = |ranks: Vec<usize>| ranks.into_iter().map(rank).collect::<Vec<_>>();
-                matches!(compare(&rates(ours), &rates(theirs)), Said::Better(_))
-            });
-            let told: Vec<bool> = dealt.collect();
-            assert_eq!((told.iter().filter(|better| **better).count(), told.len()), (better, all));
-        }
+    fn the_defaults_are_tried_at_once_and_leave_the_rest_alone() {
+        let (max_rows, threads) = (Some(1), Some(2));
+        let in_force = BatchingTable { max_rows, threads, merge: Some(true), ..BatchingTable::default() };
+        let mut tried = Vec::new();
+        let found = search((&in_force, 1.0), limits(2, true, false), |table, _| {
+            tried.push(table.clone());
+            // Either change alone makes it worse.
+            let plain = *table == defaults(&in_force);
+            Ok::<_, Halt<()>>(Some(if plain { 2.0 } else { 0.5 }))
+        });
+        let best = found.unwrap().best;
+        assert_eq!((&tried[0], best.merge, best.max_rows, best.threads), (&best, Some(true), None, None));
     }
 }

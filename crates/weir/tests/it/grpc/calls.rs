@@ -173,3 +173,19 @@ async fn the_callers_timeout_is_obeyed() {
     }
     server.stop();
 }
+
+/// What tonic hands on is what error-detail crates read.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_try_again_is_told_when() {
+    let (_place, server) = serve(&["examples/models/housing"], "model_control = \"explicit\"");
+    let client = Client::connect(server.address).await;
+    let unload = RepositoryModelUnloadRequest { model_name: "housing".into(), ..Default::default() };
+    let _: RepositoryModelUnloadResponse = client.ask("RepositoryModelUnload", unload).await.unwrap();
+    let answer: Result<ModelInferResponse, _> = client.ask("ModelInfer", raw(&houses(1))).await;
+    let status = answer.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    assert_eq!(status.metadata().get("retry-after").unwrap(), "1");
+    let name = b"type.googleapis.com/google.rpc.RetryInfo";
+    assert!(status.details().windows(name.len()).any(|part| part == name), "{:?}", status.details());
+    server.stop();
+}
