@@ -15,7 +15,7 @@ use weir_engine::{EngineInfo, EngineOptions};
 use weir_types::{Clock, Error, ModelName, Version};
 
 use crate::{
-    Cores, Executor, Local, LocalOptions, MemoryBudget, ServedVersion, ServingSnapshot, Stats,
+    Cache, Cores, Executor, Local, LocalOptions, MemoryBudget, ServedVersion, ServingSnapshot, Stats,
     background::Background,
     executor::{self, Resident, Trial},
     graph, samples,
@@ -36,6 +36,8 @@ pub struct LoadOptions {
     pub budget: Option<Arc<MemoryBudget>>,
     /// `[batching]` in place of each model's own: to measure what it would come to.
     pub batching: Option<BatchingTable>,
+    /// Where answers are kept of models that want it; without one, none are.
+    pub cache: Option<Cache>,
 }
 
 /// Loads what is on disk into a [`ServingSnapshot`].

@@ -97,7 +97,8 @@ fn kind(code: ErrorCode) -> &'static str {
         | ErrorCode::Unsupported
         | ErrorCode::Overloaded
         | ErrorCode::Unavailable
-        | ErrorCode::DeadlineExceeded => server,
+        | ErrorCode::DeadlineExceeded
+        | ErrorCode::NotCached => server,
         ErrorCode::InvalidArgument
         | ErrorCode::NotFound
         | ErrorCode::Conflict

@@ -52,6 +52,7 @@ fn spec(name: &str, task: Task, fields: Vec<Field>, outputs: &[(&str, DType, Vec
         engine: EngineChoice::Auto,
         limits: ModelLimits::default(),
         batching: weir_artifact::BatchingTable::default(),
+        cache: None,
         deterministic: true,
         stateful: false,
         columns: false,

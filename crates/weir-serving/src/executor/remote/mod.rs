@@ -15,7 +15,7 @@ use weir_clients::{BreakerPolicy, CallError, Guard, GuardStats, LimitPolicy, Pol
 use weir_engine::EngineInfo;
 use weir_types::{Batch, Clock, Error, ErrorCode, Outputs, Signature};
 
-use super::{Done, ExecuteFuture, Executor, Job, Stats, past_deadline};
+use super::{Done, ExecuteFuture, Executor, Job, Stats, past_deadline, trial::by_rows};
 use crate::background::Background;
 use grpc::Grpc;
 use rest::Rest;
@@ -28,6 +28,8 @@ pub struct Remote {
     name: String,
     server: Server,
     guard: Guard,
+    /// Whether the operator says so: what the other server does with rows is not known here.
+    by_row: bool,
     clock: Arc<dyn Clock>,
     stats: Arc<Stats>,
 }
@@ -148,7 +150,10 @@ fn unknown(error: &CallError) -> &'static str {
 impl Described {
     /// An executor for it. It belongs to the runtime on which it is first used.
     pub(crate) fn executor(&self, clock: Arc<dyn Clock>, stats: Arc<Stats>) -> Result<Remote, String> {
-        Remote::new(&self.draft, self.spec.name.to_string(), self.signature(), self.form, clock, stats)
+        let remote =
+            Remote::new(&self.draft, self.spec.name.to_string(), self.signature(), self.form, clock, stats)?;
+        let by_row = self.spec.batching.merge == Some(true) && by_rows(&self.spec);
+        Ok(Remote { by_row, ..remote })
     }
 
     /// What the server is asked for. Its own shapes, but with the rows open.
@@ -167,7 +172,7 @@ impl Remote {
         stats: Arc<Stats>,
     ) -> Result<Self, String> {
         let guard = Guard::new(policy(draft.table(), draft.repeatable()));
-        Ok(Self { name, server: Server::new(draft, signature, form)?, guard, clock, stats })
+        Ok(Self { name, server: Server::new(draft, signature, form)?, guard, by_row: false, clock, stats })
     }
 
     async fn run(&self, job: Job) -> Result<Done, Error> {
@@ -188,7 +193,7 @@ impl Remote {
         self.stats.finished(&result, (Duration::ZERO, ran), self.clock.wall());
         let outputs = result?;
         self.stats.rows.fetch_add(outputs.rows as u64, std::sync::atomic::Ordering::Relaxed);
-        Ok(Done { outputs, tokens: None, queued: Duration::ZERO, ran })
+        Ok(Done { outputs, tokens: None, cache: None, queued: Duration::ZERO, ran })
     }
 
     /// Tells the log what callers are not told.
@@ -262,6 +267,10 @@ fn policy(table: &RemoteTable, repeatable: bool) -> Policy {
 impl Executor for Remote {
     fn execute(&self, job: Job) -> ExecuteFuture<'_> {
         Box::pin(self.run(job))
+    }
+
+    fn by_row(&self) -> bool {
+        self.by_row
     }
 
     fn stats(&self) -> &Stats {
