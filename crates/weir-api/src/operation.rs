@@ -39,6 +39,8 @@ pub enum OperationKind {
         response: ResponseTemplate,
         /// Whether `?outputs=` and `?version=` are understood (`:predict` only).
         selectable: bool,
+        /// Whether the version keeps its answers.
+        cached: bool,
     },
     /// Fills parameters into a fixed answer.
     Template {
@@ -55,6 +57,8 @@ pub enum OperationKind {
     Embeddings {
         /// The models that can be asked, in their latest versions.
         models: Vec<Arc<ModelSpec>>,
+        /// Whether any of them keeps its answers.
+        cached: bool,
     },
     /// The Open Inference Protocol V2, which describes itself.
     V2(Endpoint),

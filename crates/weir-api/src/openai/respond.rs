@@ -52,6 +52,7 @@ pub(super) fn embeddings(
     if nulls > 0 {
         response.headers_mut().insert(respond::NON_FINITE, nulls.into());
     }
+    respond::cached(executed.cache, response.headers_mut());
     Ok(response)
 }
 

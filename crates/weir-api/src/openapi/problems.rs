@@ -5,6 +5,10 @@ use weir_types::ErrorCode;
 
 use super::names::Components;
 
+/// What 504 means on every face.
+pub(super) const DEADLINE_EXCEEDED: &str =
+    "The deadline passed before there was an answer, or `only-if-cached` asked for one that is not stored";
+
 /// Adds the responses for `statuses`, in order.
 pub(super) fn add(statuses: &[u16], responses: &mut Map<String, Value>, components: &mut Components) {
     for &status in statuses {
@@ -24,9 +28,7 @@ fn response(status: u16, components: &mut Components) -> Value {
             let headers = json!({"Retry-After": retry_after(components)});
             problem("Unavailable", "Busy, starting or draining: try again", Some(headers), components)
         }
-        504 => {
-            problem("DeadlineExceeded", "The deadline passed before there was an answer", None, components)
-        }
+        504 => problem("DeadlineExceeded", DEADLINE_EXCEEDED, None, components),
         _ => problem("Internal", "The server failed", None, components),
     }
 }
