@@ -3,6 +3,7 @@
 //! Labels are the operator's routes and models, never what a caller sends, so their number
 //! is bounded. Handles are looked up when a route is compiled, not for each request.
 
+mod cache;
 mod process;
 mod remote;
 
@@ -280,6 +281,7 @@ impl Collector for ModelCollector {
                 gauge.encode(family.encode_family(&labels(version))?)?;
             }
         }
+        cache::encode(&mut encoder, &versions)?;
         remote::encode(&mut encoder, &versions)?;
         let failed = ConstGauge::new(snapshot.failures().len() as i64);
         let text = "Versions that could not be loaded the last time it was tried";

@@ -7,7 +7,7 @@ use weir_artifact::ModelSpec;
 use weir_codec::BodyShape;
 use weir_types::Answer;
 
-pub use crate::v2::rest::Endpoint;
+pub use crate::{admin::Endpoint as AdminEndpoint, v2::rest::Endpoint};
 
 use crate::config::{ParameterConfig, RouteMethod};
 
@@ -53,6 +53,8 @@ pub enum OperationKind {
     },
     /// The server's own: health, metrics, docs.
     Builtin(Builtin),
+    /// Told to operators, on the admin listener.
+    Admin(AdminEndpoint),
     /// Embeds texts as OpenAI's API does.
     Embeddings {
         /// The models that can be asked, in their latest versions.

@@ -8,8 +8,9 @@
 //!
 //! One module a part: [`names`] (ids, titles, components), [`schema`] (rows in), [`answer`]
 //! (answers out), [`parameters`], [`problems`] (errors), [`caching`] (headers), [`builtin`] (the
-//! server's own), [`v2`].
+//! server's own), [`admin`], [`v2`].
 
+mod admin;
 mod answer;
 mod builtin;
 mod caching;
@@ -98,6 +99,7 @@ impl Writer<'_> {
                 let described = v2::describe(*endpoint, &operation.path, &self.models, &mut self.components);
                 self.caching(merge(head, described), self.cached && *endpoint == Endpoint::Infer)
             }
+            OperationKind::Admin(endpoint) => merge(head, admin::describe(*endpoint, &mut self.components)?),
             OperationKind::Builtin(builtin) => {
                 merge(head, builtin::describe(*builtin, &mut self.components)?)
             }

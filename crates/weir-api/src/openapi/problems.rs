@@ -19,10 +19,12 @@ pub(super) fn add(statuses: &[u16], responses: &mut Map<String, Value>, componen
 fn response(status: u16, components: &mut Components) -> Value {
     match status {
         400 => detail("BadRequest", "The request cannot be read; `detail` says why", components),
+        403 => detail("Forbidden", "The request is not this machine's own", components),
         404 => detail("NotFound", "There is no such model, version or path", components),
         422 => validation(components),
         408 => problem("RequestTimeout", "The body did not arrive in time", None, components),
         413 => problem("TooLarge", "The body is larger than the server takes", None, components),
+        501 => problem("Unsupported", "The server does not do this as it is set up", None, components),
         415 => problem("UnsupportedMediaType", "The body has a Content-Encoding", None, components),
         503 => {
             let headers = json!({"Retry-After": retry_after(components)});
@@ -31,6 +33,11 @@ fn response(status: u16, components: &mut Components) -> Value {
         504 => problem("DeadlineExceeded", DEADLINE_EXCEEDED, None, components),
         _ => problem("Internal", "The server failed", None, components),
     }
+}
+
+/// 422 in one sentence.
+pub(super) fn invalid_body(components: &mut Components) -> Value {
+    problem("ValidationFailed", "A body is not what the model takes; `detail` says why", None, components)
 }
 
 /// A reference to the header that says when to try again.

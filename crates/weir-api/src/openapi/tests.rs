@@ -330,6 +330,11 @@ fn paths_that_spell_the_same_id_get_different_ones() {
 }
 
 #[test]
+fn the_admin_listener() {
+    golden("openapi-admin.json", &crate::admin::operations());
+}
+
+#[test]
 fn every_reference_leads_somewhere() {
     fn references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
         match value {
