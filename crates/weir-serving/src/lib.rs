@@ -23,7 +23,8 @@ mod watch;
 pub use admission::{Admission, Admitted, Room, Sender};
 pub use cache::{
     Cache, CacheConfig, CacheMode, CacheOutcome, CacheStats, CacheVerdict, Cached, Difference, Explained,
-    ExplainedPair, PurgeScope, Purged, TierStats, VersionCacheStats,
+    ExplainedPair, PurgeScope, Purged, Tier, TierEntry, TierError, TierFuture, TierStats, VersionCacheStats,
+    stored_answer,
 };
 pub use control::{Keeper, ModelControl};
 pub use executor::{

@@ -10,7 +10,9 @@ use std::{
     thread,
 };
 
-use weir_artifact::{BatchingTable, Candidate, Discovery, FolderProblem, Kind, LoadedModel, Problem};
+use weir_artifact::{
+    BatchingTable, Candidate, Discovery, FolderProblem, Kind, LoadedModel, ModelSpec, Problem,
+};
 use weir_engine::{EngineInfo, EngineOptions};
 use weir_types::{Clock, Error, ModelName, Version};
 
@@ -213,7 +215,9 @@ impl Loader {
             Some(budget) => self.start_within(&budget, candidate, &model),
         };
         let (engine, executor) = attempt?;
-        Ok(Arc::new(ServedVersion { spec: Arc::new(model.spec), engine, executor, members: Vec::new() }))
+        let spec = Arc::new(model.spec);
+        let executor = self.options.keeping(&spec, &engine, &[], executor);
+        Ok(Arc::new(ServedVersion { spec, engine, executor, members: Vec::new() }))
     }
 
     /// Asks the server that runs the model what it is, and runs its golden rows there.
@@ -224,7 +228,9 @@ impl Loader {
             }
             unknown.reason
         })?;
-        if let Some(serving) = serving.filter(|s| s.spec.digest == described.spec.digest) {
+        if let Some(serving) =
+            serving.filter(|s| s.spec.digest == described.spec.digest && s.spec.cache == described.spec.cache)
+        {
             return Ok(serving.clone());
         }
         let clock = || self.options.clock.clone();
@@ -236,6 +242,7 @@ impl Loader {
         }
         let executor = Arc::new(described.executor(clock(), Arc::default())?);
         let (spec, engine) = (Arc::new(described.spec), described.engine);
+        let executor = self.options.keeping(&spec, &engine, &[], executor);
         Ok(Arc::new(ServedVersion { spec, engine, executor, members: Vec::new() }))
     }
 
@@ -275,6 +282,20 @@ impl LoadOptions {
             model.spec.batching = batching.clone();
         }
         Ok(model)
+    }
+
+    /// `executor`, keeping its answers where that is wanted.
+    pub(crate) fn keeping(
+        &self,
+        spec: &Arc<ModelSpec>,
+        engine: &EngineInfo,
+        members: &[Arc<ServedVersion>],
+        executor: Arc<dyn Executor>,
+    ) -> Arc<dyn Executor> {
+        match &self.cache {
+            Some(cache) => cache.wrap(spec, engine, members, executor),
+            None => executor,
+        }
     }
 
     /// Builds the engine, runs the golden rows and starts the executor.

@@ -1,73 +1,47 @@
 //! Answers that are kept, row by row.
+//!
+//! [`Cached`] wraps the executor of a version. A row is stored under all that its answer depends
+//! on (`identity`), first in this process (`memory`), then, where there is a Redis, for all replicas
+//! (`remote`, over `tier`). What is found nowhere is computed once for all who ask at once (`flight`).
+//! docs/concepts/caching.md draws it; ADR 0010 has the reasons.
+//!
+//! ```text
+//! cached    found in memory: answered on the spot ┐
+//! course    else: claim ─▶ Redis ─▶ lease ─▶ model ┴▶ core keeps it   visit: what is found so far
+//! identity  bytes that decide, and their hash         record  an answer as bytes
+//! shared    all models: budget, clock, Redis          fill    to Redis, behind the answer
+//! purge     tokens and epochs                         explain which field makes two rows differ
+//! ```
 
+mod background;
+mod cached;
+mod core;
+mod course;
 mod explain;
+mod fill;
+mod flight;
+mod identity;
+mod memory;
 mod mode;
 mod options;
 mod purge;
+mod record;
+mod remote;
+mod shared;
 mod stats;
+mod tier;
+mod visit;
 
-use std::sync::Arc;
+#[cfg(test)]
+mod tests;
 
-use weir_types::{Batch, Clock};
-
+pub use cached::Cached;
 pub use explain::{Difference, Explained, ExplainedPair};
 pub(crate) use mode::not_cached;
 pub use mode::{CacheMode, CacheOutcome, CacheVerdict};
 pub use options::CacheConfig;
 pub use purge::{PurgeScope, Purged};
+pub use record::stored_answer;
+pub use shared::Cache;
 pub use stats::{CacheStats, TierStats, VersionCacheStats};
-
-/// The cache of a server: what all its models keep. Cheap to clone.
-#[derive(Clone)]
-pub struct Cache(Arc<Shared>);
-
-struct Shared {
-    #[allow(dead_code)] // the executor that reads it is on its way
-    config: CacheConfig,
-    #[allow(dead_code)]
-    clock: Arc<dyn Clock>,
-}
-
-impl Cache {
-    /// A cache as `config` says, without Redis.
-    pub fn new(config: CacheConfig, clock: Arc<dyn Clock>) -> Self {
-        Self(Arc::new(Shared { config, clock }))
-    }
-
-    /// Starts what goes on in the background, on `runtime`: stale entries are computed anew,
-    /// Redis is filled and asked what was purged. All of it ends when the last clone of the cache
-    /// is dropped. Without it, none of that happens.
-    pub fn start(&self, runtime: &tokio::runtime::Handle) {
-        let _ = runtime;
-    }
-
-    /// Counters of every version that keeps answers, by model and version.
-    pub fn stats(&self) -> Vec<VersionCacheStats> {
-        let _ = &self.0;
-        Vec::new()
-    }
-
-    /// Forgets what `scope` says: here at once, in Redis before it returns, and in the memory of
-    /// other replicas within [`CacheConfig::purge_interval`] of their reaching Redis.
-    pub async fn purge(&self, scope: &PurgeScope) -> Purged {
-        let _ = scope;
-        Purged { memory: 0, redis: None }
-    }
-}
-
-/// The part of a version's executor that keeps its answers: see
-/// [`Executor::cached`](crate::Executor::cached).
-pub struct Cached {}
-
-impl Cached {
-    /// What the version's cache counted.
-    pub fn stats(&self) -> CacheStats {
-        CacheStats::default()
-    }
-
-    /// Why the rows of `a` and `b`, two requests to this version, do or do not share entries.
-    pub fn explain(&self, a: &Batch, b: &Batch) -> Explained {
-        let _ = (a, b);
-        Explained { digest: String::new(), by_row: true, entries: [0, 0], pairs: Vec::new() }
-    }
-}
+pub use tier::{Tier, TierEntry, TierError, TierFuture};

@@ -112,9 +112,26 @@ pub(super) struct Counters {
     pub(super) saved_ns: AtomicU64,
     pub(super) memory: TierCounters,
     pub(super) redis: TierCounters,
+    /// Purges so far, as far as memory goes.
+    generation: AtomicU64,
+    /// The version's epoch in the shared tier as it was seen last; 0 before.
+    epoch: AtomicU64,
 }
 
 impl Counters {
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    pub(super) fn next_generation(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Notes the epoch of the version's entries; whether it is another one than before.
+    pub(super) fn set_epoch(&self, epoch: u64) -> bool {
+        self.epoch.swap(epoch, Ordering::AcqRel) != epoch
+    }
+
     pub(super) fn stats(&self) -> CacheStats {
         CacheStats {
             hit: read(&self.hit),
