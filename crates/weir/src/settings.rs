@@ -17,7 +17,7 @@ use weir_api::{
 use weir_artifact::Candidate;
 use weir_config::{HumanDuration, Loaded, Origin, Override, Places, Problem};
 use weir_engine::EngineOptions;
-use weir_serving::{Cores, Failure, LoadOptions, Loader, MemoryBudget, ServedVersion};
+use weir_serving::{CacheConfig, Cores, Failure, LoadOptions, Loader, MemoryBudget, ServedVersion};
 use weir_types::{Clock, SystemClock};
 
 use crate::{args::Sources, environment, telemetry::LogConfig};
@@ -30,6 +30,8 @@ pub(crate) struct Settings {
     pub(crate) server: ServerConfig,
     /// Its logs.
     pub(crate) log: LogConfig,
+    /// Which models keep their answers, and where.
+    pub(crate) cache: CacheConfig,
     /// Routes that the operator declares.
     pub(crate) route: Vec<RouteConfig>,
 }
@@ -100,11 +102,30 @@ fn impossible(server: &ServerConfig, places: &Places) -> Vec<Problem> {
             server.metrics_listen == Some(server.listen),
             "must differ from `listen`; without it, metrics are there",
         ),
+        (
+            "admin_listen",
+            server.admin_listen.is_some_and(|address| !address.ip().is_loopback()),
+            "must be an address of this machine alone, such as `127.0.0.1:8001`: there is no authentication \
+             yet, and whoever reaches it may empty the cache. From elsewhere, use a tunnel (ssh -L) or a proxy \
+             that asks for credentials",
+        ),
+        (
+            "admin_listen",
+            admin_is_taken(server),
+            "must differ from the other addresses: it has a listener alone",
+        ),
     ];
     let broken = checks.into_iter().filter(|(_, broken, _)| *broken);
     broken
         .map(|(key, _, why)| places.problem(&format!("server.{key}"), format!("`server.{key}` {why}")))
         .collect()
+}
+
+/// Whether the admin API would share the address of another listener. The system gives each that
+/// asks for port 0 one of its own.
+fn admin_is_taken(server: &ServerConfig) -> bool {
+    let others = [Some(server.listen), server.metrics_listen, server.grpc_listen];
+    server.admin_listen.is_some_and(|admin| admin.port() != 0 && others.contains(&Some(admin)))
 }
 
 /// Problems, one a line.
@@ -188,6 +209,23 @@ mod tests {
             assert!(error.contains(place), "{error}");
         }
         assert_eq!(error.lines().count(), 3, "{error}");
+    }
+
+    #[test]
+    fn an_admin_api_for_everybody_is_refused_with_the_way_out() {
+        for address in ["0.0.0.0:8001", "[::]:8001", "192.168.1.2:8001"] {
+            let error = written(&format!("[server]\nadmin_listen = \"{address}\"")).unwrap_err().to_string();
+            assert!(
+                error.contains(":2:") && error.contains("127.0.0.1:8001") && error.contains("ssh -L"),
+                "{error}"
+            );
+        }
+        for address in ["127.0.0.1:8001", "[::1]:0", "localhost:1"] {
+            assert!(written(&format!("[server]\nadmin_listen = \"{address}\"")).is_ok(), "{address}");
+        }
+        let both = written("[server]\nadmin_listen = \"127.0.0.1:8000\"").unwrap_err().to_string();
+        assert!(both.contains("must differ"), "{both}");
+        assert!(written("[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"").is_ok());
     }
 
     #[test]

@@ -228,7 +228,7 @@ fn told(version: &ServedVersion, explained: &Explained) -> Value {
                 .map(|d| json!({"row": d.row, "field": d.field, "values": d.values}))
                 .collect();
             json!({
-                "shared": differences.is_empty(),
+                "shared": pair.identities[0] == pair.identities[1],
                 "identities": pair.identities,
                 "differences": differences,
             })

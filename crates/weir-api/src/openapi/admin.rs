@@ -153,14 +153,14 @@ fn explained(components: &mut Components) -> Value {
     let text = |description: &str| json!({"type": "string", "description": description});
     let two = |items: Value| json!({"items": items, "type": "array", "minItems": 2, "maxItems": 2});
     let difference = object(json!({
-        "row": count("The row of the entry"),
+        "row": count("The row of the entry, where it has several"),
         "field": text("The field, or the tensor and its element"),
-        "values": two(text("As JSON writes it")),
+        "values": two(text("As the model reads them, cut at 256 bytes")),
     }));
     let pair = object(json!({
         "shared": {"type": "boolean", "description": "Whether both have one entry"},
         "identities": two(text("SHA-256 of what is compared")),
-        "differences": {"items": difference, "type": "array"},
+        "differences": {"items": difference, "type": "array", "description": "Up to a hundred"},
     }));
     let pair = components.schema(&["ExplainedPair".into()], pair);
     let explained = object(json!({
