@@ -79,7 +79,10 @@ async fn handle(shared: &Shared, faces: Faces, peer: IpAddr, request: Request<In
     let id = head::request_id(&head.headers);
     let face = shared.face();
     let v2 = faces != Faces::Admin && rest::is_ours(head.uri.path());
-    let found = find(shared, &face, faces, &head);
+    let found = match refusal(faces, &head) {
+        Some(refusal) => Err(refusal),
+        None => Ok(find(shared, &face, faces, &head)),
+    };
     let (mut response, route) = match found {
         Ok(Found::Route(route, parameters)) => {
             let asked = (&*route, &*parameters, &head);
@@ -110,18 +113,22 @@ async fn handle(shared: &Shared, faces: Faces, peer: IpAddr, request: Request<In
     response
 }
 
-/// What answers, where the head is one that may be answered.
-fn find(shared: &Shared, face: &Face, faces: Faces, head: &Parts) -> Result<Found, Response<Body>> {
-    if let Some(problem) = head::ambiguity(head) {
-        return Err(respond::detail(StatusCode::BAD_REQUEST, problem));
+/// What a head gets that cannot be answered, whatever it asks for.
+fn refusal(faces: Faces, head: &Parts) -> Option<Response<Body>> {
+    match head::ambiguity(head) {
+        Some(problem) => Some(respond::detail(StatusCode::BAD_REQUEST, problem)),
+        None if faces == Faces::Admin => admin::foreign(head),
+        None => None,
     }
-    if faces != Faces::Admin {
-        return Ok(face.routes.find(&head.method, head.uri.path()));
-    }
-    match admin::foreign(head) {
-        Some(refusal) => Err(refusal),
-        None => Ok(shared.admin().map_or(Found::Nothing, |a| a.routes.find(&head.method, head.uri.path()))),
-    }
+}
+
+/// What answers on a listener of `faces`.
+fn find(shared: &Shared, face: &Face, faces: Faces, head: &Parts) -> Found {
+    let routes = match faces {
+        Faces::Admin => shared.admin().map(|admin| &admin.routes),
+        _ => Some(&face.routes),
+    };
+    routes.map_or(Found::Nothing, |routes| routes.find(&head.method, head.uri.path()))
 }
 
 async fn dispatch(

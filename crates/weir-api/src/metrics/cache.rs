@@ -12,8 +12,11 @@ use weir_serving::{CacheStats, ServedVersion, TierStats};
 /// Name, help, and how to read one value.
 type Row<S> = (&'static str, &'static str, fn(&S) -> u64);
 
+/// A label's value, and how to read its counter.
+type Outcome = (&'static str, fn(&CacheStats) -> u64);
+
 /// How an answer came to be, as the label `outcome` has it.
-const OUTCOMES: [(&str, fn(&CacheStats) -> u64); 4] =
+const OUTCOMES: [Outcome; 4] =
     [("hit", |s| s.hit), ("partial", |s| s.partial), ("miss", |s| s.miss), ("bypassed", |s| s.bypassed)];
 
 const COUNTERS: [Row<CacheStats>; 2] = [
@@ -38,8 +41,12 @@ const MEMORY_GAUGES: [Row<TierStats>; 2] = [
     ("weir_cache_bytes", "Bytes that the entries in memory take", |s| s.bytes),
 ];
 
+/// The labels of a version.
+type Labels = [(&'static str, String); 2];
 /// A version's labels and counters.
-type Known = ([(&'static str, String); 2], CacheStats);
+type Known = (Labels, CacheStats);
+/// The same of one tier, and the tier's name.
+type OfTier<'a> = (&'a Labels, &'static str, &'a TierStats);
 
 /// Writes one family a row; none where no model has a cache.
 pub(super) fn encode(
@@ -99,15 +106,11 @@ fn tiers(encoder: &mut DescriptorEncoder<'_>, known: &[Known]) -> Result<(), fmt
     Ok(())
 }
 
-fn of_tiers((labels, stats): &Known) -> [(&[(&'static str, String); 2], &'static str, &TierStats); 2] {
+fn of_tiers((labels, stats): &Known) -> [OfTier<'_>; 2] {
     [(labels, "memory", &stats.memory), (labels, "redis", &stats.redis)]
 }
 
-fn with(
-    labels: &[(&'static str, String); 2],
-    name: &'static str,
-    value: &str,
-) -> [(&'static str, String); 3] {
+fn with(labels: &Labels, name: &'static str, value: &str) -> [(&'static str, String); 3] {
     let [model, version] = labels.clone();
     [model, version, (name, value.to_owned())]
 }
