@@ -153,7 +153,8 @@ struct Evicted;
 impl Lifecycle<u128, Arc<Entry>> for Evicted {
     type RequestState = ();
 
-    fn on_evict(&self, (): &mut (), _: u128, entry: Arc<Entry>) {
+    // Not `on_evict`, which is told of entries that were replaced, too.
+    fn before_evict(&self, (): &mut (), _: &u128, entry: &mut Arc<Entry>) {
         add(&entry.owner.memory.evicted, 1);
     }
 }

@@ -26,6 +26,7 @@ mod mode;
 mod options;
 mod purge;
 mod record;
+mod redis;
 mod remote;
 mod shared;
 mod stats;

@@ -45,10 +45,6 @@ impl Leases {
         let taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         taken.get(&key).is_some_and(|until| *until > now)
     }
-
-    fn give_back(&self, key: u128) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
-    }
 }
 
 impl Core {
@@ -120,7 +116,6 @@ impl Core {
     /// Lets an entry be stored there, unless it was purged while it was on its way.
     pub(super) fn fill(&self, visit: &Visit, entry: usize, kept: &Entry) {
         let Some(key) = self.key('c', visit, entry).filter(|_| self.tier().is_some()) else { return };
-        self.leases.give_back(self.shared.shared_hash.of(visit.identities.get(entry)));
         let times = kept.times;
         let span = |from: i64, to: i64| to.saturating_sub(from).max(0) as u64;
         let dates = Dates {

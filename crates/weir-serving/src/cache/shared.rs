@@ -83,8 +83,8 @@ impl Cache {
 
     /// The same where all rows have one hash.
     #[cfg(test)]
-    pub(super) fn colliding(config: CacheConfig, clock: Arc<dyn Clock>, tier: Option<Arc<dyn Tier>>) -> Self {
-        let mut shared = Shared::new(config, clock, tier);
+    pub(super) fn colliding(config: CacheConfig, clock: Arc<dyn Clock>) -> Self {
+        let mut shared = Shared::new(config, clock, None);
         (shared.hash, shared.shared_hash) = (KeyedHash::Same, KeyedHash::Same);
         Self(Arc::new(Alive(Arc::new(shared))))
     }

@@ -1,1 +1,7 @@
-//! The cache as a whole.
+//! The cache as a whole, over executors that do as they are told.
+
+mod double;
+mod flights;
+mod modes;
+mod replicas;
+mod rows;
