@@ -81,6 +81,8 @@ impl RedisOptions {
         add("dir", &folder.display().to_string());
         if !self.sentinel {
             add("save", "");
+            // Replicas are not waited for: there is one.
+            add("repl-diskless-sync-delay", "0");
         }
         if self.cluster {
             add("cluster-enabled", "yes");
