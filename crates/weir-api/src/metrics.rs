@@ -5,11 +5,12 @@
 
 mod cache;
 mod process;
+mod redis;
 mod remote;
 
 use std::{
     fmt,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, OnceLock, atomic::Ordering},
     time::Duration,
 };
 
@@ -24,6 +25,7 @@ use prometheus_client::{
     },
     registry::{Registry, Unit},
 };
+use weir_clients::redis::Redis;
 use weir_serving::{Admission, ServedVersion, ServingSnapshot, Stats};
 
 pub(crate) use process::ProcessCollector;
@@ -79,6 +81,8 @@ pub(crate) struct Metrics {
     pub(crate) floods: Counter,
     /// Traces of requests.
     pub(crate) traces: TraceCounters,
+    /// The Redis that caches and state use, once it is known.
+    pub(crate) redis: Arc<OnceLock<Redis>>,
 }
 
 impl Metrics {
@@ -113,7 +117,9 @@ impl Metrics {
         registry.register_collector(Box::new(HeldCollector(bodies)));
         registry.register_collector(Box::new(ModelCollector(snapshot)));
         registry.register_collector(Box::new(ProcessCollector));
-        Self { registry, requests, duration, stages, in_flight, floods, traces }
+        let redis = Arc::<OnceLock<Redis>>::default();
+        registry.register_collector(Box::new(redis::RedisCollector(redis.clone())));
+        Self { registry, requests, duration, stages, in_flight, floods, traces, redis }
     }
 
     /// The exposition. A formatting error cannot happen with a `String`.

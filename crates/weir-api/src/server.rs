@@ -14,6 +14,7 @@ use std::{
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use weir_clients::redis::Redis;
 use weir_serving::{Admission, Cache, ModelControl, Predictor, ServingSnapshot};
 use weir_types::{Authorizer, Clock};
 
@@ -182,6 +183,12 @@ impl Server {
     pub fn offer_cache(&self, cache: Cache) {
         // Offered twice, the first one counts: a server has one.
         let _ = self.shared.cache.set(cache);
+    }
+
+    /// Lets metrics and operators see how calls to `redis` go.
+    pub fn offer_redis(&self, redis: Redis) {
+        // Offered twice, the first one counts: a server has one.
+        let _ = self.shared.metrics.redis.set(redis);
     }
 
     /// What is served now.

@@ -15,6 +15,7 @@ use weir_api::{
     config::{RouteConfig, ServerConfig},
 };
 use weir_artifact::Candidate;
+use weir_clients::redis::{Redis, RedisConfig, RedisConfigError, RedisProblem};
 use weir_config::{HumanDuration, Loaded, Origin, Override, Places, Problem};
 use weir_engine::EngineOptions;
 use weir_serving::{CacheConfig, Cores, Failure, LoadOptions, Loader, MemoryBudget, ServedVersion};
@@ -32,6 +33,8 @@ pub(crate) struct Settings {
     pub(crate) log: LogConfig,
     /// Which models keep their answers, and where.
     pub(crate) cache: CacheConfig,
+    /// The Redis that replicas share; without it, each is on its own.
+    pub(crate) redis: Option<RedisConfig>,
     /// Routes that the operator declares.
     pub(crate) route: Vec<RouteConfig>,
 }
@@ -57,7 +60,7 @@ pub(crate) fn load(sources: &Sources, flags: Vec<Override>) -> anyhow::Result<Lo
     let server = &mut loaded.value.server;
     let folder = file.and_then(Path::parent).unwrap_or(Path::new(""));
     // What the environment or a flag says is relative to where its writer is.
-    let in_file = |key| matches!(loaded.places.origin(key), Origin::File { .. });
+    let in_file = |key: &str| matches!(loaded.places.origin(key), Origin::File { .. });
     if in_file("server.models") {
         server.models.iter_mut().for_each(|path| *path = folder.join(&*path));
     }
@@ -66,6 +69,11 @@ pub(crate) fn load(sources: &Sources, flags: Vec<Override>) -> anyhow::Result<Lo
     }
     if in_file("server.trace_file") {
         server.trace_file = server.trace_file.take().map(|path| folder.join(path));
+    }
+    for (key, path) in loaded.value.redis.iter_mut().flat_map(RedisConfig::files_mut) {
+        if in_file(&format!("redis.{key}")) {
+            *path = folder.join(&*path);
+        }
     }
     if !sources.paths.is_empty() {
         server.models = sources.paths.clone();
@@ -131,6 +139,20 @@ fn admin_is_taken(server: &ServerConfig) -> bool {
 /// Problems, one a line.
 pub(crate) fn lines(problems: &[Problem]) -> String {
     problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// The Redis that is configured; it is connected to when it is first needed.
+///
+/// # Errors
+/// Every problem, one a line.
+pub(crate) fn redis(config: Option<&RedisConfig>, places: &Places) -> anyhow::Result<Option<Redis>> {
+    let placed = |RedisConfigError(problems)| {
+        let place = |p: &RedisProblem| {
+            places.problem(&format!("redis.{}", p.key), format!("`redis.{}` {}", p.key, p.text))
+        };
+        anyhow!(lines(&problems.iter().map(place).collect::<Vec<_>>()))
+    };
+    config.map(|config| Redis::new(config).map_err(placed)).transpose()
 }
 
 /// What could not be loaded, one a line.
@@ -226,6 +248,28 @@ mod tests {
         let both = written("[server]\nadmin_listen = \"127.0.0.1:8000\"").unwrap_err().to_string();
         assert!(both.contains("must differ"), "{both}");
         assert!(written("[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"").is_ok());
+    }
+
+    #[test]
+    fn redis_is_read_beside_the_file_and_every_problem_has_its_place() {
+        let place = tempfile::TempDir::new().unwrap();
+        fs::write(place.path().join("password"), "secret\n").unwrap();
+        let file = place.path().join("weir.toml");
+        let read = |text: &str| {
+            fs::write(&file, text).unwrap();
+            let loaded =
+                load(&Sources { paths: Vec::new(), config: Some(file.clone()) }, Vec::new()).unwrap();
+            redis(loaded.value.redis.as_ref(), &loaded.places)
+        };
+        assert!(read("[server]").unwrap().is_none());
+        let good = "[redis]\nurl = \"redis://127.0.0.1:6379\"\npassword_file = \"password\"";
+        assert!(read(good).unwrap().is_some(), "nothing listens there, and nothing is asked yet");
+        let bad = "[redis]\nurl = \"http://a\"\npassword_file = \"nowhere\"";
+        let error = read(bad).unwrap_err().to_string();
+        assert!(
+            error.contains(":2:") && error.contains(":3:") && error.contains("redis.password_file"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -6,6 +6,10 @@ use http::{Method, Response, StatusCode};
 use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
+use weir_clients::{
+    BreakerState,
+    redis::{RedisNode, RedisStats},
+};
 use weir_serving::{CacheStats, Explained, PurgeScope, Purged, ServedVersion, TierStats};
 use weir_types::{Access, Batch, Error, ErrorCode, ModelName};
 
@@ -46,7 +50,8 @@ impl Call<'_> {
         let versions = self.face.snapshot.models().flat_map(|(_, model)| model.versions());
         let models: Vec<_> =
             versions.filter_map(|v| Some(statistics(v, &v.executor.cached()?.stats()))).collect();
-        Ok(respond::json(StatusCode::OK, json!({ "models": models }).to_string()))
+        let redis = self.shared.metrics.redis.get().map(|redis| redis_statistics(&redis.stats()));
+        Ok(respond::json(StatusCode::OK, json!({"models": models, "redis": redis}).to_string()))
     }
 
     /// Forgets entries. Where Redis could not be told, that is an error, and the body says what
@@ -210,6 +215,32 @@ fn tier(stats: &TierStats) -> Value {
         "bytes": stats.bytes,
         "lookups": stats.lookups,
         "lookup_seconds": seconds(stats.lookup_ns),
+    })
+}
+
+fn redis_statistics(stats: &RedisStats) -> Value {
+    let state = |node: &RedisNode| match node.guard.breaker {
+        BreakerState::Closed => "closed",
+        BreakerState::HalfOpen => "half open",
+        BreakerState::Open => "open",
+    };
+    let node = |node: &RedisNode| {
+        json!({
+            "name": node.name,
+            "breaker": state(node),
+            "calls": node.guard.attempts,
+            "failures": node.guard.failed,
+            "trouble": node.trouble,
+        })
+    };
+    json!({
+        "calls": stats.calls,
+        "seconds": stats.latency.as_secs_f64(),
+        "failures": {
+            "unavailable": stats.unavailable, "timeout": stats.timeouts,
+            "refused": stats.refused, "garbage": stats.garbage,
+        },
+        "nodes": stats.nodes.iter().map(node).collect::<Vec<_>>(),
     })
 }
 

@@ -105,7 +105,32 @@ fn statistics(components: &mut Components) -> Value {
         "tiers": object(json!({"memory": tier, "redis": tier})),
     }));
     let model = components.schema(&["ModelCache".into()], model);
-    object(json!({"models": {"items": model, "type": "array"}}))
+    object(json!({"models": {"items": model, "type": "array"}, "redis": redis(components)}))
+}
+
+/// How calls to Redis went; null without one.
+fn redis(components: &mut Components) -> Value {
+    let node = object(json!({
+        "name": {"type": "string", "description": "Its address, or the master's name"},
+        "breaker": {"type": "string", "enum": ["closed", "half open", "open"]},
+        "calls": count("Pipelines"),
+        "failures": count("Pipelines without a usable answer"),
+        "trouble": {"anyOf": [{"type": "string"}, {"type": "null"}], "description": "Why it is away, while it is"},
+    }));
+    let failures = object(json!({
+        "unavailable": count("A server was away, or known to be"),
+        "timeout": count("There was no answer in time"),
+        "refused": count("Redis said no"),
+        "garbage": count("The answer could not be used"),
+    }));
+    let redis = object(json!({
+        "calls": count("Calls, each for any number of keys"),
+        "seconds": seconds("What they took in all"),
+        "failures": failures,
+        "nodes": {"items": node, "type": "array"},
+    }));
+    let redis = components.schema(&["RedisCalls".into()], redis);
+    json!({"anyOf": [redis, {"type": "null"}]})
 }
 
 fn purge() -> Value {

@@ -31,14 +31,18 @@ pub(super) struct Started {
 /// # Errors
 /// Where there is nothing to load.
 pub(super) fn start(settings: Settings, places: &Places, output: &Output) -> anyhow::Result<Started> {
-    let Settings { server, route, cache, .. } = settings;
+    let Settings { server, route, cache, redis, .. } = settings;
     if server.models.is_empty() {
         bail!(
             "nothing to serve: name a model (weir serve PATH) or list `models` under [server] in a --config file"
         );
     }
     let clock = Arc::new(SystemClock);
-    let cache = cache.enabled.then(|| Cache::new(cache, clock.clone()));
+    let redis = settings::redis(redis.as_ref(), places)?;
+    let cache = cache.enabled.then(|| match &redis {
+        Some(redis) => Cache::sharing(cache, clock.clone(), Arc::new(redis.clone())),
+        None => Cache::new(cache, clock.clone()),
+    });
     let options = LoadOptions { cache: cache.clone(), ..settings::load_options(&server, clock.clone()) };
     let loader = Loader::new(server.models.clone(), options);
     let progress = |p: Progress<'_>| {
@@ -50,8 +54,9 @@ pub(super) fn start(settings: Settings, places: &Places, output: &Output) -> any
     let (models, failures) = (snapshot.models().count() + away, failure_lines(snapshot.failures()));
     let server = Server::new(server, route, snapshot, Arc::new(AllowLocal), clock);
     let server = server.map_err(|problems| route_lines(&problems, places));
-    if let (Ok(server), Some(cache)) = (&server, &cache) {
-        server.offer_cache(cache.clone());
+    if let Ok(server) = &server {
+        cache.iter().for_each(|cache| server.offer_cache(cache.clone()));
+        redis.into_iter().for_each(|redis| server.offer_redis(redis));
     }
     Ok(Started { loader, cache, server, models, failures })
 }

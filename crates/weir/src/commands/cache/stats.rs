@@ -38,6 +38,12 @@ pub(super) fn run(place: &AdminPlace, output: &Output) -> anyhow::Result<ExitCod
         "size",
     ];
     output.table(&header, &models.iter().flat_map(tiers).collect::<Vec<_>>());
+    if body["redis"].is_object() {
+        output.line("");
+        let header = ["redis", "breaker", "calls", "failures", "trouble"];
+        let nodes = body["redis"]["nodes"].as_array().map(Vec::as_slice).unwrap_or_default();
+        output.table(&header, &nodes.iter().map(node).collect::<Vec<_>>());
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -86,6 +92,12 @@ fn tiers(model: &Value) -> Vec<Vec<String>> {
         })
     };
     ["memory", "redis"].into_iter().filter_map(tier).collect()
+}
+
+fn node(node: &Value) -> Vec<String> {
+    let text = |key: &str| node[key].as_str().unwrap_or("–").to_owned();
+    let [calls, failures] = ["calls", "failures"].map(|key| grouped(count(&node[key])));
+    vec![text("name"), text("breaker"), calls, failures, text("trouble")]
 }
 
 /// Bytes in the largest unit that leaves a whole number before the point.
