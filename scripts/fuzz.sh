@@ -9,7 +9,7 @@ set -eu
 cd "$(dirname "$0")/.."
 seconds=${1:-60}
 [ $# -eq 0 ] || shift
-[ $# -gt 0 ] || set -- row_decoder manifest server_config onnx_gate config_pbtxt mlmodel v2_json v2_binary grpc_infer
+[ $# -gt 0 ] || set -- row_decoder manifest server_config onnx_gate config_pbtxt mlmodel v2_json v2_binary grpc_infer cache_value
 
 version=0.13.2
 tool=.cache/cargo-fuzz/bin/cargo-fuzz
@@ -24,6 +24,7 @@ seeds() {
         server_config) echo config examples ;;
         onnx_gate) echo crates/weir-artifact/tests/corpus/onnx ;;
         config_pbtxt | mlmodel) echo "fuzz/seeds/$1" "crates/weir-artifact/tests/corpus/$1" ;;
+        cache_value) echo crates/weir-serving/tests/corpus/cache_value ;;
         v2_json | v2_binary | grpc_infer) echo "crates/weir-api/tests/corpus/$1" ;;
     esac
 }

@@ -24,7 +24,7 @@ pub use admission::{Admission, Admitted, Room, Sender};
 pub use cache::{
     Cache, CacheConfig, CacheMode, CacheOutcome, CacheStats, CacheVerdict, Cached, Difference, Explained,
     ExplainedPair, PurgeScope, Purged, Tier, TierEntry, TierError, TierFuture, TierStats, VersionCacheStats,
-    stored_answer,
+    bare_answer, stored_answer,
 };
 pub use control::{Keeper, ModelControl};
 pub use executor::{

@@ -42,7 +42,7 @@ pub(crate) use mode::not_cached;
 pub use mode::{CacheMode, CacheOutcome, CacheVerdict};
 pub use options::CacheConfig;
 pub use purge::{PurgeScope, Purged};
-pub use record::stored_answer;
+pub use record::{bare_answer, stored_answer};
 pub use shared::Cache;
 pub use stats::{CacheStats, TierStats, VersionCacheStats};
 pub use tier::{Tier, TierEntry, TierError, TierFuture};

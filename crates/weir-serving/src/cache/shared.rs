@@ -120,7 +120,7 @@ impl Cache {
     }
 
     /// `executor`, keeping its answers if that is wanted of the model.
-    pub(crate) fn wrap(
+    pub fn wrap(
         &self,
         spec: &Arc<ModelSpec>,
         engine: &EngineInfo,

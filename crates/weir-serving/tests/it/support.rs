@@ -11,7 +11,7 @@ use std::{
 use tempfile::TempDir;
 use weir_artifact::BatchingTable;
 use weir_engine::EngineOptions;
-use weir_serving::{Cores, Keeper, LoadOptions, Loader, MemoryBudget, ModelControl, ServingSnapshot};
+use weir_serving::{Cache, Cores, Keeper, LoadOptions, Loader, MemoryBudget, ModelControl, ServingSnapshot};
 use weir_types::SystemClock;
 
 /// The housing model of the examples.
@@ -55,6 +55,11 @@ impl Models {
 
     pub(crate) fn remove(&self, folder: &str) {
         fs::remove_dir_all(self.path().join(folder)).unwrap();
+    }
+
+    /// A loader that keeps answers in `cache`.
+    pub(crate) fn caching(&self, cache: Cache) -> Loader {
+        Loader::new(vec![self.path().to_owned()], LoadOptions { cache: Some(cache), ..options(None) })
     }
 
     pub(crate) fn loader(&self) -> Loader {
