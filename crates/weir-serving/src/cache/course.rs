@@ -25,6 +25,9 @@ const REFRESH: Duration = Duration::from_secs(30);
 /// Pauses between looks for what another replica computes: the first, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(50));
 
+/// Entries that are kept in one go, about half a millisecond: then others on this thread get their turn.
+const LONGEST_HOLD: usize = 512;
+
 /// A request under way.
 pub(super) struct Course<'a> {
     core: &'a Core,
@@ -185,7 +188,7 @@ impl<'a> Course<'a> {
         self.core.paced(rows, done.ran);
         let splits = !self.core.by_row || splits(&done.outputs, rows);
         if splits {
-            self.keep(entries, &done, pilot);
+            self.keep(entries, &done, pilot).await;
         } else if !all {
             return Err(Error::internal("the model answered another number of rows than it was given"));
         }
@@ -195,7 +198,7 @@ impl<'a> Course<'a> {
         Ok(())
     }
 
-    fn keep(&mut self, entries: &[usize], done: &Done, pilot: &mut Pilot) {
+    async fn keep(&mut self, entries: &[usize], done: &Done, pilot: &mut Pilot) {
         let ns = nanos(done.ran) / (entries.len() as u64).max(1);
         let computed = Computed { outputs: &done.outputs, tokens: done.tokens.as_deref(), ns };
         for (at, entry) in entries.iter().enumerate() {
@@ -205,6 +208,9 @@ impl<'a> Course<'a> {
                 pilot.land(*key, Landed::Answer(kept.clone()));
             }
             self.visit.resolve(*entry, kept);
+            if at % LONGEST_HOLD == LONGEST_HOLD - 1 {
+                tokio::task::yield_now().await;
+            }
         }
         self.ran_ns += ns * entries.len() as u64;
     }

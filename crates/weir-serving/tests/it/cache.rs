@@ -13,7 +13,7 @@ use weir_serving::{
     Cache, CacheConfig, CacheStats, Done, Job, Loader, PurgeScope, ServedVersion, ServingSnapshot, Tier,
 };
 use weir_testbed::RedisServer;
-use weir_types::{Batch, Clock, Deadline, Outputs, SystemClock, Tensor, TensorData};
+use weir_types::{Batch, Clock, Deadline, ErrorCode, Outputs, SystemClock, Tensor, TensorData};
 
 use crate::support::Models;
 
@@ -139,30 +139,33 @@ async fn a_redis_that_hangs_or_is_gone_costs_no_answer() {
 }
 
 /// Requests for a few rows, three of ten dropped at some point: every answer is its own rows'.
+#[allow(clippy::print_stdout)] // what the long one came to is read with --nocapture
 async fn storm(requests: usize) {
     let (models, redis) = (models("[cache]\ntiers = [\"redis\"]\n"), RedisServer::start());
     let replica = Arc::new(Replica::new(&models, &redis).await);
     let plain = version(&models.loader());
     let all: Vec<i32> = (0..200).collect();
     let right: Arc<Outputs> = Arc::new(plain.executor.execute(job(&all)).await.unwrap().outputs);
-    let (mut answered, mut dropped) = (0, 0);
+    let (mut answered, mut dropped) = (0usize, 0usize);
     let (start, lanes) = (Instant::now(), 64);
     let mut tasks = tokio::task::JoinSet::new();
     for lane in 0..lanes {
         let (replica, right) = (replica.clone(), right.clone());
         tasks.spawn(async move {
-            let mut counts = (0, 0);
+            let mut counts = (0usize, 0usize);
             let mut random = Random(lane as u64 + 1);
             for _ in 0..requests / lanes {
                 let rows: Vec<i32> = (0..1 + random.below(4)).map(|_| random.below(200) as i32).collect();
                 let polls = (random.below(10) < 3).then(|| random.below(3) as usize);
                 match polled(replica.version.executor.execute(job(&rows)), polls).await {
                     None => counts.1 += 1,
-                    Some(done) => {
+                    Some(Ok(done)) => {
                         let rows: Vec<usize> = rows.iter().map(|row| *row as usize).collect();
-                        assert_eq!(done.unwrap().outputs, right.gather_rows(&rows), "somebody else's answer");
+                        assert_eq!(done.outputs, right.gather_rows(&rows), "somebody else's answer");
                         counts.0 += 1;
                     }
+                    // The model has a queue of 8, and a busy machine lets it grow.
+                    Some(Err(error)) => assert_eq!(error.code, ErrorCode::Overloaded, "{error}"),
                 }
             }
             counts
@@ -173,7 +176,10 @@ async fn storm(requests: usize) {
         (answered, dropped) = (answered + a, dropped + d);
     }
     let stats = replica.stats();
-    assert!(dropped > 0 && stats.redis.hits > 0 && stats.redis.corrupt == 0, "{dropped} dropped, {stats:?}");
+    assert!(
+        dropped > 0 && stats.redis.hits > 0 && stats.redis.corrupt == 0 && answered > requests / 2,
+        "{dropped} dropped, {stats:?}"
+    );
     println!("{answered} answered, {dropped} dropped in {:?}: {stats:?}", start.elapsed());
 }
 

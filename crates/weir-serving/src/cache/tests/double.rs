@@ -128,11 +128,14 @@ pub(super) fn job(values: &[f32], timeout: Duration) -> Job {
     Job::new(batch, Deadline::after(SystemClock.now(), timeout))
 }
 
+/// The rows of a job, and how it is told to end.
+type Waiting = (Vec<f32>, oneshot::Sender<Result<(), Error>>);
+
 /// An executor whose jobs wait until they are told how they end.
 #[derive(Default)]
 pub(super) struct Told {
     stats: Stats,
-    waiting: Mutex<VecDeque<(Vec<f32>, oneshot::Sender<Result<(), Error>>)>>,
+    waiting: Mutex<VecDeque<Waiting>>,
     pub(super) asked: AtomicUsize,
 }
 

@@ -188,7 +188,7 @@ async fn a_stored_value_with_any_byte_changed_is_no_answer() {
     let mut n = 0u64;
     for bad in cut.chain(flip).chain(longer) {
         assert_eq!(stored_answer(&bad), None);
-        if n % 16 == 0 {
+        if n.is_multiple_of(16) {
             shelf.values.lock().unwrap().insert(key.clone(), bad);
             assert_eq!(replica.answer(&[1.0]).await.cache.unwrap().hits, 0);
         }
