@@ -9,6 +9,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod abandoned;
+mod bodies;
 mod cache;
 mod client;
 mod connections;

@@ -18,6 +18,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
+    bodies::BodyRepeat,
     client::{Connection, Response, request},
     matching::{Rules, differences, text},
     server::{Server, require_sentiment, root, weir},
@@ -122,25 +123,6 @@ struct Expect {
     log: Option<String>,
     /// What that line must not match.
     log_not: Option<String>,
-}
-
-/// `before`, `text` again and again, `after`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct BodyRepeat {
-    #[serde(default)]
-    before: String,
-    text: String,
-    times: usize,
-    #[serde(default)]
-    after: String,
-}
-
-impl BodyRepeat {
-    fn bytes(&self) -> Vec<u8> {
-        let text = self.text.replace("{megabyte}", &" ".repeat(1 << 20));
-        format!("{}{}{}", self.before, text.repeat(self.times), self.after).into_bytes()
-    }
 }
 
 fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
