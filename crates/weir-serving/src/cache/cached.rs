@@ -12,7 +12,7 @@ use super::{
     explain,
     stats::add,
 };
-use crate::{Caller, ExecuteFuture, Executor, Job, Stats};
+use crate::{Caller, ExecuteFuture, Executor, Job, Stats, executor::past_deadline};
 
 /// Keeps the answers of another executor: every face and every graph that asks a version has
 /// its cache, and none knows of it. See [`Executor::cached`].
@@ -33,6 +33,11 @@ impl Cached {
 impl Executor for Cached {
     fn execute(&self, job: Job) -> ExecuteFuture<'_> {
         let core = &self.0;
+        let start = core.shared.clock.now();
+        if job.deadline.is_past(start) {
+            Stats::count(&core.inner.stats().expired);
+            return Box::pin(ready(Err(past_deadline())));
+        }
         if job.cache == CacheMode::NoStore || job.batch.rows == 0 {
             add(&core.counters.bypassed, 1);
             return core.inner.execute(job);
@@ -42,7 +47,7 @@ impl Executor for Cached {
             return core.inner.execute(job);
         };
         if job.cache != CacheMode::NoCache {
-            core.look(&mut visit);
+            core.look(&mut visit, start);
         }
         if !visit.is_complete() {
             return Box::pin(Course::new(core, visit, job).answer(core));

@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use weir_artifact::{CacheTable, ModelSpec};
@@ -99,11 +99,10 @@ impl Core {
         Some(Visit::new(identities, keys, rows, (self.counters.generation(), self.epoch())))
     }
 
-    /// Looks in memory for all entries of a request that has just come.
-    pub(super) fn look(&self, visit: &mut Visit) {
+    /// Looks in memory for all entries of a request that came at `start`.
+    pub(super) fn look(&self, visit: &mut Visit, start: Instant) {
         let Some(memory) = &self.memory else { return };
         let counters = &self.counters.memory;
-        let start = self.shared.clock.now();
         let (now, entries) = (self.shared.millis_at(start), visit.entries());
         for entry in 0..entries {
             if let Some(found) = self.find(memory, visit, entry, now) {

@@ -7,7 +7,7 @@ use weir_config::HumanDuration;
 use weir_types::ErrorCode;
 
 use super::double::{Light, settle, values};
-use crate::{CacheMode, CacheVerdict, PurgeScope};
+use crate::{CacheMode, CacheVerdict, PurgeScope, executor::tests::contract};
 
 fn table(ttl: u64, stale: u64) -> CacheTable {
     CacheTable {
@@ -16,6 +16,12 @@ fn table(ttl: u64, stale: u64) -> CacheTable {
         jitter: 0.0,
         ..CacheTable::default()
     }
+}
+
+#[tokio::test]
+async fn a_cache_keeps_the_contract_of_executors() {
+    let light = Light::new(table(60, 0));
+    contract(&*light.executor, light.double.clock()).await;
 }
 
 #[tokio::test]
