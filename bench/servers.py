@@ -73,6 +73,15 @@ class Server:
                 sys.exit(f"bench: {self.name} answered {status} on {path}: {answer[:300]!r}")
         sys.exit(f"bench: {self.name} did not start; it said:\n{self.log.read_text()[-2000:]}")
 
+    def metrics(self):
+        """The text of /metrics."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        try:
+            connection.request("GET", "/metrics")
+            return connection.getresponse().read().decode()
+        finally:
+            connection.close()
+
     def cpu_seconds(self):
         return cpu_seconds(self.process.pid)
 
@@ -152,9 +161,11 @@ def weir(config, name="Weir"):
     return Server(name, [str(weir_binary()), "serve", "--config", str(config), "--listen", "127.0.0.1:{port}"])
 
 
-def write_config(name, model, routes):
-    """A `weir.toml`. `routes` maps a path to the rest of its table, as text."""
-    lines = ["[server]", f"models = [{json.dumps(str(model))}]"]
+def write_config(name, model, routes, cached=False):
+    """A `weir.toml`. `routes` maps a path to the rest of its table, as text. Bodies come again and
+    again, so that answers are kept only where that is what is measured."""
+    lines = ["[server]", f"models = [{json.dumps(str(model))}]", "", "[cache]",
+             "all = true" if cached else "enabled = false"]
     for path, table in routes.items():
         lines += ["", "[[route]]", f"path = {json.dumps(path)}", *table]
     file = WORK / f"{name}.toml"

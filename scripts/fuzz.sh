@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 seconds=${1:-60}
 [ $# -eq 0 ] || shift
 [ $# -gt 0 ] || set -- row_decoder manifest server_config onnx_gate config_pbtxt mlmodel v2_json v2_binary grpc_infer \
-    embeddings http1_heads http2_frames remote_answers
+    embeddings http1_heads http2_frames remote_answers cache_value
 
 version=0.13.2
 tool=.cache/cargo-fuzz/bin/cargo-fuzz
@@ -29,6 +29,7 @@ seeds() {
             echo "crates/weir-api/tests/corpus/$1"
             ;;
         remote_answers) echo crates/weir-codec/tests/remote_answers ;;
+        cache_value) echo crates/weir-serving/tests/corpus/cache_value ;;
     esac
 }
 

@@ -16,6 +16,8 @@ pub(crate) struct Listeners {
     pub(crate) grpc: Option<Listener>,
     /// The metrics, likewise.
     pub(crate) metrics: Option<Listener>,
+    /// What operators ask and order.
+    pub(crate) admin: Option<Listener>,
 }
 
 /// A server with its sockets.
@@ -48,18 +50,30 @@ impl Bound {
         self.listeners.grpc.as_ref().map(Listener::address).transpose()
     }
 
+    /// The address of the admin API, where it has one.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn admin_address(&self) -> io::Result<Option<SocketAddr>> {
+        self.listeners.admin.as_ref().map(Listener::address).transpose()
+    }
+
     /// Serves until `stop` completes, then drains: not ready, a delay for load balancers to
     /// notice, no new connections, requests in flight finish within the configured time.
     /// Returns how many connections were cut off.
     pub async fn run(self, stop: impl Future<Output = ()>) -> usize {
-        let Self { shared, listeners: Listeners { public, grpc, metrics }, drain_delay, drain_timeout } =
-            self;
+        let Self {
+            shared,
+            listeners: Listeners { public, grpc, metrics, admin },
+            drain_delay,
+            drain_timeout,
+        } = self;
         let api = |faces| {
             let shared = &shared;
             move |peer| Api { shared: shared.clone(), faces, peer }
         };
         let faces = if grpc.is_some() { Faces::Http } else { Faces::All };
-        // When the delay is over, both listeners stop.
+        // When the delay is over, the listeners stop.
         let leave = async {
             stop.await;
             shared.drain();
@@ -67,11 +81,12 @@ impl Bound {
             shared.close();
         };
         let serve_public = async { tokio::join!(leave, public.serve(api(faces), shared.closing())) };
-        let serve_grpc = async {
-            if let Some(grpc) = &grpc {
-                grpc.serve(api(Faces::Grpc), shared.closing()).await;
+        let serve = async |listener: &Option<Listener>, faces| {
+            if let Some(listener) = listener {
+                listener.serve(api(faces), shared.closing()).await;
             }
         };
+        let (serve_grpc, serve_admin) = (serve(&grpc, Faces::Grpc), serve(&admin, Faces::Admin));
         // The metrics stay readable while the others drain their delay.
         let serve_metrics = async {
             match &metrics {
@@ -80,18 +95,16 @@ impl Bound {
             }
         };
         tokio::select! {
-            _ = async { tokio::join!(serve_public, serve_grpc) } => {}
+            _ = async { tokio::join!(serve_public, serve_grpc, serve_admin) } => {}
             () = serve_metrics => {}
         }
-        let drain_grpc = async {
-            match grpc {
-                Some(grpc) => grpc.drain(drain_timeout).await,
-                None => 0,
-            }
+        let drain = async |listener: Option<Listener>| match listener {
+            Some(listener) => listener.drain(drain_timeout).await,
+            None => 0,
         };
-        let (public, grpc) = tokio::join!(public.drain(drain_timeout), drain_grpc);
+        let (public, grpc, admin) = tokio::join!(public.drain(drain_timeout), drain(grpc), drain(admin));
         // A disk that hangs holds up the exit no longer than a client that does.
         let _ = tokio::time::timeout(drain_timeout, shared.tracer.close()).await;
-        public + grpc
+        public + grpc + admin
     }
 }

@@ -28,6 +28,11 @@ pub struct ServerConfig {
     #[schemars(with = "Option<String>")]
     #[serde(deserialize_with = "address::maybe")]
     pub grpc_listen: Option<SocketAddr>,
+    /// Address of the admin API, on loopback: there is no authentication yet. Without it, there is
+    /// none. `weir cache` looks for it at 127.0.0.1:8001.
+    #[schemars(with = "Option<String>")]
+    #[serde(deserialize_with = "address::maybe")]
+    pub admin_listen: Option<SocketAddr>,
     /// Threads that serve requests; 0 means one a core (cgroup limits honoured).
     pub threads: usize,
     /// Path of the ONNX Runtime library (1.24 or later) to use for neural networks.
@@ -88,6 +93,7 @@ impl Default for ServerConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 8000)),
             metrics_listen: None,
             grpc_listen: None,
+            admin_listen: None,
             threads: 0,
             onnxruntime: None,
             memory_budget: None,

@@ -127,7 +127,7 @@ fn predict_route(
         told(format!("a route to a model reads a body, which {method} has not: use POST"));
     }
     match snapshot.version(model, route.version.as_deref()) {
-        Ok(version) => match predict_kind(route, &version.spec) {
+        Ok(version) => match predict_kind(route, version) {
             Ok(kind) => {
                 let operation = operation(route, &version.spec, kind);
                 all.served.push(Declared { operation, version: Some(version.clone()), by_version: false });
@@ -154,7 +154,8 @@ fn operation(route: &RouteConfig, spec: &ModelSpec, kind: OperationKind) -> Oper
     }
 }
 
-fn predict_kind(route: &RouteConfig, spec: &Arc<ModelSpec>) -> Result<OperationKind, Vec<String>> {
+fn predict_kind(route: &RouteConfig, version: &ServedVersion) -> Result<OperationKind, Vec<String>> {
+    let spec = &version.spec;
     let mut problems = Vec::new();
     let shape = body_shape(&route.request, spec).map_err(|p| problems.extend(p)).ok();
     let entries: Vec<_> = route
@@ -172,7 +173,8 @@ fn predict_kind(route: &RouteConfig, spec: &Arc<ModelSpec>) -> Result<OperationK
     let Some(shape) = shape.filter(|_| problems.is_empty()) else { return Err(problems) };
     let many = !matches!(shape, BodyShape::Row);
     let response = ResponseTemplate { entries, many };
-    Ok(OperationKind::Predict { spec: spec.clone(), shape, response, selectable: false })
+    let cached = version.executor.cached().is_some();
+    Ok(OperationKind::Predict { spec: spec.clone(), shape, response, selectable: false, cached })
 }
 
 fn body_shape(request: &RequestShape, spec: &ModelSpec) -> Result<BodyShape, Vec<String>> {
@@ -290,6 +292,7 @@ fn predict_operation(path: String, version: &Arc<ServedVersion>, latest: bool) -
             many: true,
         },
         selectable: latest,
+        cached: version.executor.cached().is_some(),
     };
     let operation = Operation {
         path,
@@ -305,12 +308,13 @@ fn predict_operation(path: String, version: &Arc<ServedVersion>, latest: bool) -
 /// embeds.
 fn embeddings(snapshot: &ServingSnapshot) -> Declared {
     let models = openai::embedders(snapshot).map(|version| version.spec.clone()).collect();
+    let cached = openai::embedders(snapshot).any(|version| version.executor.cached().is_some());
     let operation = Operation {
         path: openai::PATH.into(),
         method: RouteMethod::Post,
         tag: "models".into(),
         summary: "Embed texts, as OpenAI's API does".into(),
-        kind: OperationKind::Embeddings { models },
+        kind: OperationKind::Embeddings { models, cached },
     };
     Declared::without_version(operation)
 }

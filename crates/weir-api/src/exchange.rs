@@ -10,13 +10,14 @@ use hyper::{
 use weir_types::Error;
 
 use crate::{
-    body, builtin,
-    face::{Face, Found, Handler, Route},
+    admin, body, builtin,
+    face::Face,
     grpc, head,
     listener::{Body, Untaken},
     metrics::{InFlight, RouteMetrics},
     observe::observe,
     openai, predict, respond,
+    routes::{Found, Handler, Route},
     server::Shared,
     v2::rest,
 };
@@ -32,6 +33,8 @@ pub(crate) enum Faces {
     Grpc,
     /// `/metrics`.
     Metrics,
+    /// What operators ask and order.
+    Admin,
 }
 
 /// The hyper service.
@@ -57,7 +60,7 @@ impl Service<Request<Incoming>> for Api {
                 Faces::Metrics if request.uri().path() == "/metrics" => builtin::metrics(&shared),
                 Faces::All | Faces::Grpc if grpc => grpc::handle(shared, peer, request).await,
                 Faces::Http if grpc => grpc::elsewhere(),
-                Faces::All | Faces::Http => handle(&shared, peer, request).await,
+                Faces::All | Faces::Http | Faces::Admin => handle(&shared, faces, peer, request).await,
                 Faces::Grpc | Faces::Metrics => respond::not_found(),
             };
             Ok(match untaken {
@@ -69,16 +72,16 @@ impl Service<Request<Incoming>> for Api {
 }
 
 /// The life of one request, from its head to its answer.
-async fn handle(shared: &Shared, peer: IpAddr, request: Request<Incoming>) -> Response<Body> {
+async fn handle(shared: &Shared, faces: Faces, peer: IpAddr, request: Request<Incoming>) -> Response<Body> {
     let start = shared.predictor.clock().now();
     let _in_flight = InFlight::enter(&shared.metrics);
     let (head, mut body) = request.into_parts();
     let id = head::request_id(&head.headers);
     let face = shared.face();
-    let v2 = rest::is_ours(head.uri.path());
-    let found = match head::ambiguity(&head) {
-        Some(problem) => Err(respond::detail(StatusCode::BAD_REQUEST, problem)),
-        None => Ok(face.find(&head.method, head.uri.path())),
+    let v2 = faces != Faces::Admin && rest::is_ours(head.uri.path());
+    let found = match refusal(faces, &head) {
+        Some(refusal) => Err(refusal),
+        None => Ok(find(shared, &face, faces, &head)),
     };
     let (mut response, route) = match found {
         Ok(Found::Route(route, parameters)) => {
@@ -90,7 +93,7 @@ async fn handle(shared: &Shared, peer: IpAddr, request: Request<Incoming>) -> Re
         Ok(Found::MethodNotAllowed(allow)) => (respond::method_not_allowed(allow), None),
         Ok(Found::Redirect(path)) => (redirect(&head, &path), None),
         Ok(Found::Nothing) => (respond::not_found(), None),
-        // Two readers may see two requests here: nothing more is read.
+        // Two readers may see two requests here, or a stranger asks: nothing more is read.
         Err(mut response) => {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             (response, None)
@@ -108,6 +111,24 @@ async fn handle(shared: &Shared, peer: IpAddr, request: Request<Incoming>) -> Re
     let metrics = model.as_deref().unwrap_or(metrics);
     observe(shared, &head, &response, route.as_deref(), metrics, start);
     response
+}
+
+/// What a head gets that cannot be answered, whatever it asks for.
+fn refusal(faces: Faces, head: &Parts) -> Option<Response<Body>> {
+    match head::ambiguity(head) {
+        Some(problem) => Some(respond::detail(StatusCode::BAD_REQUEST, problem)),
+        None if faces == Faces::Admin => admin::foreign(head),
+        None => None,
+    }
+}
+
+/// What answers on a listener of `faces`.
+fn find(shared: &Shared, face: &Face, faces: Faces, head: &Parts) -> Found {
+    let routes = match faces {
+        Faces::Admin => shared.admin().map(|admin| &admin.routes),
+        _ => Some(&face.routes),
+    };
+    routes.map_or(Found::Nothing, |routes| routes.find(&head.method, head.uri.path()))
 }
 
 async fn dispatch(
@@ -128,6 +149,10 @@ async fn dispatch(
             read.map_or_else(|e| respond::error(&e, id), |()| template.answer(head, parameters))
         }
         Handler::Builtin(builtin) => builtin::answer(shared, face, *builtin, &head.headers),
+        Handler::Admin(endpoint) => {
+            let answered = admin::answer(shared, face, *endpoint, head, body).await;
+            answered.unwrap_or_else(|e| respond::error(&e, id))
+        }
         Handler::Embeddings => openai::answer(shared, face, (peer, head), body).await,
         Handler::V2(endpoint) => rest::answer(shared, face, *endpoint, parameters, (peer, head), body).await,
         Handler::Asset => builtin::asset(head.uri.path(), &head.headers),

@@ -4,13 +4,12 @@
 use std::{collections::HashMap, sync::Arc, time::UNIX_EPOCH};
 
 use bytes::Bytes;
-use http::{HeaderValue, Method};
-use percent_encoding::percent_decode_str;
+use http::HeaderValue;
 use serde_json::json;
 use weir_artifact::ModelSpec;
 use weir_codec::RowDecoder;
 use weir_serving::{ServedVersion, ServingSnapshot};
-use weir_types::Error;
+use weir_types::{Error, ModelName};
 
 use crate::{
     config::{RouteConfig, RouteMethod},
@@ -18,55 +17,15 @@ use crate::{
     metrics::{Metrics, RouteMetrics},
     openai::{self, Embedders},
     openapi,
-    operation::{Builtin, Endpoint, Operation, OperationKind},
+    operation::{Builtin, Operation, OperationKind},
     predict::{PredictHandler, decode_limits},
-    respond,
+    routes::{self, Handler, Route, Routes},
     template::Template,
-    v2::{self, rest::INFER_PATH},
+    v2,
 };
-
-/// What answers one method of one path.
-pub(crate) enum Handler {
-    Predict(Box<PredictHandler>),
-    Template(Box<Template>),
-    Builtin(Builtin),
-    /// Embeddings as OpenAI's API has them.
-    Embeddings,
-    /// The Open Inference Protocol.
-    V2(Endpoint),
-    /// A file of the docs page.
-    Asset,
-    /// The model behind it could not be loaded.
-    Unavailable(Error),
-}
-
-/// A handler and what it counts.
-pub(crate) struct Route {
-    pub(crate) handler: Handler,
-    pub(crate) metrics: RouteMetrics,
-    pub(crate) path: String,
-}
 
 /// The `:predict` route of each model and version.
 type Versions = HashMap<(String, String), Arc<Route>>;
-
-/// The methods of one path.
-struct Entry {
-    methods: Vec<(Method, Arc<Route>)>,
-    allow: HeaderValue,
-}
-
-/// What a method and path lead to.
-pub(crate) enum Found {
-    /// A route and its path parameters, decoded, in the path's order.
-    Route(Arc<Route>, Vec<(String, String)>),
-    /// The path exists for the methods named.
-    MethodNotAllowed(HeaderValue),
-    /// The same path with, or without, a slash at its end exists.
-    Redirect(String),
-    /// Nothing.
-    Nothing,
-}
 
 /// The compiled face.
 pub(crate) struct Face {
@@ -82,7 +41,8 @@ pub(crate) struct Face {
     pub(crate) embedders: Embedders,
     /// Counts requests that match nothing.
     pub(crate) unmatched: RouteMetrics,
-    router: matchit::Router<Entry>,
+    /// What is matched.
+    pub(crate) routes: Routes,
     versions: Versions,
 }
 
@@ -104,9 +64,9 @@ impl Face {
         let operations: Vec<Operation> = declared.served.iter().map(|d| d.operation.clone()).collect();
         let document = openapi::document(&operations, env!("CARGO_PKG_VERSION"));
         let mut builder =
-            Builder { metrics, paths: HashMap::new(), order: Vec::new(), versions: HashMap::new() };
+            Builder { routes: routes::Builder::new(metrics), metrics, versions: HashMap::new() };
         // First, so that a declared path which cannot stand beside it is the one that is told.
-        builder.add(RouteMethod::Get, "/docs/{file}", Handler::Asset, None);
+        builder.routes.add(RouteMethod::Get, "/docs/{file}", Handler::Asset, None);
         let mut told = |path: &str, message| {
             let route = routes.iter().position(|route| route.path == path);
             problems.push(RouteProblem { route, message });
@@ -116,7 +76,8 @@ impl Face {
             builder.operation(one).unwrap_or_else(|problem| told(&path, problem));
         }
         declared.unavailable.into_iter().for_each(|route| builder.unavailable(route));
-        let (router, versions) = builder.finish(&mut told);
+        let Builder { routes, versions, .. } = builder;
+        let routes = routes.finish(&mut told);
         if !problems.is_empty() {
             return Err(problems);
         }
@@ -127,37 +88,20 @@ impl Face {
             embedders: Embedders::new(&snapshot, metrics),
             unmatched: metrics.route("", "unmatched", None),
             snapshot,
-            router,
+            routes,
             versions,
         })
     }
 
-    /// Finds what answers `method` on `path` (as sent, still percent-coded).
-    pub(crate) fn find(&self, method: &Method, path: &str) -> Found {
-        let decoded = percent_decode_str(path).decode_utf8_lossy();
-        let Ok(matched) = self.router.at(&decoded) else { return self.other_slash(path) };
-        let entry = matched.value;
-        match entry.methods.iter().find(|(m, _)| m == method) {
-            Some((_, route)) => {
-                let parameters = matched.params.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
-                Found::Route(route.clone(), parameters)
-            }
-            None => Found::MethodNotAllowed(entry.allow.clone()),
-        }
-    }
-
-    /// Whether the path exists with, or without, a slash at its end. `//host` is left alone:
-    /// as a location it would be another server.
-    fn other_slash(&self, sent: &str) -> Found {
-        let other = match sent.strip_suffix('/') {
-            Some(without) => without.to_owned(),
-            None => format!("{sent}/"),
-        };
-        let decoded = percent_decode_str(&other).decode_utf8_lossy();
-        // Browsers read `\\` as `/`.
-        let elsewhere = sent.starts_with("//") || sent.contains('\\');
-        let exists = !other.is_empty() && !elsewhere && self.router.at(&decoded).is_ok();
-        if exists { Found::Redirect(other) } else { Found::Nothing }
+    /// The `:predict` route of a version; the latest without one.
+    ///
+    /// # Errors
+    /// As [`ServingSnapshot::version`].
+    pub(crate) fn version_route(&self, name: &ModelName, version: Option<&str>) -> Result<Arc<Route>, Error> {
+        let served = self.snapshot.version(name.as_str(), version)?;
+        let key = (name.to_string(), served.spec.version.to_string());
+        let route = self.versions.get(&key).cloned();
+        route.ok_or_else(|| Error::internal("the version has no route of its own"))
     }
 
     /// The `:predict` handler of another version of a model.
@@ -177,55 +121,32 @@ impl Face {
 }
 
 struct Builder<'a> {
+    routes: routes::Builder<'a>,
     metrics: &'a Metrics,
-    paths: HashMap<String, Vec<(Method, Arc<Route>)>>,
-    order: Vec<String>,
     versions: Versions,
 }
 
 impl Builder<'_> {
-    fn add(
-        &mut self,
-        method: RouteMethod,
-        path: &str,
-        handler: Handler,
-        version: Option<&ServedVersion>,
-    ) -> Arc<Route> {
-        let metrics = self.metrics.route(method.name(), counted_as(&handler, path), version);
-        let route = Arc::new(Route { handler, metrics, path: path.to_owned() });
-        let methods = self.paths.entry(path.to_owned()).or_insert_with(|| {
-            self.order.push(path.to_owned());
-            Vec::new()
-        });
-        let method = match method {
-            RouteMethod::Get => Method::GET,
-            RouteMethod::Post => Method::POST,
-            RouteMethod::Put => Method::PUT,
-            RouteMethod::Patch => Method::PATCH,
-            RouteMethod::Delete => Method::DELETE,
-        };
-        methods.push((method, route.clone()));
-        route
-    }
-
     fn operation(&mut self, declared: Declared) -> Result<(), String> {
         let Declared { operation, version, by_version } = declared;
         let method = operation.method;
         let path = operation.path;
         match (operation.kind, version) {
+            // On a listener of their own, compiled there.
+            (OperationKind::Admin(_), _) => {}
             (OperationKind::Builtin(builtin), _) => {
-                self.add(method, &path, Handler::Builtin(builtin), None);
+                self.routes.add(method, &path, Handler::Builtin(builtin), None);
             }
             (OperationKind::Embeddings { .. }, _) => {
-                self.add(method, &path, Handler::Embeddings, None);
+                self.routes.add(method, &path, Handler::Embeddings, None);
             }
             (OperationKind::V2(endpoint), _) => {
-                self.add(method, &path, Handler::V2(endpoint), None);
+                self.routes.add(method, &path, Handler::V2(endpoint), None);
             }
             (OperationKind::Template { query, path: parameters, response }, _) => {
                 let template =
                     Template::new(&query, &parameters, response).map_err(|problems| problems.join("; "))?;
-                self.add(method, &path, Handler::Template(Box::new(template)), None);
+                self.routes.add(method, &path, Handler::Template(Box::new(template)), None);
             }
             (OperationKind::Predict { shape, response, selectable, .. }, Some(version)) => {
                 let decoder =
@@ -240,7 +161,8 @@ impl Builder<'_> {
                     named: HeaderValue::from_str(&named).map_err(|e| e.to_string())?,
                     version: version.clone(),
                 };
-                let route = self.add(method, &path, Handler::Predict(Box::new(handler)), Some(&version));
+                let route =
+                    self.routes.add(method, &path, Handler::Predict(Box::new(handler)), Some(&version));
                 if by_version {
                     let key = (version.spec.name.to_string(), version.spec.version.to_string());
                     self.versions.insert(key, route);
@@ -252,40 +174,8 @@ impl Builder<'_> {
     }
 
     fn unavailable(&mut self, route: Unavailable) {
-        self.add(route.method, &route.path, Handler::Unavailable(route.error), None);
+        self.routes.add(route.method, &route.path, Handler::Unavailable(route.error), None);
     }
-
-    fn finish(mut self, told: &mut dyn FnMut(&str, String)) -> (matchit::Router<Entry>, Versions) {
-        let mut router = matchit::Router::new();
-        for path in self.order {
-            let Some(mut methods) = self.paths.remove(&path) else { continue };
-            let allow = respond::allow(methods.iter().map(|(m, _)| m));
-            if let Some(head) = methods.iter().find(|(m, r)| *m == Method::GET && answers_head(&r.handler)) {
-                methods.push((Method::HEAD, head.1.clone()));
-            }
-            if let Err(error) = router.insert(path.as_str(), Entry { methods, allow }) {
-                told(&path, format!("the path {path} cannot be matched: {error}"));
-            }
-        }
-        (router, self.versions)
-    }
-}
-
-/// The path that a route is counted under. A histogram for each of the protocol's questions
-/// about models would be most of `/metrics`; inference is counted for each model.
-fn counted_as<'p>(handler: &Handler, path: &'p str) -> &'p str {
-    match handler {
-        Handler::V2(Endpoint::Infer) => INFER_PATH,
-        Handler::V2(_) => "/v2",
-        _ => path,
-    }
-}
-
-/// FastAPI answers HEAD for its own pages but not for declared routes; probes and
-/// scrapers use it too.
-fn answers_head(handler: &Handler) -> bool {
-    matches!(handler, Handler::Asset | Handler::V2(_))
-        || matches!(handler, Handler::Builtin(builtin) if !matches!(builtin, Builtin::Health | Builtin::Models))
 }
 
 /// `GET /v1/models`: each model, its versions, and what runs them; the embedders once more as

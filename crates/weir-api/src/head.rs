@@ -1,4 +1,4 @@
-//! What the head of a request says: ids, deadline, whether it is one request at all.
+//! What the head of a request says: ids, deadline, caching, whether it is one request at all.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -10,6 +10,8 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header, request::Parts};
+
+use weir_serving::CacheMode;
 
 use crate::listener::Ambiguous;
 
@@ -70,6 +72,44 @@ pub(crate) fn timeout(headers: &HeaderMap, longest: Duration) -> Result<Duration
         Some(timeout) => Ok(timeout.min(longest)),
         None => Err("the header Request-Timeout is decimal seconds, for example 0.25"),
     }
+}
+
+/// What the request wants of the model's cache: `Cache-Control` (RFC 9111 section 5.2.1), also as
+/// gRPC's metadata. Directives that mean nothing here are ignored, as the RFC has it. Of several,
+/// `only-if-cached` wins, which promises that nothing is computed; then `no-store`.
+pub(crate) fn cache_mode(headers: &HeaderMap) -> CacheMode {
+    let mut mode = CacheMode::Use;
+    for value in headers.get_all(header::CACHE_CONTROL) {
+        for name in directives(value.as_bytes()) {
+            let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+            mode = match mode {
+                _ if is("only-if-cached") => return CacheMode::OnlyIfCached,
+                _ if is("no-store") => CacheMode::NoStore,
+                CacheMode::Use if is("no-cache") => CacheMode::NoCache,
+                mode => mode,
+            };
+        }
+    }
+    mode
+}
+
+/// The names of a list of directives. A comma inside a quoted argument ends none (RFC 9110
+/// section 5.6.4).
+fn directives(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let (mut quoted, mut escaped) = (false, false);
+    let parts = value.split(move |&b| {
+        if escaped {
+            escaped = false;
+            return false;
+        }
+        match b {
+            b'\\' => escaped = quoted,
+            b'"' => quoted = !quoted,
+            _ => {}
+        }
+        b == b',' && !quoted
+    });
+    parts.map(|part| part.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii())
 }
 
 /// What makes a head ambiguous, so that two readers of it could see two requests
@@ -155,6 +195,36 @@ mod tests {
         for bad in ["", "-1", "1e3", "inf", "NaN", "1s", "."] {
             assert!(of(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn cache_control_is_read_as_the_rfc_lists_it() {
+        use CacheMode::{NoCache, NoStore, OnlyIfCached, Use};
+        let of = |value| cache_mode(&headers(&[("cache-control", value)]));
+        assert_eq!(cache_mode(&HeaderMap::new()), Use);
+        for (value, mode) in [
+            ("no-cache", NoCache),
+            ("No-Cache", NoCache),
+            ("max-age=0, no-cache=\"a, b\"", NoCache),
+            ("no-store", NoStore),
+            ("no-store, no-cache", NoStore),
+            ("no-cache ,\tno-store", NoStore),
+            ("only-if-cached", OnlyIfCached),
+            ("no-store,only-if-cached,no-cache", OnlyIfCached),
+            ("", Use),
+            (",,", Use),
+            ("max-age=0", Use),
+            ("min-fresh=5, x-no-store", Use),
+            ("ext=\"no-store, \\\", no-cache\"", Use),
+        ] {
+            assert_eq!(of(value), mode, "{value}");
+        }
+        let no_cache = HeaderValue::from_static("no-cache");
+        let mut both = headers(&[("cache-control", "max-age=1")]);
+        both.append(header::CACHE_CONTROL, no_cache);
+        assert_eq!(cache_mode(&both), NoCache, "a list over several fields is one list");
+        let odd = HeaderValue::from_bytes(b"\xff, no-store").unwrap();
+        assert_eq!(cache_mode(&HeaderMap::from_iter([(header::CACHE_CONTROL, odd)])), NoStore);
     }
 
     #[test]

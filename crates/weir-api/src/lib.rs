@@ -6,6 +6,7 @@
 //! from axum's, so its extractors and router would be worked around rather than used
 //! (ADR 0002).
 
+mod admin;
 mod body;
 mod bound;
 mod builtin;
@@ -28,6 +29,7 @@ pub mod operation;
 mod predict;
 mod reason;
 mod respond;
+mod routes;
 mod server;
 mod template;
 mod v2;

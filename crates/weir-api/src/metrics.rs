@@ -3,12 +3,14 @@
 //! Labels are the operator's routes and models, never what a caller sends, so their number
 //! is bounded. Handles are looked up when a route is compiled, not for each request.
 
+mod cache;
 mod process;
+mod redis;
 mod remote;
 
 use std::{
     fmt,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, OnceLock, atomic::Ordering},
     time::Duration,
 };
 
@@ -23,6 +25,7 @@ use prometheus_client::{
     },
     registry::{Registry, Unit},
 };
+use weir_clients::redis::Redis;
 use weir_serving::{Admission, ServedVersion, ServingSnapshot, Stats};
 
 pub(crate) use process::ProcessCollector;
@@ -78,6 +81,8 @@ pub(crate) struct Metrics {
     pub(crate) floods: Counter,
     /// Traces of requests.
     pub(crate) traces: TraceCounters,
+    /// The Redis that caches and state use, once it is known.
+    pub(crate) redis: Arc<OnceLock<Redis>>,
 }
 
 impl Metrics {
@@ -112,7 +117,9 @@ impl Metrics {
         registry.register_collector(Box::new(HeldCollector(bodies)));
         registry.register_collector(Box::new(ModelCollector(snapshot)));
         registry.register_collector(Box::new(ProcessCollector));
-        Self { registry, requests, duration, stages, in_flight, floods, traces }
+        let redis = Arc::<OnceLock<Redis>>::default();
+        registry.register_collector(Box::new(redis::RedisCollector(redis.clone())));
+        Self { registry, requests, duration, stages, in_flight, floods, traces, redis }
     }
 
     /// The exposition. A formatting error cannot happen with a `String`.
@@ -280,6 +287,7 @@ impl Collector for ModelCollector {
                 gauge.encode(family.encode_family(&labels(version))?)?;
             }
         }
+        cache::encode(&mut encoder, &versions)?;
         remote::encode(&mut encoder, &versions)?;
         let failed = ConstGauge::new(snapshot.failures().len() as i64);
         let text = "Versions that could not be loaded the last time it was tried";

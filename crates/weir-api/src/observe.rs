@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use http::{HeaderValue, Response, request::Parts};
 
-use crate::{face::Route, head, listener::Body, metrics::RouteMetrics, respond, server::Shared};
+use crate::{head, listener::Body, metrics::RouteMetrics, respond, routes::Route, server::Shared};
 
 /// Counts a request that began at `start`, and logs it where that is asked for.
 pub(crate) fn observe(

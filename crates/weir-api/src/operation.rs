@@ -7,7 +7,7 @@ use weir_artifact::ModelSpec;
 use weir_codec::BodyShape;
 use weir_types::Answer;
 
-pub use crate::v2::rest::Endpoint;
+pub use crate::{admin::Endpoint as AdminEndpoint, v2::rest::Endpoint};
 
 use crate::config::{ParameterConfig, RouteMethod};
 
@@ -39,6 +39,8 @@ pub enum OperationKind {
         response: ResponseTemplate,
         /// Whether `?outputs=` and `?version=` are understood (`:predict` only).
         selectable: bool,
+        /// Whether the version keeps its answers.
+        cached: bool,
     },
     /// Fills parameters into a fixed answer.
     Template {
@@ -51,10 +53,14 @@ pub enum OperationKind {
     },
     /// The server's own: health, metrics, docs.
     Builtin(Builtin),
+    /// Told to operators, on the admin listener.
+    Admin(AdminEndpoint),
     /// Embeds texts as OpenAI's API does.
     Embeddings {
         /// The models that can be asked, in their latest versions.
         models: Vec<Arc<ModelSpec>>,
+        /// Whether any of them keeps its answers.
+        cached: bool,
     },
     /// The Open Inference Protocol V2, which describes itself.
     V2(Endpoint),

@@ -146,7 +146,8 @@ fn admit(
     let declared = body::check_head(&head.headers, shared.body_limits)?;
     let deadline = Deadline::after(shared.predictor.clock().now(), timeout);
     let sender = Sender { grant, peer: Some(peer) };
-    let admitted = shared.predictor.admit(sender, declared, deadline)?;
+    let mut admitted = shared.predictor.admit(sender, declared, deadline)?;
+    admitted.cache(head::cache_mode(&head.headers));
     admitted.would_run(&handler.version)?;
     Ok(admitted)
 }
@@ -189,6 +190,7 @@ fn encode(
     if nulls > 0 {
         response.headers_mut().insert(respond::NON_FINITE, nulls.into());
     }
+    respond::cached(executed.cache, response.headers_mut());
     let encoding = clock.now() - start;
     handler.stages.encode.observe(encoding.as_secs_f64());
     (response, encoding)

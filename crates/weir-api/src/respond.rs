@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use weir_codec::write_string;
+use weir_serving::{CacheOutcome, CacheVerdict};
 use weir_types::{Error, ErrorCode};
 
 use crate::listener::Body;
@@ -14,6 +15,10 @@ use crate::listener::Body;
 pub(crate) const MODEL: HeaderName = HeaderName::from_static("x-weir-model");
 /// How many numbers of the answer were not finite and became `null`.
 pub(crate) const NON_FINITE: HeaderName = HeaderName::from_static("x-weir-non-finite");
+
+/// Whether the answer came from the model's cache: `hit`, `partial` or `miss`. Not RFC 9211's
+/// `Cache-Status`, which has no word for a part.
+pub(crate) const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
@@ -108,6 +113,21 @@ pub(crate) fn retry_after(wait: Option<Duration>, headers: &mut HeaderMap) {
     headers.insert(header::RETRY_AFTER, seconds.max(1).into());
 }
 
+/// What the model's cache did, where it has one: `X-Cache`, and for what was stored `Age` in whole
+/// seconds (RFC 9111 section 5.1).
+pub(crate) fn cached(outcome: Option<CacheOutcome>, headers: &mut HeaderMap) {
+    let Some(outcome) = outcome else { return };
+    let word = match outcome.verdict() {
+        CacheVerdict::Hit => HeaderValue::from_static("hit"),
+        CacheVerdict::Partial => HeaderValue::from_static("partial"),
+        CacheVerdict::Miss => HeaderValue::from_static("miss"),
+    };
+    headers.insert(X_CACHE, word);
+    if let Some(age) = outcome.age {
+        headers.insert(header::AGE, age.as_secs().into());
+    }
+}
+
 /// The `Allow` header for `methods`.
 pub(crate) fn allow<'a>(methods: impl Iterator<Item = &'a Method>) -> HeaderValue {
     let mut names: Vec<_> = methods.map(Method::as_str).collect();
@@ -118,6 +138,23 @@ pub(crate) fn allow<'a>(methods: impl Iterator<Item = &'a Method>) -> HeaderValu
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_cache_is_told_in_the_verdicts_own_words() {
+        let told = |outcome| {
+            let mut headers = HeaderMap::new();
+            cached(outcome, &mut headers);
+            let text = |name| headers.get(name).map(|v: &HeaderValue| v.to_str().unwrap().to_owned());
+            (text(X_CACHE), text(header::AGE))
+        };
+        assert_eq!(told(None), (None, None), "nothing for a model without one");
+        for hits in [0, 1, 2] {
+            let age = (hits > 0).then_some(Duration::from_millis(1_999));
+            let outcome = CacheOutcome { hits, rows: 2, age };
+            let verdict = outcome.verdict().as_str().to_owned();
+            assert_eq!(told(Some(outcome)), (Some(verdict), age.map(|_| "1".to_owned())));
+        }
+    }
 
     #[test]
     fn every_code_has_a_response_that_says_when_to_try_again() {

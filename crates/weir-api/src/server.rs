@@ -14,10 +14,12 @@ use std::{
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use weir_serving::{Admission, ModelControl, Predictor, ServingSnapshot};
+use weir_clients::redis::Redis;
+use weir_serving::{Admission, Cache, ModelControl, Predictor, ServingSnapshot};
 use weir_types::{Authorizer, Clock};
 
 use crate::{
+    admin::Admin,
     body::BodyLimits,
     bound::{Bound, Listeners},
     config::{ModelControlMode, RouteConfig, ServerConfig},
@@ -47,6 +49,8 @@ pub(crate) struct Shared {
     reload_problem: ArcSwapOption<String>,
     control: OnceLock<ModelControl>,
     log_control: OnceLock<Arc<dyn LogControl>>,
+    admin: Option<Admin>,
+    cache: OnceLock<Cache>,
     pub(crate) tracer: Tracer,
 }
 
@@ -91,6 +95,16 @@ impl Shared {
         self.log_control.get()
     }
 
+    /// What the admin listener answers, where there is one.
+    pub(crate) fn admin(&self) -> Option<&Admin> {
+        self.admin.as_ref()
+    }
+
+    /// What the models keep, where they may.
+    pub(crate) fn cache(&self) -> Option<&Cache> {
+        self.cache.get()
+    }
+
     pub(crate) fn reload_problem(&self) -> Option<Arc<String>> {
         self.reload_problem.load_full()
     }
@@ -127,6 +141,8 @@ impl Server {
         let shared = Shared {
             tracer,
             log_control: OnceLock::new(),
+            admin: config.admin_listen.map(|_| Admin::new(&metrics)),
+            cache: OnceLock::new(),
             face: ArcSwap::from_pointee(face),
             serving,
             predictor: Predictor::new(admission, clock),
@@ -161,6 +177,18 @@ impl Server {
             // Offered twice, the first one counts.
             let _ = self.shared.log_control.set(control);
         }
+    }
+
+    /// Gives operators the cache that the models of the snapshot keep their answers in.
+    pub fn offer_cache(&self, cache: Cache) {
+        // Offered twice, the first one counts: a server has one.
+        let _ = self.shared.cache.set(cache);
+    }
+
+    /// Lets metrics and operators see how calls to `redis` go.
+    pub fn offer_redis(&self, redis: Redis) {
+        // Offered twice, the first one counts: a server has one.
+        let _ = self.shared.metrics.redis.set(redis);
     }
 
     /// What is served now.
@@ -223,6 +251,7 @@ impl Server {
         };
         let metrics = maybe(self.config.metrics_listen).await?;
         let grpc = maybe(self.config.grpc_listen).await?;
-        Ok(Bound::new(self.shared, &self.config, Listeners { public, grpc, metrics }))
+        let admin = maybe(self.config.admin_listen).await?;
+        Ok(Bound::new(self.shared, &self.config, Listeners { public, grpc, metrics, admin }))
     }
 }

@@ -43,6 +43,7 @@ fn canonical(manifest: &Manifest) -> Value {
         input: InputTable { field: Vec::new(), ..input.clone() },
         // Where and when a row runs is no part of its answer.
         batching: BatchingTable::default(),
+        cache: None,
         limits: LimitsTable { max_rows: LimitsTable::default().max_rows, ..limits.clone() },
         text: None,
         remote: None,

@@ -6,6 +6,7 @@
 
 mod answers;
 mod batching;
+mod cache;
 mod digest;
 mod discover;
 mod draft;
@@ -27,6 +28,7 @@ mod task;
 mod text;
 
 pub use batching::BatchingTable;
+pub use cache::{CacheTable, CacheTier};
 pub use discover::{Candidate, Discovery, FolderProblem, Kind, MANIFEST_FILE, discover};
 pub use draft::draft;
 pub use example::scalar_json;

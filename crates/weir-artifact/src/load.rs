@@ -117,6 +117,9 @@ pub(crate) fn resolve(
     let folders = Folders::new(&candidate.folder, candidate.manifest.as_deref());
     let samples = read_samples(manifest, &folders, report);
     manifest.batching.check(report);
+    if let Some(cache) = &manifest.cache {
+        cache.check((manifest.deterministic, manifest.stateful), report);
+    }
     let mut notes = notes::notes(graph);
     let mut limits =
         ModelLimits { max_rows: manifest.limits.max_rows, max_tokens: manifest.limits.max_tokens };
@@ -149,6 +152,7 @@ pub(crate) fn resolve(
         engine: manifest.engine,
         limits,
         batching: manifest.batching.clone(),
+        cache: manifest.cache.clone(),
         deterministic: manifest.deterministic,
         stateful: manifest.stateful,
         columns: manifest.v2.columns,

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use weir_types::{DType, Scalar};
 
 use crate::{
-    Activation, Aggregation, BatchingTable, EngineChoice, GraphTable, ModelLimits, Pooling, RemoteTable, Task,
+    Activation, Aggregation, BatchingTable, CacheTable, EngineChoice, GraphTable, ModelLimits, Pooling,
+    RemoteTable, Task,
 };
 
 /// What the artefact cannot say about a model.
@@ -40,6 +41,8 @@ pub struct Manifest {
     pub limits: LimitsTable,
     /// How requests wait and run together.
     pub batching: BatchingTable,
+    /// How answers are kept, if they are: an empty table takes the defaults.
+    pub cache: Option<CacheTable>,
     /// For models that read text: tokenizer, pooling and head.
     pub text: Option<TextTable>,
     /// For models that are made of others: their steps.
@@ -66,6 +69,7 @@ impl Default for Manifest {
             output: OutputTable::default(),
             limits: LimitsTable::default(),
             batching: BatchingTable::default(),
+            cache: None,
             text: None,
             graph: None,
             remote: None,

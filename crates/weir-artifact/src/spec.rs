@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use weir_types::{Answer, ModelName, Schema, Signature, Version};
 
-use crate::BatchingTable;
+use crate::{BatchingTable, CacheTable};
 
 /// Which engine the operator wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize, JsonSchema)]
@@ -208,6 +208,8 @@ pub struct ModelSpec {
     pub limits: ModelLimits,
     /// How requests wait and run together.
     pub batching: BatchingTable,
+    /// How answers are kept, if the operator says so.
+    pub cache: Option<CacheTable>,
     /// Whether the same row always gets the same answer.
     pub deterministic: bool,
     /// Whether the model keeps state between calls.

@@ -18,6 +18,8 @@ pub struct ClientError {
 pub struct Reply {
     /// The HTTP status.
     pub status: u16,
+    /// Its headers.
+    pub headers: ureq::http::HeaderMap,
     /// The body.
     pub body: Vec<u8>,
 }
@@ -73,8 +75,9 @@ fn read(
     let failed = |error: ureq::Error| ClientError { url: url.to_owned(), reason: error.to_string() };
     let mut response = result.map_err(failed)?;
     let status = response.status().as_u16();
+    let headers = std::mem::take(response.headers_mut());
     let body = response.body_mut().with_config().limit(MAX_ANSWER_BYTES).read_to_vec().map_err(failed)?;
-    Ok(Reply { status, body })
+    Ok(Reply { status, headers, body })
 }
 
 #[cfg(test)]
@@ -99,7 +102,9 @@ mod tests {
             stream.write_all(b"HTTP/1.1 422 No\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}").unwrap();
         });
         let client = Client::new(&base, Duration::from_secs(10));
-        assert_eq!(client.post_json("/x", b"[]").unwrap(), Reply { status: 422, body: b"{}".to_vec() });
+        let reply = client.post_json("/x", b"[]").unwrap();
+        assert_eq!((reply.status, reply.body), (422, b"{}".to_vec()));
+        assert_eq!(reply.headers["connection"], "close");
         answering.join().unwrap();
         let error = client.get("/x").unwrap_err().to_string();
         assert!(error.starts_with(&base), "{error}");

@@ -39,9 +39,10 @@ fn write_table(out: &mut String, schema: Schema<'_>, values: Option<&Value>, pat
         out.push('\n');
         comment(out, "", schema.text("description"));
         let path = crate::document::join(path, key);
-        match table_items(schema) {
-            Some(item) => write_list(out, &path, item, value_of(key)),
-            None => {
+        match (table_items(schema), optional_table(schema)) {
+            (Some(item), _) => write_list(out, &path, item, value_of(key)),
+            (None, Some(table)) if value_of(key).is_none() => write_absent(out, &format!("[{path}]"), table),
+            _ => {
                 let _ = writeln!(out, "[{path}]");
                 write_entries(out, schema, value_of(key));
                 write_table(out, schema, value_of(key), &path);
@@ -55,6 +56,7 @@ fn is_table(schema: Schema<'_>) -> bool {
     schema.get("properties").is_some()
         || schema.sub("additionalProperties").is_some()
         || table_items(schema).is_some()
+        || optional_table(schema).is_some()
 }
 
 /// The entries of a table whose keys the operator chooses.
@@ -76,11 +78,17 @@ fn write_list(out: &mut String, path: &str, item: Schema<'_>, values: Option<&Va
         }
     }
     if entries.is_none() {
-        let _ = writeln!(out, "# [[{path}]]");
-        for (key, schema) in item.properties() {
-            comment(out, "#   ", schema.text("description"));
-            write_key(out, "# ", key, schema, None);
-        }
+        write_absent(out, &format!("[[{path}]]"), item);
+    }
+}
+
+/// The keys of a table that is not there by default, with the values that they have if it is.
+fn write_absent(out: &mut String, head: &str, table: Schema<'_>) {
+    let _ = writeln!(out, "# {head}");
+    for (key, schema) in table.properties() {
+        comment(out, "#   ", schema.text("description"));
+        let default = schema.get("default").and_then(|default| Value::try_from(default).ok());
+        write_key(out, "# ", key, schema, default.as_ref());
     }
 }
 
@@ -100,6 +108,14 @@ fn write_key(out: &mut String, indent: &str, key: &str, schema: Schema<'_>, valu
 /// The schema of the entries, if it is a list of tables.
 fn table_items(schema: Schema<'_>) -> Option<Schema<'_>> {
     schema.sub("items").filter(|item| item.get("properties").is_some())
+}
+
+/// The schema of a table that need not be there.
+fn optional_table(schema: Schema<'_>) -> Option<Schema<'_>> {
+    match schema.alternatives()[..] {
+        [one] if one.get("properties").is_some() => Some(one),
+        _ => None,
+    }
 }
 
 fn quoted(key: &str) -> String {

@@ -176,12 +176,12 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Tokens of all its rows as the model reads them: special tokens included, cut at the
-    /// limit, without padding. `None` for models that read no text.
-    pub fn tokens(&self) -> Option<usize> {
+    /// Tokens of each row as the model reads them: special tokens included, cut at the limit,
+    /// without padding. `None` for models that read no text.
+    pub fn tokens(&self) -> Option<Vec<u32>> {
         match &self.payload {
             Payload::Tensors(_) => None,
-            Payload::Tokens(tokens) => Some(tokens.ids.iter().map(Vec::len).sum()),
+            Payload::Tokens(tokens) => Some(tokens.ids.iter().map(|ids| ids.len() as u32).collect()),
         }
     }
 }

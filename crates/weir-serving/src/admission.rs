@@ -10,7 +10,7 @@ use std::{
 
 use weir_types::{Deadline, Error, ErrorCode, Grant};
 
-use crate::{Caller, ServedVersion};
+use crate::{CacheMode, Caller, ServedVersion};
 
 /// Whom a request is from.
 #[derive(Debug)]
@@ -106,7 +106,7 @@ impl Room {
 
     /// Admits the request that was read into this room.
     pub fn admit(self, sender: Sender, deadline: Deadline) -> Admitted {
-        Admitted { room: self, deadline, sender, priority: 0 }
+        Admitted { room: self, deadline, sender, priority: 0, cache: CacheMode::Use }
     }
 }
 
@@ -123,6 +123,7 @@ pub struct Admitted {
     deadline: Deadline,
     sender: Sender,
     priority: u64,
+    cache: CacheMode,
 }
 
 impl Admitted {
@@ -160,6 +161,15 @@ impl Admitted {
     /// Gives the request a priority: 1 goes first, 0 is the model's default.
     pub fn prioritise(&mut self, priority: u64) {
         self.priority = priority;
+    }
+
+    pub(crate) fn cache_mode(&self) -> CacheMode {
+        self.cache
+    }
+
+    /// Says what the request wants of the cache; without a word it is [`CacheMode::Use`].
+    pub fn cache(&mut self, mode: CacheMode) {
+        self.cache = mode;
     }
 
     /// When the answer stops being of use.

@@ -39,6 +39,8 @@ use std::{future::Future, pin::Pin, time::Duration};
 use weir_clients::GuardStats;
 use weir_types::{Batch, Deadline, Error, ErrorCode, Outputs};
 
+use crate::cache::{CacheMode, CacheOutcome, Cached};
+
 pub use caller::Caller;
 pub use cores::Cores;
 pub use local::{Local, LocalOptions};
@@ -64,12 +66,14 @@ pub struct Job {
     pub priority: u64,
     /// Whose share it counts against.
     pub caller: Caller,
+    /// What it wants of the cache, where the model has one.
+    pub cache: CacheMode,
 }
 
 impl Job {
     /// A job of default priority from nobody in particular.
     pub fn new(batch: Batch, deadline: Deadline) -> Self {
-        Self { batch, deadline, priority: 0, caller: Caller::Unknown }
+        Self { batch, deadline, priority: 0, caller: Caller::Unknown, cache: CacheMode::Use }
     }
 }
 
@@ -78,9 +82,12 @@ impl Job {
 pub struct Done {
     /// The answer.
     pub outputs: Outputs,
-    /// Tokens that the model read for it, as [`Prepared::tokens`](weir_engine::Prepared::tokens)
-    /// counts them; `None` for models that read no text.
-    pub tokens: Option<usize>,
+    /// Tokens that the model read for each row, as
+    /// [`Prepared::tokens`](weir_engine::Prepared::tokens) counts them; `None` for models that
+    /// read no text.
+    pub tokens: Option<Vec<u32>>,
+    /// What the cache did; `None` for models that have none, and where it was not asked.
+    pub cache: Option<CacheOutcome>,
     /// How long the job waited for a thread.
     pub queued: Duration,
     /// How long it ran: the engine, and between the pieces of a job that was cut, others.
@@ -92,7 +99,7 @@ pub struct Done {
 struct Answered {
     outputs: Outputs,
     /// As [`Done::tokens`].
-    tokens: Option<usize>,
+    tokens: Option<Vec<u32>>,
 }
 
 /// The future of one execution. Dropping it means that nobody waits any more: work that
@@ -129,6 +136,17 @@ pub trait Executor: Send + Sync {
 
     /// Memory that the model holds now, where that is known: models under a budget.
     fn resident_bytes(&self) -> Option<u64> {
+        None
+    }
+
+    /// Whether a row gets the same answer whatever rows are beside it, so that a job may be
+    /// taken apart. `false` where that is not known.
+    fn by_row(&self) -> bool {
+        false
+    }
+
+    /// The part that keeps answers, for a model that has one.
+    fn cached(&self) -> Option<&Cached> {
         None
     }
 

@@ -10,6 +10,7 @@
 
 mod admission;
 mod background;
+mod cache;
 mod control;
 mod executor;
 mod graph;
@@ -20,6 +21,11 @@ mod snapshot;
 mod watch;
 
 pub use admission::{Admission, Admitted, Room, Sender};
+pub use cache::{
+    Cache, CacheConfig, CacheMode, CacheOutcome, CacheStats, CacheVerdict, Cached, Difference, Explained,
+    ExplainedPair, PurgeScope, Purged, Tier, TierEntry, TierError, TierFuture, TierStats, VersionCacheStats,
+    bare_answer, stored_answer,
+};
 pub use control::{Keeper, ModelControl};
 pub use executor::{
     Batches, Caller, Cores, Done, ExecuteFuture, Executor, Job, Local, LocalOptions, MemoryBudget, Remote,

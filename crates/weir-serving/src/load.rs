@@ -10,12 +10,14 @@ use std::{
     thread,
 };
 
-use weir_artifact::{BatchingTable, Candidate, Discovery, FolderProblem, Kind, LoadedModel, Problem};
+use weir_artifact::{
+    BatchingTable, Candidate, Discovery, FolderProblem, Kind, LoadedModel, ModelSpec, Problem,
+};
 use weir_engine::{EngineInfo, EngineOptions};
 use weir_types::{Clock, Error, ModelName, Version};
 
 use crate::{
-    Cores, Executor, Local, LocalOptions, MemoryBudget, ServedVersion, ServingSnapshot, Stats,
+    Cache, Cores, Executor, Local, LocalOptions, MemoryBudget, ServedVersion, ServingSnapshot, Stats,
     background::Background,
     executor::{self, Resident, Trial},
     graph, samples,
@@ -36,6 +38,8 @@ pub struct LoadOptions {
     pub budget: Option<Arc<MemoryBudget>>,
     /// `[batching]` in place of each model's own: to measure what it would come to.
     pub batching: Option<BatchingTable>,
+    /// Where answers are kept of models that want it; without one, none are.
+    pub cache: Option<Cache>,
 }
 
 /// Loads what is on disk into a [`ServingSnapshot`].
@@ -211,7 +215,9 @@ impl Loader {
             Some(budget) => self.start_within(&budget, candidate, &model),
         };
         let (engine, executor) = attempt?;
-        Ok(Arc::new(ServedVersion { spec: Arc::new(model.spec), engine, executor, members: Vec::new() }))
+        let spec = Arc::new(model.spec);
+        let executor = self.options.keeping(&spec, &engine, &[], executor);
+        Ok(Arc::new(ServedVersion { spec, engine, executor, members: Vec::new() }))
     }
 
     /// Asks the server that runs the model what it is, and runs its golden rows there.
@@ -222,7 +228,9 @@ impl Loader {
             }
             unknown.reason
         })?;
-        if let Some(serving) = serving.filter(|s| s.spec.digest == described.spec.digest) {
+        if let Some(serving) =
+            serving.filter(|s| s.spec.digest == described.spec.digest && s.spec.cache == described.spec.cache)
+        {
             return Ok(serving.clone());
         }
         let LoadOptions { clock, queue, .. } = &self.options;
@@ -235,6 +243,7 @@ impl Loader {
         }
         let executor = Arc::new(described.executor(clock.clone(), Arc::default(), *queue)?);
         let (spec, engine) = (Arc::new(described.spec), described.engine);
+        let executor = self.options.keeping(&spec, &engine, &[], executor);
         Ok(Arc::new(ServedVersion { spec, engine, executor, members: Vec::new() }))
     }
 
@@ -274,6 +283,20 @@ impl LoadOptions {
             model.spec.batching = batching.clone();
         }
         Ok(model)
+    }
+
+    /// `executor`, keeping its answers where that is wanted.
+    pub(crate) fn keeping(
+        &self,
+        spec: &Arc<ModelSpec>,
+        engine: &EngineInfo,
+        members: &[Arc<ServedVersion>],
+        executor: Arc<dyn Executor>,
+    ) -> Arc<dyn Executor> {
+        match &self.cache {
+            Some(cache) => cache.wrap(spec, engine, members, executor),
+            None => executor,
+        }
     }
 
     /// Builds the engine, runs the golden rows and starts the executor.

@@ -4,7 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use weir_types::{Batch, Clock, Deadline, Error, ErrorCode, Outputs};
 
-use crate::{Admission, Admitted, Done, Job, Room, Sender, ServedVersion};
+use crate::{
+    Admission, Admitted, CacheMode, CacheOutcome, Done, Job, Room, Sender, ServedVersion, cache::not_cached,
+};
 
 /// The use case's entrance.
 #[derive(Clone)]
@@ -102,10 +104,15 @@ impl Ready {
             deadline: admitted.deadline(),
             priority: admitted.priority(),
             caller: admitted.caller(),
+            cache: admitted.cache_mode(),
         };
+        if job.cache == CacheMode::OnlyIfCached && version.executor.cached().is_none() {
+            return Err(not_cached());
+        }
         let done = version.executor.execute(job).await?;
-        let Done { outputs, tokens, queued, ran } = done;
-        Ok(Executed { outputs, tokens, queued, ran, version })
+        let Done { outputs, tokens, cache, queued, ran } = done;
+        let tokens = tokens.map(|rows| rows.into_iter().map(|row| row as usize).sum());
+        Ok(Executed { outputs, tokens, cache, queued, ran, version })
     }
 }
 
@@ -116,6 +123,8 @@ pub struct Executed {
     pub outputs: Outputs,
     /// Tokens that the model read for it; `None` for models that read no text.
     pub tokens: Option<usize>,
+    /// What the cache did; `None` for models that have none, and where it was not asked.
+    pub cache: Option<CacheOutcome>,
     /// How long it waited for a thread.
     pub queued: Duration,
     /// How long the engine ran.

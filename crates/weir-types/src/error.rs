@@ -25,11 +25,12 @@ pub enum ErrorCode {
     Overloaded,
     Unavailable,
     DeadlineExceeded,
+    NotCached,
 }
 
 impl ErrorCode {
     /// Every code, in declaration order.
-    pub const ALL: [ErrorCode; 15] = [
+    pub const ALL: [ErrorCode; 16] = [
         ErrorCode::InvalidArgument,
         ErrorCode::Unauthenticated,
         ErrorCode::PermissionDenied,
@@ -45,6 +46,7 @@ impl ErrorCode {
         ErrorCode::Overloaded,
         ErrorCode::Unavailable,
         ErrorCode::DeadlineExceeded,
+        ErrorCode::NotCached,
     ];
 
     /// `(stable name, HTTP status, gRPC status)`: the one table.
@@ -65,6 +67,8 @@ impl ErrorCode {
             ErrorCode::Overloaded => ("overloaded", 503, 14),
             ErrorCode::Unavailable => ("unavailable", 503, 14),
             ErrorCode::DeadlineExceeded => ("deadline_exceeded", 504, 4),
+            // RFC 9111, 5.2.1.7. Not gRPC's DEADLINE_EXCEEDED: asking again the same way is in vain.
+            ErrorCode::NotCached => ("not_cached", 504, 9),
         }
     }
 

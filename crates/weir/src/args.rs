@@ -1,5 +1,6 @@
 //! The command line.
 
+mod cache;
 mod load;
 mod tune;
 
@@ -8,6 +9,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+pub(crate) use cache::{AdminPlace, Cache, Explain, Purge, Warm};
 pub(crate) use load::{FaceArg, Load};
 pub(crate) use tune::Tune;
 
@@ -36,6 +38,9 @@ pub(crate) enum Command {
     Load(Box<Load>),
     /// Measure which [batching] serves a model best on this machine, and write it to model.toml.
     Tune(Tune),
+    /// See, fill and empty the cache of a running server.
+    #[command(subcommand)]
+    Cache(Box<Cache>),
     /// Check, show or print configuration.
     #[command(subcommand)]
     Config(Config),
@@ -66,6 +71,9 @@ pub(crate) struct Serve {
     /// Address to listen on [default: 127.0.0.1:8000].
     #[arg(long, value_name = "ADDRESS", value_parser = weir_api::config::parse_address)]
     pub(crate) listen: Option<SocketAddr>,
+    /// Address of the admin API, which `weir cache` asks; on loopback [default: none].
+    #[arg(long, value_name = "ADDRESS", value_parser = weir_api::config::parse_address)]
+    pub(crate) admin_listen: Option<SocketAddr>,
     /// Reload when a model's files change.
     #[arg(long)]
     pub(crate) watch: bool,

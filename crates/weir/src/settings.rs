@@ -15,9 +15,10 @@ use weir_api::{
     config::{RouteConfig, ServerConfig},
 };
 use weir_artifact::Candidate;
+use weir_clients::redis::{Redis, RedisConfig, RedisConfigError, RedisProblem};
 use weir_config::{HumanDuration, Loaded, Origin, Override, Places, Problem};
 use weir_engine::EngineOptions;
-use weir_serving::{Cores, Failure, LoadOptions, Loader, MemoryBudget, ServedVersion};
+use weir_serving::{CacheConfig, Cores, Failure, LoadOptions, Loader, MemoryBudget, ServedVersion};
 use weir_types::{Clock, SystemClock};
 
 use crate::{args::Sources, environment, telemetry::LogConfig};
@@ -30,6 +31,10 @@ pub(crate) struct Settings {
     pub(crate) server: ServerConfig,
     /// Its logs.
     pub(crate) log: LogConfig,
+    /// Which models keep their answers, and where.
+    pub(crate) cache: CacheConfig,
+    /// The Redis that replicas share; without it, each is on its own.
+    pub(crate) redis: Option<RedisConfig>,
     /// Routes that the operator declares.
     pub(crate) route: Vec<RouteConfig>,
 }
@@ -55,7 +60,7 @@ pub(crate) fn load(sources: &Sources, flags: Vec<Override>) -> anyhow::Result<Lo
     let server = &mut loaded.value.server;
     let folder = file.and_then(Path::parent).unwrap_or(Path::new(""));
     // What the environment or a flag says is relative to where its writer is.
-    let in_file = |key| matches!(loaded.places.origin(key), Origin::File { .. });
+    let in_file = |key: &str| matches!(loaded.places.origin(key), Origin::File { .. });
     if in_file("server.models") {
         server.models.iter_mut().for_each(|path| *path = folder.join(&*path));
     }
@@ -64,6 +69,11 @@ pub(crate) fn load(sources: &Sources, flags: Vec<Override>) -> anyhow::Result<Lo
     }
     if in_file("server.trace_file") {
         server.trace_file = server.trace_file.take().map(|path| folder.join(path));
+    }
+    for (key, path) in loaded.value.redis.iter_mut().flat_map(RedisConfig::files_mut) {
+        if in_file(&format!("redis.{key}")) {
+            *path = folder.join(&*path);
+        }
     }
     if !sources.paths.is_empty() {
         server.models = sources.paths.clone();
@@ -100,6 +110,18 @@ fn impossible(server: &ServerConfig, places: &Places) -> Vec<Problem> {
             server.metrics_listen == Some(server.listen),
             "must differ from `listen`; without it, metrics are there",
         ),
+        (
+            "admin_listen",
+            server.admin_listen.is_some_and(|address| !address.ip().is_loopback()),
+            "must be an address of this machine alone, such as `127.0.0.1:8001`: there is no authentication \
+             yet, and whoever reaches it may empty the cache. From elsewhere, use a tunnel (ssh -L) or a proxy \
+             that asks for credentials",
+        ),
+        (
+            "admin_listen",
+            admin_is_taken(server),
+            "must differ from the other addresses: it has a listener alone",
+        ),
     ];
     let broken = checks.into_iter().filter(|(_, broken, _)| *broken);
     broken
@@ -107,9 +129,30 @@ fn impossible(server: &ServerConfig, places: &Places) -> Vec<Problem> {
         .collect()
 }
 
+/// Whether the admin API would share the address of another listener. The system gives each that
+/// asks for port 0 one of its own.
+fn admin_is_taken(server: &ServerConfig) -> bool {
+    let others = [Some(server.listen), server.metrics_listen, server.grpc_listen];
+    server.admin_listen.is_some_and(|admin| admin.port() != 0 && others.contains(&Some(admin)))
+}
+
 /// Problems, one a line.
 pub(crate) fn lines(problems: &[Problem]) -> String {
     problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// The Redis that is configured; it is connected to when it is first needed.
+///
+/// # Errors
+/// Every problem, one a line.
+pub(crate) fn redis(config: Option<&RedisConfig>, places: &Places) -> anyhow::Result<Option<Redis>> {
+    let placed = |RedisConfigError(problems)| {
+        let place = |p: &RedisProblem| {
+            places.problem(&format!("redis.{}", p.key), format!("`redis.{}` {}", p.key, p.text))
+        };
+        anyhow!(lines(&problems.iter().map(place).collect::<Vec<_>>()))
+    };
+    config.map(|config| Redis::new(config).map_err(placed)).transpose()
 }
 
 /// What could not be loaded, one a line.
@@ -139,6 +182,7 @@ pub(crate) fn load_options(server: &ServerConfig, clock: Arc<dyn Clock>) -> Load
         clock,
         budget: server.memory_budget.map(|budget| std::sync::Arc::new(MemoryBudget::new(budget.0))),
         batching: None,
+        cache: None,
     }
 }
 
@@ -187,6 +231,45 @@ mod tests {
             assert!(error.contains(place), "{error}");
         }
         assert_eq!(error.lines().count(), 3, "{error}");
+    }
+
+    #[test]
+    fn an_admin_api_for_everybody_is_refused_with_the_way_out() {
+        for address in ["0.0.0.0:8001", "[::]:8001", "192.168.1.2:8001"] {
+            let error = written(&format!("[server]\nadmin_listen = \"{address}\"")).unwrap_err().to_string();
+            assert!(
+                error.contains(":2:") && error.contains("127.0.0.1:8001") && error.contains("ssh -L"),
+                "{error}"
+            );
+        }
+        for address in ["127.0.0.1:8001", "[::1]:0", "localhost:1"] {
+            assert!(written(&format!("[server]\nadmin_listen = \"{address}\"")).is_ok(), "{address}");
+        }
+        let both = written("[server]\nadmin_listen = \"127.0.0.1:8000\"").unwrap_err().to_string();
+        assert!(both.contains("must differ"), "{both}");
+        assert!(written("[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"").is_ok());
+    }
+
+    #[test]
+    fn redis_is_read_beside_the_file_and_every_problem_has_its_place() {
+        let place = tempfile::TempDir::new().unwrap();
+        fs::write(place.path().join("password"), "secret\n").unwrap();
+        let file = place.path().join("weir.toml");
+        let read = |text: &str| {
+            fs::write(&file, text).unwrap();
+            let loaded =
+                load(&Sources { paths: Vec::new(), config: Some(file.clone()) }, Vec::new()).unwrap();
+            redis(loaded.value.redis.as_ref(), &loaded.places)
+        };
+        assert!(read("[server]").unwrap().is_none());
+        let good = "[redis]\nurl = \"redis://127.0.0.1:6379\"\npassword_file = \"password\"";
+        assert!(read(good).unwrap().is_some(), "nothing listens there, and nothing is asked yet");
+        let bad = "[redis]\nurl = \"http://a\"\npassword_file = \"nowhere\"";
+        let error = read(bad).unwrap_err().to_string();
+        assert!(
+            error.contains(":2:") && error.contains(":3:") && error.contains("redis.password_file"),
+            "{error}"
+        );
     }
 
     #[test]

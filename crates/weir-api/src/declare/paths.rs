@@ -76,7 +76,10 @@ pub(super) fn clashes(all: &Declarations, routes: &[RouteConfig]) -> Vec<RoutePr
     // Those with a model or a template are the operator's.
     let own = all.served.iter().filter(|declared| match declared.operation.kind {
         OperationKind::Predict { .. } | OperationKind::Template { .. } => false,
-        OperationKind::Builtin(_) | OperationKind::Embeddings { .. } | OperationKind::V2(_) => true,
+        OperationKind::Builtin(_)
+        | OperationKind::Admin(_)
+        | OperationKind::Embeddings { .. }
+        | OperationKind::V2(_) => true,
     });
     let own: HashSet<(&str, RouteMethod)> =
         own.map(|d| (d.operation.path.as_str(), d.operation.method)).collect();

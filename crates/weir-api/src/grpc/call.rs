@@ -5,11 +5,11 @@ use std::{net::IpAddr, sync::Arc, time::Instant};
 use http::{HeaderMap, header, request::Parts};
 use hyper::body::Incoming;
 use prost::Message;
-use weir_serving::Sender;
+use weir_serving::{CacheMode, CacheOutcome, Sender};
 use weir_types::{Access, Credentials, Deadline, Error, ErrorCode, Grant};
 
 use super::{
-    Counted,
+    Noted,
     frame::{self, Messages},
     reply::Reply,
     timeout,
@@ -35,7 +35,7 @@ pub(super) struct Call {
     request: Option<Coding>,
     /// How its answers are coded.
     pub(super) answers: Option<Coding>,
-    counted: Counted,
+    noted: Arc<Noted>,
     /// Counts it, for as long as it lives.
     _in_flight: InFlight,
 }
@@ -59,7 +59,7 @@ impl Call {
             deadline: Deadline::after(received, own.map_or(limit, |own| own.min(limit))),
             stream_deadline: own.map(|own| Deadline::after(received, own)),
             answers: Coding::of_answers(&head.headers, request),
-            counted: Counted::default(),
+            noted: Arc::default(),
             headers: head.headers,
             shared,
             peer,
@@ -69,15 +69,28 @@ impl Call {
         })
     }
 
-    /// Tells `counted` what the call counts for.
-    pub(super) fn counted(self, counted: &Counted) -> Self {
-        Self { counted: counted.clone(), ..self }
+    /// Tells `noted` what the call came to.
+    pub(super) fn noted(self, noted: &Arc<Noted>) -> Self {
+        Self { noted: noted.clone(), ..self }
     }
 
     /// From now on the call counts for a model.
     pub(super) fn counts_for(&self, metrics: &Arc<RouteMetrics>) {
         // A call that is not a stream asks one model.
-        let _ = self.counted.set(metrics.clone());
+        let _ = self.noted.metrics.set(metrics.clone());
+    }
+
+    /// What the answer's metadata say of the model's cache.
+    pub(super) fn answered_from(&self, cache: Option<CacheOutcome>) {
+        if let Some(outcome) = cache {
+            // A call that is not a stream has one answer.
+            let _ = self.noted.cache.set(outcome);
+        }
+    }
+
+    /// What the caller wants of the model's cache.
+    pub(super) fn cache_mode(&self) -> CacheMode {
+        head::cache_mode(&self.headers)
     }
 
     /// Asks for access.

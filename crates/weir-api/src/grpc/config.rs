@@ -63,8 +63,6 @@ pub(super) fn statistics(stats: core::ModelStatistics) -> ModelStatistics {
         compute_infer: duration(b.compute_infer),
         compute_output: Some(StatisticDuration::default()),
     };
-    // There is no cache: nothing was ever found in it or missed.
-    let none = Some(StatisticDuration::default());
     ModelStatistics {
         name: stats.name,
         version: stats.version,
@@ -78,8 +76,8 @@ pub(super) fn statistics(stats: core::ModelStatistics) -> ModelStatistics {
             compute_input: duration(stats.compute_input),
             compute_infer: duration(stats.compute_infer),
             compute_output: duration(stats.compute_output),
-            cache_hit: none,
-            cache_miss: none,
+            cache_hit: duration(stats.cache_hit),
+            cache_miss: duration(stats.cache_miss),
         }),
         batch_stats: stats.batches.into_iter().map(batch).collect(),
     }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use hyper::body::Incoming;
 use tokio::time::timeout_at;
-use weir_serving::Room;
+use weir_serving::{CacheOutcome, Room};
 use weir_types::{Access, Deadline, Error};
 
 use super::{
@@ -123,7 +123,8 @@ pub(super) async fn infer(call: Call, body: Incoming) -> Result<Reply, Error> {
     let question = read(message, &mut room)?;
     let view = view(&call, &question)?;
     call.counts_for(view.grpc(&call.shared, false));
-    let answer = ask(&call, &view, question, room, (call.received, call.deadline)).await?;
+    let (answer, cache) = ask(&call, &view, question, room, (call.received, call.deadline)).await?;
+    call.answered_from(cache);
     call.reply(&answer)
 }
 
@@ -145,7 +146,8 @@ pub(super) fn view(call: &Call, question: &ModelInferRequest) -> Result<Arc<Mode
     Ok(face.v2.view(&question.model_name, Some(&question.model_version))?.clone())
 }
 
-/// Asks the version behind `view`; the question was received and is of use until then.
+/// Asks the version behind `view`; the question was received and is of use until then. Returns
+/// the answer and what the model's cache did.
 ///
 /// # Errors
 /// What is wrong with the question, and what the model says.
@@ -155,18 +157,21 @@ pub(super) async fn ask(
     question: ModelInferRequest,
     room: Room,
     (received, deadline): (Instant, Deadline),
-) -> Result<ModelInferResponse, Error> {
+) -> Result<(ModelInferResponse, Option<CacheOutcome>), Error> {
     let name = &view.version().spec.name;
     let sender = call.sender(Access::Invoke(name))?;
     let trace = call.shared.tracer.sample(name.as_str());
     let mut line = Timeline::new(call.shared.predictor.clock(), received, trace);
     line.read();
     let run = async {
-        let admitted = room.admit(sender, deadline);
+        let mut admitted = room.admit(sender, deadline);
+        admitted.cache(call.cache_mode());
         admitted.would_run(view.version())?;
         let (request, form) = messages::request(question)?;
         let answer = timeout_at(deadline.instant().into(), core::infer(admitted, view, request, &mut line));
-        Ok(messages::response(answer.await.map_err(|_| late())??, form))
+        let answer = answer.await.map_err(|_| late())??;
+        let cache = answer.cache;
+        Ok((messages::response(answer, form), cache))
     };
     let answer = run.await;
     if answer.is_ok() {

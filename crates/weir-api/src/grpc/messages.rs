@@ -135,7 +135,7 @@ fn parameters(parameters: BTreeMap<String, InferParameter>) -> Result<Parameters
 /// Writes an answer in the request's own form. An output that has no typed form (FP16, BF16)
 /// makes all of them raw: the protocol has no mixture.
 pub(super) fn response(response: InferResponse, form: Form) -> ModelInferResponse {
-    let InferResponse { model, version, id, outputs } = response;
+    let InferResponse { model, version, id, outputs, .. } = response;
     let raw = form.raw || outputs.iter().any(|o| !contents::has_typed(o.tensor.dtype()));
     let mut message = ModelInferResponse {
         model_name: model,

@@ -38,6 +38,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method as HttpMethod, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
+use weir_serving::CacheOutcome;
 use weir_types::{Error, ErrorCode};
 
 use call::Call;
@@ -73,13 +74,14 @@ pub(crate) async fn handle(shared: Arc<Shared>, peer: IpAddr, request: Request<I
     let id = head::request_id(&head.headers);
     let method = Method::find(head.uri.path());
     let trace_id = head::trace_id(&head.headers).map(str::to_owned);
-    let counted = Counted::default();
+    let noted = Arc::<Noted>::default();
     let mut response = match prepare(shared.clone(), peer, head, in_flight, start) {
-        Ok(call) => answer(call.counted(&counted), method, body).await,
+        Ok(call) => answer(call.noted(&noted), method, body).await,
         Err(error) => (reply::response(Err(&error), None), Some(error)),
     };
     response.0.headers_mut().insert(head::REQUEST_ID, id);
-    let metrics = counted.get().map(Arc::as_ref).unwrap_or_else(|| shared.grpc.metrics(method));
+    respond::cached(noted.cache.get().copied(), response.0.headers_mut());
+    let metrics = noted.metrics.get().map(Arc::as_ref).unwrap_or_else(|| shared.grpc.metrics(method));
     observe(&shared, method, &response, metrics, trace_id, start);
     response.0
 }
@@ -113,8 +115,14 @@ fn prepare(
     }
 }
 
-/// What a call counts for, once it is known which model it asks.
-type Counted = Arc<OnceLock<Arc<RouteMetrics>>>;
+/// What is known of a call once it is answered.
+#[derive(Default)]
+struct Noted {
+    /// What it counts for, once it is known which model it asks.
+    metrics: OnceLock<Arc<RouteMetrics>>,
+    /// What the model's cache did, where it has one.
+    cache: OnceLock<CacheOutcome>,
+}
 
 /// The answer, and why there is none.
 type Answered = (Response<Body>, Option<Error>);

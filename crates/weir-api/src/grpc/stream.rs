@@ -139,7 +139,8 @@ async fn ask(
     let status = result.as_ref().map_or_else(|error| error.code.http_status(), |_| 200);
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     view.grpc(&call.shared, true).observe(status, took);
-    result
+    // Metadata belong to the stream; of one message of it, the cache is not told.
+    result.map(|(answer, _)| answer)
 }
 
 fn failed(id: String, mark_final: bool, error: &Error) -> ModelStreamInferResponse {

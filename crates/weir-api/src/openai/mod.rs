@@ -132,7 +132,8 @@ impl Call<'_> {
         let counts = self.face.embedders.metrics.get(view.version().spec.name.as_str());
         let counts = counts.ok_or_else(|| not_an_embedder(&request.model, &self.face.embedders))?;
         let work = async {
-            let admitted = room.admit(self.sender(view)?, deadline);
+            let mut admitted = room.admit(self.sender(view)?, deadline);
+            admitted.cache(head::cache_mode(&self.head.headers));
             admitted.would_run(view.version())?;
             self.embed(view, request, admitted, start).await
         };

@@ -52,6 +52,7 @@ pub(super) fn embeddings(
     if nulls > 0 {
         response.headers_mut().insert(respond::NON_FINITE, nulls.into());
     }
+    respond::cached(executed.cache, response.headers_mut());
     Ok(response)
 }
 
@@ -97,7 +98,8 @@ fn kind(code: ErrorCode) -> &'static str {
         | ErrorCode::Unsupported
         | ErrorCode::Overloaded
         | ErrorCode::Unavailable
-        | ErrorCode::DeadlineExceeded => server,
+        | ErrorCode::DeadlineExceeded
+        | ErrorCode::NotCached => server,
         ErrorCode::InvalidArgument
         | ErrorCode::NotFound
         | ErrorCode::Conflict

@@ -6,7 +6,10 @@ use serde_json::{Map, Value, json};
 use weir_artifact::ModelSpec;
 use weir_types::Dim;
 
-use super::{names::Components, problems::retry_after};
+use super::{
+    names::Components,
+    problems::{DEADLINE_EXCEEDED, retry_after},
+};
 use crate::openai::{FORMATS, TYPES};
 
 /// What stands beside the head of the operation.
@@ -121,7 +124,7 @@ const ERRORS: [(&str, &str); 8] = [
     ("415", "The body is not JSON, or has a Content-Encoding"),
     ("500", "The server failed"),
     ("503", "Busy, starting or draining: try again"),
-    ("504", "The deadline passed before there was an answer"),
+    ("504", DEADLINE_EXCEEDED),
 ];
 
 fn error(status: &str, description: &str, components: &mut Components) -> Value {

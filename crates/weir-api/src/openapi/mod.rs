@@ -7,10 +7,13 @@
 //! client meets: every status a route can answer is listed.
 //!
 //! One module a part: [`names`] (ids, titles, components), [`schema`] (rows in), [`answer`]
-//! (answers out), [`parameters`], [`problems`] (errors), [`builtin`] (the server's own), [`v2`].
+//! (answers out), [`parameters`], [`problems`] (errors), [`caching`] (headers), [`builtin`] (the
+//! server's own), [`admin`], [`v2`].
 
+mod admin;
 mod answer;
 mod builtin;
+mod caching;
 mod embeddings;
 mod names;
 mod parameters;
@@ -29,14 +32,15 @@ use weir_codec::BodyShape;
 
 use crate::{
     config::RouteMethod,
-    operation::{Operation, OperationKind, ResponseTemplate},
+    operation::{Endpoint, Operation, OperationKind, ResponseTemplate},
 };
 use names::Components;
 
 /// The OpenAPI 3.1 document of a server that offers `operations`, in their order; `version`
 /// is the server's. The same operations give the same bytes.
 pub(crate) fn document(operations: &[Operation], version: &str) -> Value {
-    let mut writer = Writer { models: latest(operations), ..Writer::default() };
+    let cached = operations.iter().any(|o| matches!(o.kind, OperationKind::Predict { cached: true, .. }));
+    let mut writer = Writer { models: latest(operations), cached, ..Writer::default() };
     let mut paths: Map<String, Value> = Map::new();
     for operation in operations {
         let Some(described) = writer.operation(operation) else { continue };
@@ -67,6 +71,8 @@ fn latest(operations: &[Operation]) -> Vec<&ModelSpec> {
 struct Writer<'o> {
     /// The latest version of each model.
     models: Vec<&'o ModelSpec>,
+    /// Whether any of them keeps its answers.
+    cached: bool,
     components: Components,
     ids: HashSet<String>,
 }
@@ -76,20 +82,24 @@ impl Writer<'_> {
     fn operation(&mut self, operation: &Operation) -> Option<Value> {
         let head = self.head(operation);
         Some(match &operation.kind {
-            OperationKind::Predict { spec, shape, response, selectable } => {
-                self.predict(head, operation, &Predict { spec, shape, response, selectable: *selectable })
+            OperationKind::Predict { spec, shape, response, selectable, cached } => {
+                let (selectable, cached) = (*selectable, *cached);
+                self.predict(head, operation, &Predict { spec, shape, response, selectable, cached })
             }
             OperationKind::Template { query, path, response } => {
                 let parameters = parameters::declared(&operation.path, path, query);
                 self.template(head, operation, parameters, response)
             }
-            OperationKind::Embeddings { models } if models.is_empty() => return None,
-            OperationKind::Embeddings { models } => {
-                merge(head, embeddings::describe(models, &mut self.components))
+            OperationKind::Embeddings { models, .. } if models.is_empty() => return None,
+            OperationKind::Embeddings { models, cached } => {
+                let described = embeddings::describe(models, &mut self.components);
+                self.caching(merge(head, described), *cached)
             }
             OperationKind::V2(endpoint) => {
-                merge(head, v2::describe(*endpoint, &operation.path, &self.models, &mut self.components))
+                let described = v2::describe(*endpoint, &operation.path, &self.models, &mut self.components);
+                self.caching(merge(head, described), self.cached && *endpoint == Endpoint::Infer)
             }
+            OperationKind::Admin(endpoint) => merge(head, admin::describe(*endpoint, &mut self.components)?),
             OperationKind::Builtin(builtin) => {
                 merge(head, builtin::describe(*builtin, &mut self.components)?)
             }
@@ -144,7 +154,18 @@ impl Writer<'_> {
             json!({"content": {"application/json": {"schema": body}}, "required": true}),
         );
         described.insert("responses".into(), responses.into());
-        described.into()
+        self.caching(described.into(), predict.cached)
+    }
+
+    /// The operation with the headers of the cache, where it has one.
+    fn caching(&mut self, mut described: Value, cached: bool) -> Value {
+        let Some(operation) = described.as_object_mut().filter(|_| cached) else { return described };
+        if let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) {
+            caching::describe(responses, &mut self.components);
+        }
+        let parameters = operation.entry("parameters").or_insert_with(|| json!([]));
+        parameters.as_array_mut().into_iter().for_each(|list| list.push(caching::parameter()));
+        described
     }
 
     fn template(
@@ -181,6 +202,7 @@ struct Predict<'a> {
     shape: &'a BodyShape,
     response: &'a ResponseTemplate,
     selectable: bool,
+    cached: bool,
 }
 
 fn description(spec: &ModelSpec) -> String {

@@ -5,6 +5,10 @@ use weir_types::ErrorCode;
 
 use super::names::Components;
 
+/// What 504 means on every face.
+pub(super) const DEADLINE_EXCEEDED: &str =
+    "The deadline passed before there was an answer, or `only-if-cached` asked for one that is not stored";
+
 /// Adds the responses for `statuses`, in order.
 pub(super) fn add(statuses: &[u16], responses: &mut Map<String, Value>, components: &mut Components) {
     for &status in statuses {
@@ -15,20 +19,25 @@ pub(super) fn add(statuses: &[u16], responses: &mut Map<String, Value>, componen
 fn response(status: u16, components: &mut Components) -> Value {
     match status {
         400 => detail("BadRequest", "The request cannot be read; `detail` says why", components),
+        403 => detail("Forbidden", "The request is not this machine's own", components),
         404 => detail("NotFound", "There is no such model, version or path", components),
         422 => validation(components),
         408 => problem("RequestTimeout", "The body did not arrive in time", None, components),
         413 => problem("TooLarge", "The body is larger than the server takes", None, components),
+        501 => problem("Unsupported", "The server does not do this as it is set up", None, components),
         415 => problem("UnsupportedMediaType", "The body has a Content-Encoding", None, components),
         503 => {
             let headers = json!({"Retry-After": retry_after(components)});
             problem("Unavailable", "Busy, starting or draining: try again", Some(headers), components)
         }
-        504 => {
-            problem("DeadlineExceeded", "The deadline passed before there was an answer", None, components)
-        }
+        504 => problem("DeadlineExceeded", DEADLINE_EXCEEDED, None, components),
         _ => problem("Internal", "The server failed", None, components),
     }
+}
+
+/// 422 in one sentence.
+pub(super) fn invalid_body(components: &mut Components) -> Value {
+    problem("ValidationFailed", "A body is not what the model takes; `detail` says why", None, components)
 }
 
 /// A reference to the header that says when to try again.

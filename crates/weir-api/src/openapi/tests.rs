@@ -52,6 +52,7 @@ fn spec(name: &str, task: Task, fields: Vec<Field>, outputs: &[(&str, DType, Vec
         engine: EngineChoice::Auto,
         limits: ModelLimits::default(),
         batching: weir_artifact::BatchingTable::default(),
+        cache: None,
         deterministic: true,
         stateful: false,
         columns: false,
@@ -102,6 +103,7 @@ fn sentiment() -> ModelSpec {
     let scores = Answer::LabelScores { output: 0, labels: labels.clone() };
     spec.answers = vec![("prediction".into(), scores.clone()), ("labels".into(), scores)];
     spec.labels = labels;
+    spec.cache = Some(weir_artifact::CacheTable::default());
     let told = json!([{"label": "NEGATIVE", "score": 0.08}, {"label": "POSITIVE", "score": 0.92}]);
     spec.samples = vec![sample(json!({"text": "I love you!"}), told)];
     spec
@@ -167,7 +169,13 @@ fn predict(path: &str, spec: &Arc<ModelSpec>, shape: BodyShape, words: &[(&str, 
     };
     let entries = words.iter().map(|(key, w)| ((*key).to_owned(), word(w))).collect();
     let response = ResponseTemplate { entries, many: !matches!(shape, BodyShape::Row) };
-    let kind = OperationKind::Predict { spec: spec.clone(), shape, response, selectable: false };
+    let kind = OperationKind::Predict {
+        spec: spec.clone(),
+        shape,
+        response,
+        selectable: false,
+        cached: spec.cache.is_some(),
+    };
     operation(RouteMethod::Post, path, "lab", kind)
 }
 
@@ -259,7 +267,7 @@ fn entities_and_embeddings() {
         Arc::new(reader(name, Task::Embedding, max, ("embedding", DType::Float32, vec![Dim::Fixed(size)])))
     };
     let (tagger, models) = (Arc::new(tagger), vec![embedder("large", 900, 768), embedder("small", 100, 384)]);
-    let embeddings = |models| OperationKind::Embeddings { models };
+    let embeddings = |models| OperationKind::Embeddings { models, cached: true };
     golden(
         "openapi-text.json",
         &[
@@ -319,6 +327,11 @@ fn paths_that_spell_the_same_id_get_different_ones() {
     let ids: Vec<_> =
         document["paths"].as_object().unwrap().values().map(|p| p["get"]["operationId"].clone()).collect();
     assert_eq!(ids, ["a_b_get", "a_b_get_2", "a_b_get_3"]);
+}
+
+#[test]
+fn the_admin_listener() {
+    golden("openapi-admin.json", &crate::admin::operations());
 }
 
 #[test]

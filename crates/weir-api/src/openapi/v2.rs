@@ -5,7 +5,11 @@ use serde_json::{Map, Value, json};
 use weir_artifact::ModelSpec;
 use weir_types::{DType, Dim};
 
-use super::{names::Components, problems::retry_after, v2_schemas as schemas};
+use super::{
+    names::Components,
+    problems::{DEADLINE_EXCEEDED, retry_after},
+    v2_schemas as schemas,
+};
 use crate::operation::Endpoint;
 
 /// Longest example of a tensor, in elements.
@@ -98,7 +102,7 @@ fn problem(status: u16, components: &mut Components) -> Value {
         415 => ("V2UnsupportedMediaType", "The body has a Content-Encoding that is not undone"),
         501 => ("V2Unsupported", "The request asks for what is not supported"),
         503 => ("V2Unavailable", "Busy, or the model could not be loaded: try again"),
-        504 => ("V2DeadlineExceeded", "The deadline passed before there was an answer"),
+        504 => ("V2DeadlineExceeded", DEADLINE_EXCEEDED),
         _ => ("V2Internal", "The model failed"),
     };
     components.response(name, |components| {

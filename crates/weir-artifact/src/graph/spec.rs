@@ -27,6 +27,11 @@ pub(super) fn spec(resolver: &mut Resolver<'_>, graph: Resolved<'_>) -> Option<M
         resolver.report.problems.extend(declared.differences(&parts.signature));
     }
     let answers = answers::answers(&parts, manifest.output.prediction.as_deref(), resolver.report);
+    let deterministic = manifest.deterministic && members.iter().all(|m| m.deterministic);
+    let stateful = manifest.stateful || members.iter().any(|m| m.stateful);
+    if let Some(cache) = &manifest.cache {
+        cache.check((deterministic, stateful), resolver.report);
+    }
     let rows = members.iter().map(|m| m.limits.max_rows).chain([manifest.limits.max_rows]).min();
     let digests: Vec<&str> = plan.members.iter().zip(&members).map(|(_, m)| m.digest.as_str()).collect();
     resolver.report.problems.is_empty().then(|| ModelSpec {
@@ -47,8 +52,9 @@ pub(super) fn spec(resolver: &mut Resolver<'_>, graph: Resolved<'_>) -> Option<M
         engine: manifest.engine,
         limits: ModelLimits { max_rows: rows.unwrap_or(1), max_tokens: manifest.limits.max_tokens },
         batching: manifest.batching.clone(),
-        deterministic: manifest.deterministic && members.iter().all(|m| m.deterministic),
-        stateful: manifest.stateful || members.iter().any(|m| m.stateful),
+        cache: manifest.cache.clone(),
+        deterministic,
+        stateful,
         columns: manifest.v2.columns,
         samples: draft.samples.clone(),
         notes: draft.notes.clone(),

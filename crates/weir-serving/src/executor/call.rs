@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::{Notify, oneshot};
 use weir_engine::{CancelFlag, Prepared};
-use weir_types::{Batch, Deadline, Error, Outputs};
+use weir_types::{Batch, Deadline, Error};
 
 use super::{Answered, Done, cut::Cut};
 
@@ -53,9 +53,8 @@ pub(super) struct Call {
 struct Progress {
     /// Taken by whoever ends the call: it ends once.
     reply: Option<oneshot::Sender<Result<Done, Error>>>,
-    parts: Vec<Option<Outputs>>,
-    /// Tokens of the parts that are there.
-    tokens: Option<usize>,
+    /// One a piece.
+    parts: Vec<Option<Answered>>,
     started: Option<Instant>,
 }
 
@@ -88,7 +87,7 @@ impl Call {
         let (reply, answer) = oneshot::channel();
         let pieces = cut.pieces();
         let parts = (0..pieces).map(|_| None).collect();
-        let progress = Mutex::new(Progress { reply: Some(reply), parts, tokens: None, started: None });
+        let progress = Mutex::new(Progress { reply: Some(reply), parts, started: None });
         let (whole, batch) = if pieces == 1 { (Some(batch), None) } else { (None, Some(batch)) };
         let call = Arc::new(Self {
             deadline,
@@ -129,11 +128,8 @@ impl Call {
         let started = *progress.started.get_or_insert(start);
         let whole = match result {
             Err(error) => Err(error),
-            Ok(Answered { outputs, tokens }) => {
-                *progress.parts.get_mut(index)? = Some(outputs);
-                if let Some(tokens) = tokens {
-                    *progress.tokens.get_or_insert(0) += tokens;
-                }
+            Ok(answered) => {
+                *progress.parts.get_mut(index)? = Some(answered);
                 if progress.parts.iter().any(Option::is_none) {
                     return None;
                 }
@@ -141,12 +137,13 @@ impl Call {
                 self.cut.join(parts)
             }
         };
-        let (reply, tokens) = (progress.reply.take()?, progress.tokens);
+        let reply = progress.reply.take()?;
         drop(progress);
         // One piece that failed fails the call: the others need not run.
         self.cancel();
         let (queued, ran) = (started - self.since, end - started);
-        let result = whole.map(|outputs| Done { outputs, tokens, queued, ran });
+        let result =
+            whole.map(|Answered { outputs, tokens }| Done { outputs, tokens, cache: None, queued, ran });
         Some(Ended { result, took: (queued, ran), reply })
     }
 

@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use weir_types::{Batch, Error, Outputs};
 
+use super::Answered;
+
 /// Which rows run together. Rows of several lengths are put in order first: what is padded to
 /// the longest should be about as long.
 #[derive(Debug, PartialEq, Eq)]
@@ -73,7 +75,26 @@ impl Cut {
     ///
     /// # Errors
     /// `Internal` where they do not fit together.
-    pub(super) fn join(&self, mut parts: Vec<Outputs>) -> Result<Outputs, Error> {
+    pub(super) fn join(&self, parts: Vec<Answered>) -> Result<Answered, Error> {
+        let (parts, tokens): (Vec<_>, Vec<_>) = parts.into_iter().map(|a| (a.outputs, a.tokens)).unzip();
+        let tokens =
+            tokens.into_iter().collect::<Option<Vec<_>>>().map(|parts| self.in_order(parts.concat()));
+        Ok(Answered { outputs: self.join_outputs(parts)?, tokens })
+    }
+
+    /// Values of the rows as they ran, in the request's order.
+    fn in_order(&self, ran: Vec<u32>) -> Vec<u32> {
+        let Some(order) = &self.order else { return ran };
+        let mut values = vec![0; ran.len()];
+        order.iter().zip(ran).for_each(|(&row, value)| {
+            if let Some(place) = values.get_mut(row) {
+                *place = value;
+            }
+        });
+        values
+    }
+
+    fn join_outputs(&self, mut parts: Vec<Outputs>) -> Result<Outputs, Error> {
         let whole = match parts.pop() {
             Some(only) if parts.is_empty() => only,
             Some(last) => {
@@ -128,9 +149,13 @@ mod tests {
                 let (n, longest) = cut.measure(piece, lengths);
                 prop_assert_eq!(n, rows);
                 prop_assert!(rows <= max_rows && (rows <= 1 || rows * longest <= max_length));
-                Ok(Outputs { rows, tensors: inputs })
+                let TensorData::Int64(values) = inputs[0].data() else { unreachable!("made above") };
+                let tokens = ragged.then(|| values.iter().map(|v| *v as u32).collect());
+                Ok(Answered { outputs: Outputs { rows, tensors: inputs }, tokens })
             }).collect::<Result<_, TestCaseError>>()?;
-            prop_assert_eq!(cut.join(parts).unwrap().tensors, batch.inputs);
+            let Answered { outputs, tokens } = cut.join(parts).unwrap();
+            prop_assert_eq!(outputs.tensors, batch.inputs);
+            prop_assert_eq!(tokens, ragged.then(|| (0..rows as u32).collect::<Vec<_>>()));
         }
     }
 }

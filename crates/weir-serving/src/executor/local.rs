@@ -160,7 +160,7 @@ impl Core {
         }
         self.stats.finished(&result, (Duration::ZERO, ran), self.options.clock.wall());
         let Answered { outputs, tokens } = result?;
-        Ok(Done { outputs, tokens, queued: Duration::ZERO, ran })
+        Ok(Done { outputs, tokens, cache: None, queued: Duration::ZERO, ran })
     }
 
     /// How much goes into one execution that begins with `ticket`'s entry.
@@ -209,7 +209,7 @@ impl Core {
     }
 
     fn submit(self: &Arc<Self>, job: Job, size: &Size) -> Result<Waiting<Self>, Error> {
-        let Job { batch, deadline, priority, caller } = job;
+        let Job { batch, deadline, priority, caller, cache: _ } = job;
         let now = self.options.clock.now();
         if deadline.is_past(now) {
             Stats::count(&self.stats.expired);
@@ -296,6 +296,10 @@ impl Executor for Local {
 
     fn stats(&self) -> &Stats {
         &self.0.stats
+    }
+
+    fn by_row(&self) -> bool {
+        self.0.options.merge
     }
 
     fn waiting(&self) -> usize {

@@ -97,6 +97,8 @@ struct Core {
     /// What it holds when awake; the size of the artefact at least.
     bytes: AtomicU64,
     least: u64,
+    /// As it was when it was loaded first: the same artefact on the same engine.
+    by_row: bool,
     stats: Arc<Stats>,
 }
 
@@ -116,6 +118,7 @@ impl Resident {
         stats: Arc<Stats>,
         wake: Wake,
     ) -> Self {
+        let by_row = executor.by_row();
         let core = Arc::new(Core {
             budget: budget.clone(),
             wake,
@@ -124,6 +127,7 @@ impl Resident {
             last_used: AtomicU64::new(budget.next_tick()),
             bytes: AtomicU64::new(bytes),
             least,
+            by_row,
             stats,
         });
         lock(&budget.models).push(Arc::downgrade(&core));
@@ -212,6 +216,10 @@ impl Executor for Resident {
     fn ready(&self, caller: &Caller, deadline: Deadline) -> Result<(), Error> {
         let awake = lock(&self.0.awake).clone();
         awake.map_or(Ok(()), |executor| executor.ready(caller, deadline))
+    }
+
+    fn by_row(&self) -> bool {
+        self.0.by_row
     }
 
     fn waiting(&self) -> usize {

@@ -75,9 +75,19 @@ impl Stats {
         self.answered.record(queued + ran);
         self.queued.record(queued);
         self.ran.record(ran);
+        self.answered_at(now);
+    }
+
+    fn answered_at(&self, now: SystemTime) {
         let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         // Milliseconds since 1970 fit for half a billion years.
         self.last_answer_ms.fetch_max(since.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// Counts a job that was answered without the engine.
+    pub(crate) fn hit(&self, now: SystemTime) {
+        self.answered.record(Duration::ZERO);
+        self.answered_at(now);
     }
 
     /// Counts an execution that answered `rows` rows.

@@ -1,7 +1,7 @@
 //! Behaviour of [`Local`], with an engine that runs when it is told to, on a clock that runs
 //! when the engine does. The contract holds for small and for large work.
 
-mod double;
+pub(crate) mod double;
 mod mixes;
 
 use std::{

@@ -191,7 +191,7 @@ pub fn unmerged(spec: &ModelSpec, engine: &dyn Engine, clock: &dyn Clock) -> Opt
 }
 
 /// Whether everything that goes in and comes out has one entry a row.
-fn by_rows(spec: &ModelSpec) -> bool {
+pub(super) fn by_rows(spec: &ModelSpec) -> bool {
     let sides = spec.signature.inputs.iter().chain(&spec.signature.outputs);
     sides.into_iter().all(|side| matches!(side.shape.first(), Some(Dim::Any(_))))
 }

@@ -60,13 +60,16 @@ fn build(
     }
     let executor = Arc::new(GraphExecutor::new(plan.clone(), members.clone(), options.clock.clone()));
     samples::check_executor(&spec, &*executor, &*options.clock, background)?;
-    Ok(Arc::new(ServedVersion { engine: info(&plan), spec: Arc::new(spec), executor, members }))
+    let (spec, engine) = (Arc::new(spec), info(&plan));
+    let executor = options.keeping(&spec, &engine, &members, executor);
+    Ok(Arc::new(ServedVersion { engine, spec, executor, members }))
 }
 
 /// Whether `serving` is what would be built.
 fn same(serving: &ServedVersion, spec: &ModelSpec, members: &[Arc<ServedVersion>]) -> bool {
     let unchanged = |(a, b): (&Arc<ServedVersion>, &Arc<ServedVersion>)| Arc::ptr_eq(a, b);
     serving.spec.digest == spec.digest
+        && serving.spec.cache == spec.cache
         && serving.members.len() == members.len()
         && serving.members.iter().zip(members).all(unchanged)
 }

@@ -15,7 +15,7 @@ use super::{
     GraphExecutor, combine,
     running::{Running, Step},
 };
-use crate::{Caller, Job};
+use crate::{CacheMode, Caller, Job};
 
 /// Microseconds after which other requests get their turn.
 const LONGEST_HOLD: u64 = 1_000;
@@ -28,6 +28,7 @@ pub(super) struct Terms {
     pub(super) deadline: Deadline,
     pub(super) priority: u64,
     pub(super) caller: Caller,
+    pub(super) cache: CacheMode,
     /// Microseconds that models ran on this thread since others had their turn.
     pub(super) held: AtomicU64,
 }
@@ -115,12 +116,13 @@ impl<'a> Frame<'a> {
 
     async fn ask(&self, step: &PlannedStep, member: usize, inputs: &[Source]) -> Result<Given, Error> {
         let inputs = self.tensors(inputs)?.into_iter().map(Arc::unwrap_or_clone).collect();
-        let Terms { deadline, priority, caller, held } = self.terms;
+        let Terms { deadline, priority, caller, cache, held } = self.terms;
         let job = Job {
             batch: Batch { rows: self.rows, inputs },
             deadline: *deadline,
             priority: *priority,
             caller: caller.clone(),
+            cache: *cache,
         };
         let version = self.graph.members.get(member).ok_or_else(broken)?;
         let done = version.executor.execute(job).await.map_err(|error| in_step(step, error))?;

@@ -56,8 +56,8 @@ impl GraphExecutor {
     }
 
     async fn answer(&self, job: Job) -> Result<Outputs, Error> {
-        let Job { batch: Batch { rows, inputs }, deadline, priority, caller } = job;
-        let terms = Terms { deadline, priority, caller, held: AtomicU64::new(0) };
+        let Job { batch: Batch { rows, inputs }, deadline, priority, caller, cache } = job;
+        let terms = Terms { deadline, priority, caller, cache: cache.inherited(), held: AtomicU64::new(0) };
         let whole = Frame::whole(self, rows, inputs.into_iter().map(Arc::new).collect(), &terms);
         whole.run().await?;
         let outputs = self.plan.outputs.iter().map(|output| whole.tensor(*output));
@@ -84,7 +84,7 @@ impl Executor for GraphExecutor {
             self.stats.finished(&result, (Duration::ZERO, ran), self.clock.wall());
             let outputs = result?;
             self.stats.rows.fetch_add(rows, Ordering::Relaxed);
-            Ok(Done { outputs, tokens: None, queued: Duration::ZERO, ran })
+            Ok(Done { outputs, tokens: None, cache: None, queued: Duration::ZERO, ran })
         })
     }
 
@@ -100,6 +100,11 @@ impl Executor for GraphExecutor {
                 Err(error)
             }
         }
+    }
+
+    fn by_row(&self) -> bool {
+        // Steps of its own (mean, vote, switch) go row by row.
+        self.members.iter().all(|member| member.executor.by_row())
     }
 
     fn stats(&self) -> &Stats {

@@ -11,7 +11,7 @@ use std::{
 use tempfile::TempDir;
 use weir_artifact::BatchingTable;
 use weir_engine::EngineOptions;
-use weir_serving::{Cores, Keeper, LoadOptions, Loader, MemoryBudget, ModelControl, ServingSnapshot};
+use weir_serving::{Cache, Cores, Keeper, LoadOptions, Loader, MemoryBudget, ModelControl, ServingSnapshot};
 use weir_types::SystemClock;
 
 /// The housing model of the examples.
@@ -57,6 +57,11 @@ impl Models {
         fs::remove_dir_all(self.path().join(folder)).unwrap();
     }
 
+    /// A loader that keeps answers in `cache`.
+    pub(crate) fn caching(&self, cache: Cache) -> Loader {
+        Loader::new(vec![self.path().to_owned()], LoadOptions { cache: Some(cache), ..options(None) })
+    }
+
     pub(crate) fn loader(&self) -> Loader {
         self.loader_within(None)
     }
@@ -85,6 +90,7 @@ fn options(budget: Option<u64>) -> LoadOptions {
         clock: Arc::new(SystemClock),
         budget: budget.map(|bytes| Arc::new(MemoryBudget::new(bytes))),
         batching: None,
+        cache: None,
     }
 }
 

@@ -58,7 +58,7 @@ fn error_line(problem: &str) -> String {
 }
 
 /// The lines of `input` that hold anything, each of bounded length.
-fn rows(input: impl Read) -> impl Iterator<Item = anyhow::Result<Vec<u8>>> {
+pub(super) fn rows(input: impl Read) -> impl Iterator<Item = anyhow::Result<Vec<u8>>> {
     let mut input = BufReader::new(input);
     let mut next = move || -> anyhow::Result<Option<Vec<u8>>> {
         let mut line = Vec::new();

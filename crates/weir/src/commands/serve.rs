@@ -1,6 +1,6 @@
 //! `weir serve`.
 
-use std::{io, process::ExitCode, thread, time::Duration};
+use std::{io, net::SocketAddr, process::ExitCode, thread, time::Duration};
 
 use anyhow::{Context, anyhow, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -10,7 +10,7 @@ use tokio::{
 };
 use weir_api::{Bound, Server};
 use weir_config::{Override, Places};
-use weir_serving::{Keeper, Loader, ModelControl, Watch};
+use weir_serving::{Cache, Keeper, Loader, ModelControl, Watch};
 
 use crate::{
     args::Serve,
@@ -24,20 +24,28 @@ use crate::{
 const SAME_SIGNAL: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(options: Serve, output: &Output) -> anyhow::Result<ExitCode> {
-    let listen =
-        options.listen.map(|address| Override::new("--listen", "server.listen", address.to_string()));
-    let loaded = settings::load(&options.sources, listen.into_iter().collect())?;
+    let flags = [
+        ("--listen", "server.listen", options.listen),
+        ("--admin-listen", "server.admin_listen", options.admin_listen),
+    ];
+    let flags =
+        flags.into_iter().filter_map(|(flag, key, at)| Some(Override::new(flag, key, at?.to_string())));
+    let loaded = settings::load(&options.sources, flags.collect())?;
     let logs = telemetry::start(&loaded.value.log)?;
     raise_descriptor_limit(loaded.value.server.max_connections);
     let threads = settings::threads(&loaded.value.server);
     let watched = options.watch.then(|| Watch::new(&loaded.value.server.models));
-    let (server, loader) = prepare(loaded.value, &loaded.places, output)?;
+    let admin = loaded.value.server.admin_listen;
+    let (server, loader, cache) = prepare(loaded.value, &loaded.places, output)?;
     server.offer_log_control(logs);
     // A runtime of its own for the listeners; models run on theirs. With one thread, the
     // scheduler that never hands work over saves some 4 % of a small request's CPU.
     let mut runtime = if threads == 1 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
     let runtime = runtime.worker_threads(threads).thread_name("weir-http").enable_all().build()?;
-    runtime.block_on(serve(server, loader, watched))
+    if let Some(cache) = cache {
+        cache.start(runtime.handle());
+    }
+    runtime.block_on(serve(server, loader, admin, watched))
 }
 
 /// Takes all the descriptors that the system allows: many start a process with 1,024, a
@@ -55,8 +63,12 @@ fn raise_descriptor_limit(max_connections: usize) {
 }
 
 /// The server, where there is something to serve and every route is right.
-fn prepare(settings: Settings, places: &Places, output: &Output) -> anyhow::Result<(Server, Loader)> {
-    let Started { loader, server, models, failures } = start(settings, places, output)?;
+fn prepare(
+    settings: Settings,
+    places: &Places,
+    output: &Output,
+) -> anyhow::Result<(Server, Loader, Option<Cache>)> {
+    let Started { loader, cache, server, models, failures } = start(settings, places, output)?;
     if models == 0 {
         bail!("no model could be loaded\n{failures}");
     }
@@ -65,13 +77,19 @@ fn prepare(settings: Settings, places: &Places, output: &Output) -> anyhow::Resu
         let (spec, engine) = (&version.spec, &version.engine);
         tracing::info!(model = %spec.name, version = %spec.version, engine = engine.name, "loaded");
     }
-    Ok((server, loader))
+    Ok((server, loader, cache))
 }
 
-async fn serve(server: Server, loader: Loader, watched: Option<Watch>) -> anyhow::Result<ExitCode> {
+async fn serve(
+    server: Server,
+    loader: Loader,
+    admin: Option<SocketAddr>,
+    watched: Option<Watch>,
+) -> anyhow::Result<ExitCode> {
     let bound = server.clone().bind().await.map_err(|(address, error)| match error.kind() {
         io::ErrorKind::AddrInUse => {
-            anyhow!("{address} is in use: stop what listens there, or choose another address with --listen")
+            let flag = if admin == Some(address) { "--admin-listen" } else { "--listen" };
+            anyhow!("{address} is in use: stop what listens there, or choose another address with {flag}")
         }
         _ => anyhow!(error).context(format!("{address} cannot be listened on")),
     })?;
@@ -112,6 +130,9 @@ async fn run_until_told(bound: Bound, control: ModelControl) -> anyhow::Result<u
     tracing::info!(%address, "listening on http://{address}, docs page http://{address}/docs");
     if let Some(address) = bound.grpc_address()? {
         tracing::info!(%address, "gRPC on {address}");
+    }
+    if let Some(address) = bound.admin_address()? {
+        tracing::info!(%address, "admin API on http://{address}, described at http://{address}/docs");
     }
     let reloads = tokio::spawn(reload_on(hangup, control));
     let stop = async {

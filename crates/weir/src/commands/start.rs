@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use anyhow::bail;
 use weir_api::Server;
 use weir_config::Places;
-use weir_serving::{Loader, Progress, ServingSnapshot};
+use weir_serving::{Cache, LoadOptions, Loader, Progress, ServingSnapshot};
 use weir_types::{AllowLocal, SystemClock};
 
 use crate::{
@@ -16,6 +16,8 @@ use crate::{
 /// Models that were loaded and routes that were compiled, as far as they could be.
 pub(super) struct Started {
     pub(super) loader: Loader,
+    /// What the models keep, where they may.
+    pub(super) cache: Option<Cache>,
     /// The server, or every problem of its routes.
     pub(super) server: Result<Server, String>,
     /// How many models can answer, or may once the server that runs them is back.
@@ -29,14 +31,20 @@ pub(super) struct Started {
 /// # Errors
 /// Where there is nothing to load.
 pub(super) fn start(settings: Settings, places: &Places, output: &Output) -> anyhow::Result<Started> {
-    let Settings { server, route, .. } = settings;
+    let Settings { server, route, cache, redis, .. } = settings;
     if server.models.is_empty() {
         bail!(
             "nothing to serve: name a model (weir serve PATH) or list `models` under [server] in a --config file"
         );
     }
     let clock = Arc::new(SystemClock);
-    let loader = Loader::new(server.models.clone(), settings::load_options(&server, clock.clone()));
+    let redis = settings::redis(redis.as_ref(), places)?;
+    let cache = cache.enabled.then(|| match &redis {
+        Some(redis) => Cache::sharing(cache, clock.clone(), Arc::new(redis.clone())),
+        None => Cache::new(cache, clock.clone()),
+    });
+    let options = LoadOptions { cache: cache.clone(), ..settings::load_options(&server, clock.clone()) };
+    let loader = Loader::new(server.models.clone(), options);
     let progress = |p: Progress<'_>| {
         output.progress(&format!("loading {}/{} {}", p.number, p.total, p.candidate.name));
     };
@@ -46,5 +54,9 @@ pub(super) fn start(settings: Settings, places: &Places, output: &Output) -> any
     let (models, failures) = (snapshot.models().count() + away, failure_lines(snapshot.failures()));
     let server = Server::new(server, route, snapshot, Arc::new(AllowLocal), clock);
     let server = server.map_err(|problems| route_lines(&problems, places));
-    Ok(Started { loader, server, models, failures })
+    if let Ok(server) = &server {
+        cache.iter().for_each(|cache| server.offer_cache(cache.clone()));
+        redis.into_iter().for_each(|redis| server.offer_redis(redis));
+    }
+    Ok(Started { loader, cache, server, models, failures })
 }

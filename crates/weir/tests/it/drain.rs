@@ -20,7 +20,9 @@ use crate::{
 pub(crate) fn serve(models: &[&str], settings: &str) -> (TempDir, Server) {
     let place = TempDir::new().unwrap();
     let models: Vec<_> = models.iter().map(|m| format!("{:?}", root().join(m))).collect();
-    let text = format!("[server]\nmodels = [{}]\n{settings}\n", models.join(", "));
+    // These tests are about a model at work: unless they say so, nothing that it answers is kept.
+    let cache = if settings.contains("[cache]") { "" } else { "[cache]\nenabled = false\n" };
+    let text = format!("[server]\nmodels = [{}]\n{settings}\n{cache}", models.join(", "));
     fs::write(place.path().join("weir.toml"), text).unwrap();
     let server = Server::start(place.path(), &["--config".into(), "weir.toml".into()]);
     (place, server)

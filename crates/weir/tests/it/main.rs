@@ -9,6 +9,8 @@
 #![allow(clippy::disallowed_methods)]
 
 mod abandoned;
+mod bodies;
+mod cache;
 mod client;
 mod connections;
 mod drain;

@@ -18,6 +18,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
+    bodies::BodyRepeat,
     client::{Connection, Response, request},
     matching::{Rules, differences, text},
     server::{Server, require_sentiment, root, weir},
@@ -46,6 +47,9 @@ struct Step {
     name: String,
     /// `METHOD /path`.
     request: Option<String>,
+    /// Ask the admin API instead.
+    #[serde(default)]
+    admin: bool,
     #[serde(default)]
     headers: Vec<BTreeMap<String, String>>,
     json: Option<Value>,
@@ -119,25 +123,6 @@ struct Expect {
     log: Option<String>,
     /// What that line must not match.
     log_not: Option<String>,
-}
-
-/// `before`, `text` again and again, `after`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct BodyRepeat {
-    #[serde(default)]
-    before: String,
-    text: String,
-    times: usize,
-    #[serde(default)]
-    after: String,
-}
-
-impl BodyRepeat {
-    fn bytes(&self) -> Vec<u8> {
-        let text = self.text.replace("{megabyte}", &" ".repeat(1 << 20));
-        format!("{}{}{}", self.before, text.repeat(self.times), self.after).into_bytes()
-    }
 }
 
 fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
@@ -261,7 +246,8 @@ fn play(step: &Step, place: &Path, mut server: Option<&mut Server>) -> Vec<Strin
 }
 
 fn exchange(step: &Step, server: &mut Server) -> Vec<String> {
-    let mut problems = converse(step, server.address).unwrap_or_else(|error| vec![error.to_string()]);
+    let address = if step.admin { server.admin() } else { server.address };
+    let mut problems = converse(step, address).unwrap_or_else(|error| vec![error.to_string()]);
     if let Some(wanted) = step.expect.log.as_deref().filter(|_| problems.is_empty()) {
         let pattern =
             wanted.strip_prefix("re:").unwrap_or_else(|| panic!("`{}`: log takes a pattern", step.name));
@@ -307,6 +293,9 @@ fn bytes_of(step: &Step) -> (Vec<u8>, bool) {
     let line = randomised(line);
     let (method, path) = line.split_once(' ').unwrap_or_else(|| panic!("`{line}`: METHOD /path"));
     let mut headers: Vec<_> = step.headers.iter().flatten().map(|(n, v)| (n.clone(), v.clone())).collect();
+    if step.admin && !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+        headers.push(("Host".into(), "localhost".into()));
+    }
     let bodies = [
         step.json.as_ref().map(|json| json.to_string().into_bytes()),
         step.body.as_ref().map(|body| body.clone().into_bytes()),
@@ -372,9 +361,16 @@ fn check_body(expect: &Expect, body: &str) -> Vec<String> {
 
 fn run(step: &Step, arguments: &[String], place: &Path, server: Option<&mut Server>) -> Vec<String> {
     let expect = &step.expect;
-    let address = server.map(|s| s.address.to_string()).unwrap_or_default();
+    let (mut address, mut admin) = (String::new(), String::new());
+    if let Some(server) = server {
+        address = server.address.to_string();
+        if arguments.iter().any(|a| a.contains("{admin}")) {
+            admin = server.admin().to_string();
+        }
+    }
+    let placed = |a: &String| rooted(a).replace("{address}", &address).replace("{admin}", &admin);
     let mut command = weir(place);
-    command.args(arguments.iter().map(|a| rooted(a).replace("{address}", &address))).envs(&step.env);
+    command.args(arguments.iter().map(placed)).envs(&step.env);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let stdin = child.stdin.take();

@@ -45,6 +45,8 @@ pub(crate) struct Server {
     log: Vec<String>,
     /// Where it listens.
     pub(crate) address: SocketAddr,
+    /// Where its admin API is, once that was read.
+    admin: Option<SocketAddr>,
 }
 
 impl Server {
@@ -72,7 +74,7 @@ impl Server {
         // The threads hold the only senders: when both pipes close, the channel does.
         drop(sender);
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut server = Self { child, lines, log: Vec::new(), address: unknown };
+        let mut server = Self { child, lines, log: Vec::new(), address: unknown, admin: None };
         // Other lines may name other servers' addresses.
         let listening = Regex::new(r"listening on http://(127\.0\.0\.1:[1-9]\d*)").unwrap();
         let line = server.await_line(&listening);
@@ -103,6 +105,18 @@ impl Server {
                 }
             }
         }
+    }
+
+    /// Where its admin API is: it was started with one.
+    pub(crate) fn admin(&mut self) -> SocketAddr {
+        if let Some(address) = self.admin {
+            return address;
+        }
+        let told = Regex::new(r"admin API on http://([0-9.]+:[1-9]\d*)").unwrap();
+        let seen = self.log.iter().find(|line| told.is_match(line)).cloned();
+        let line = seen.unwrap_or_else(|| self.await_line(&told));
+        let address = told.captures(&line).unwrap()[1].parse().unwrap();
+        *self.admin.insert(address)
     }
 
     /// What the server has written so far.

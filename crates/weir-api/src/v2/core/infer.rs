@@ -1,6 +1,6 @@
 //! One inference: from a decoded request to the answer's tensors.
 
-use weir_serving::{Admitted, Executed};
+use weir_serving::{Admitted, CacheOutcome, Executed};
 use weir_types::{Deadline, Error, Tensor};
 
 use super::{ModelView, Parameters, Timeline, classify::classify, view::Wanted};
@@ -47,6 +47,8 @@ pub(crate) struct InferResponse {
     pub(crate) id: Option<String>,
     /// The outputs, in the order in which they were asked for.
     pub(crate) outputs: Vec<OutputTensor>,
+    /// What the model's cache did, where it has one: told beside the answer, not in it.
+    pub(crate) cache: Option<CacheOutcome>,
 }
 
 /// One output of an answer.
@@ -87,7 +89,7 @@ pub(crate) async fn infer(
 }
 
 fn respond(id: Option<String>, wanted: &[Wanted], executed: Executed) -> Result<InferResponse, Error> {
-    let spec = &executed.version.spec;
+    let (spec, cache) = (&executed.version.spec, executed.cache);
     let mut tensors: Vec<Option<Tensor>> = executed.outputs.tensors.into_iter().map(Some).collect();
     let mut outputs = Vec::with_capacity(wanted.len());
     for &Wanted { output, top } in wanted {
@@ -101,5 +103,5 @@ fn respond(id: Option<String>, wanted: &[Wanted], executed: Executed) -> Result<
         };
         outputs.push(OutputTensor { name, tensor });
     }
-    Ok(InferResponse { model: spec.name.to_string(), version: spec.version.to_string(), id, outputs })
+    Ok(InferResponse { model: spec.name.to_string(), version: spec.version.to_string(), id, outputs, cache })
 }

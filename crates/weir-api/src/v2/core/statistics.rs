@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use weir_serving::{ServedVersion, Stats, Timing};
+use weir_serving::{CacheStats, ServedVersion, Stats, Timing};
 
 /// How often something happened and how long it took in all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -45,6 +45,10 @@ pub(crate) struct ModelStatistics {
     pub(crate) compute_infer: DurationStatistic,
     /// Encoding answers.
     pub(crate) compute_output: DurationStatistic,
+    /// Requests all of whose rows were stored already; zeros for a model without a cache.
+    pub(crate) cache_hit: DurationStatistic,
+    /// Requests of which something had to be computed.
+    pub(crate) cache_miss: DurationStatistic,
     /// Executions by how many rows they had, ascending.
     pub(crate) batches: Vec<BatchStatistic>,
 }
@@ -62,6 +66,7 @@ pub(crate) struct BatchStatistic {
 pub(crate) fn statistics(version: &ServedVersion) -> ModelStatistics {
     let stats = version.executor.stats();
     let mut fail = DurationStatistic::from(&stats.failed);
+    let (cache_hit, cache_miss) = version.executor.cached().map(|c| cache(&c.stats())).unwrap_or_default();
     let unanswered = [&stats.refused, &stats.abandoned, &stats.expired];
     fail.count += unanswered.iter().map(|n| n.load(Ordering::Relaxed)).sum::<u64>();
     ModelStatistics {
@@ -76,8 +81,22 @@ pub(crate) fn statistics(version: &ServedVersion) -> ModelStatistics {
         compute_input: (&stats.decoded).into(),
         compute_infer: (&stats.ran).into(),
         compute_output: (&stats.encoded).into(),
+        cache_hit,
+        cache_miss,
         batches: batches(version.executor.stats()),
     }
+}
+
+/// Hits and misses. Look-ups are timed together, so that each kind gets its share of them by
+/// number.
+fn cache(stats: &CacheStats) -> (DurationStatistic, DurationStatistic) {
+    let (hits, misses) = (stats.hit, stats.partial + stats.miss);
+    let ns = u128::from(stats.memory.lookup_ns) + u128::from(stats.redis.lookup_ns);
+    let share = |count: u64| {
+        let part = ns * u128::from(count) / u128::from(hits + misses).max(1);
+        DurationStatistic { count, ns: u64::try_from(part).unwrap_or(u64::MAX) }
+    };
+    (share(hits), share(misses))
 }
 
 fn batches(stats: &Stats) -> Vec<BatchStatistic> {
@@ -86,4 +105,19 @@ fn batches(stats: &Stats) -> Vec<BatchStatistic> {
         compute_infer: DurationStatistic { count, ns },
     };
     stats.batches.sizes().into_iter().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hits_and_misses_share_the_time_of_look_ups() {
+        assert_eq!(cache(&CacheStats::default()), Default::default());
+        let mut stats = CacheStats { hit: 3, partial: 1, miss: 1, bypassed: 9, ..CacheStats::default() };
+        (stats.memory.lookup_ns, stats.redis.lookup_ns) = (4, 6);
+        let found = cache(&stats);
+        assert_eq!(found.0, DurationStatistic { count: 3, ns: 6 });
+        assert_eq!(found.1, DurationStatistic { count: 2, ns: 4 });
+    }
 }

@@ -29,6 +29,7 @@ impl Executor for Echo {
         let done = Done {
             outputs: Outputs { rows, tensors: inputs },
             tokens: None,
+            cache: None,
             queued: Duration::ZERO,
             ran: Duration::ZERO,
         };
@@ -72,6 +73,7 @@ fn view(inputs: Vec<TensorSpec>, fields: Vec<Field>, columns: bool) -> ModelView
         engine: EngineChoice::Auto,
         limits: ModelLimits { max_rows: 4, ..ModelLimits::default() },
         batching: weir_artifact::BatchingTable::default(),
+        cache: None,
         deterministic: true,
         stateful: false,
         columns,

@@ -204,8 +204,8 @@ pub(crate) fn statistics(all: &[ModelStatistics]) -> Value {
                 "compute_input": {"count": s.compute_input.count, "ns": s.compute_input.ns},
                 "compute_infer": {"count": s.compute_infer.count, "ns": s.compute_infer.ns},
                 "compute_output": {"count": s.compute_output.count, "ns": s.compute_output.ns},
-                "cache_hit": {"count": 0, "ns": 0},
-                "cache_miss": {"count": 0, "ns": 0},
+                "cache_hit": {"count": s.cache_hit.count, "ns": s.cache_hit.ns},
+                "cache_miss": {"count": s.cache_miss.count, "ns": s.cache_miss.ns},
             },
             "batch_stats": s.batches.iter().map(batch).collect::<Vec<_>>(),
         })
@@ -253,7 +253,13 @@ mod tests {
     fn response(data: TensorData) -> InferResponse {
         let tensor = Tensor::new(vec![data.len()], data).unwrap();
         let outputs = vec![OutputTensor { name: "y".into(), tensor }];
-        InferResponse { model: "m".into(), version: "1".into(), id: Some("a\"b".into()), outputs }
+        InferResponse {
+            model: "m".into(),
+            version: "1".into(),
+            id: Some("a\"b".into()),
+            outputs,
+            cache: None,
+        }
     }
 
     #[test]

@@ -61,8 +61,9 @@ async fn run(
     let (request, binary) = decode(view, &bytes, json_bytes)?;
     // The tensors are built: what they were read from need not be held while the model runs.
     drop(bytes);
-    let response = infer(admitted, view, request, line).await?;
-    let response = encode(headers, view, write_response(&response, &binary.of(response.outputs.len()))?);
+    let answer = infer(admitted, view, request, line).await?;
+    let mut response = encode(headers, view, write_response(&answer, &binary.of(answer.outputs.len()))?);
+    respond::cached(answer.cache, response.headers_mut());
     line.encoded();
     Ok(response)
 }
@@ -73,7 +74,8 @@ fn admit(call: &Call<'_>, view: &ModelView, received: Instant) -> Result<Admitte
     let timeout = head::timeout(&call.head.headers, shared.request_timeout).map_err(Error::invalid)?;
     let declared = body::check_length(&call.head.headers, shared.body_limits)?;
     let deadline = Deadline::after(received, timeout);
-    let admitted = shared.predictor.admit(sender, declared, deadline)?;
+    let mut admitted = shared.predictor.admit(sender, declared, deadline)?;
+    admitted.cache(head::cache_mode(&call.head.headers));
     admitted.would_run(view.version())?;
     Ok(admitted)
 }

@@ -103,7 +103,7 @@ impl Shared {
 
 impl Core {
     fn submit(self: &Arc<Self>, job: Job) -> Result<Waiting<Self>, Error> {
-        let Job { batch, deadline, priority, caller } = job;
+        let Job { batch, deadline, priority, caller, cache: _ } = job;
         let now = self.link.clock.now();
         if deadline.is_past(now) {
             Stats::count(&self.link.stats.expired);

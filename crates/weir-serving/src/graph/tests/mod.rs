@@ -123,6 +123,7 @@ impl Executor for Asked {
             Ok(Done {
                 outputs: model.answer(&job.batch),
                 tokens: None,
+                cache: None,
                 queued: Duration::ZERO,
                 ran: Duration::ZERO,
             })
@@ -181,6 +182,7 @@ pub(super) fn served(name: &str, signature: Signature, executor: Arc<dyn Executo
         engine: EngineChoice::Auto,
         limits: ModelLimits::default(),
         batching: Default::default(),
+        cache: None,
         deterministic: true,
         stateful: false,
         columns: false,

@@ -16,7 +16,7 @@ pub(in crate::commands) fn rate(value: f64) -> String {
 }
 
 /// 12345 as 12,345.
-fn grouped(n: u64) -> String {
+pub(in crate::commands) fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let lead = digits.len() % 3;
     let mut out = digits.get(..lead).unwrap_or_default().to_owned();

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use http::uri::PathAndQuery;
 use tokio_stream::Stream;
 use tonic::{
-    Code, Request, Status, Streaming,
+    Code, Request, Response, Status, Streaming,
     client::Grpc,
     codec::CompressionEncoding,
     transport::{Channel, Endpoint},
@@ -55,10 +55,23 @@ impl Client {
         Q: Message + Send + Sync + 'static,
         A: Message + Default + Send + Sync + 'static,
     {
+        Ok(self.respond(service, method, question).await?.into_inner())
+    }
+
+    /// One call, and the metadata of its answer.
+    pub(super) async fn respond<Q, A>(
+        &self,
+        service: &str,
+        method: &str,
+        question: Request<Q>,
+    ) -> Result<Response<A>, Status>
+    where
+        Q: Message + Send + Sync + 'static,
+        A: Message + Default + Send + Sync + 'static,
+    {
         let mut inner = self.0.clone();
         inner.ready().await.map_err(|e| Status::unknown(e.to_string()))?;
-        let answer = inner.unary(question, path(service, method), ProstCodec::<Q, A>::default()).await?;
-        Ok(answer.into_inner())
+        inner.unary(question, path(service, method), ProstCodec::<Q, A>::default()).await
     }
 
     /// One call with a stream of questions.

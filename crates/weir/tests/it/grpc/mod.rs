@@ -1,5 +1,6 @@
 //! gRPC over real sockets.
 
+mod cache;
 mod calls;
 mod client;
 mod control;

@@ -1,0 +1,95 @@
+//! The cache as an executor.
+
+use std::{future::ready, sync::Arc};
+
+use weir_clients::GuardStats;
+use weir_types::{Batch, Deadline, Error};
+
+use super::{
+    CacheMode, CacheStats, Explained,
+    core::{Core, Ran},
+    course::Course,
+    explain,
+    stats::add,
+};
+use crate::{Caller, ExecuteFuture, Executor, Job, Stats, executor::past_deadline};
+
+/// Keeps the answers of another executor: every face and every graph that asks a version has
+/// its cache, and none knows of it. See [`Executor::cached`].
+pub struct Cached(pub(super) Arc<Core>);
+
+impl Cached {
+    /// What the version's cache counted.
+    pub fn stats(&self) -> CacheStats {
+        self.0.counters.stats()
+    }
+
+    /// Why the rows of `a` and `b`, two requests to this version, do or do not share entries.
+    pub fn explain(&self, a: &Batch, b: &Batch) -> Explained {
+        explain::explain(&self.0, a, b)
+    }
+}
+
+impl Executor for Cached {
+    fn execute(&self, job: Job) -> ExecuteFuture<'_> {
+        let core = &self.0;
+        let start = core.shared.clock.now();
+        if job.deadline.is_past(start) {
+            Stats::count(&core.inner.stats().expired);
+            return Box::pin(ready(Err(past_deadline())));
+        }
+        if job.cache == CacheMode::NoStore || job.batch.rows == 0 {
+            add(&core.counters.bypassed, 1);
+            return core.inner.execute(job);
+        }
+        let Some(mut visit) = core.visit(&job.caller, &job.batch) else {
+            add(&core.counters.bypassed, 1);
+            return core.inner.execute(job);
+        };
+        if job.cache != CacheMode::NoCache {
+            core.look(&mut visit, start);
+        }
+        if !visit.is_complete() {
+            return Box::pin(Course::new(core, visit, job).answer(core));
+        }
+        if !visit.stale.is_empty() {
+            core.refresh(&visit, &job.batch, &job.caller);
+        }
+        match core.assemble(&visit, Ran::default(), 0) {
+            Some(done) => Box::pin(ready(Ok(done))),
+            // Rows whose answers have several shapes: only the model can put them beside each other.
+            None => core.inner.execute(job),
+        }
+    }
+
+    /// Never refuses: what is asked is not known before the body is read, and it may well be
+    /// stored, which is most of all wanted while the model has too much to do. A request that is
+    /// not is refused by the model as soon as it was decoded, some microseconds later.
+    fn ready(&self, _: &Caller, _: Deadline) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn stats(&self) -> &Stats {
+        self.0.inner.stats()
+    }
+
+    fn waiting(&self) -> usize {
+        self.0.inner.waiting()
+    }
+
+    fn resident_bytes(&self) -> Option<u64> {
+        self.0.inner.resident_bytes()
+    }
+
+    fn by_row(&self) -> bool {
+        self.0.by_row
+    }
+
+    fn cached(&self) -> Option<&Cached> {
+        Some(self)
+    }
+
+    fn remote(&self) -> Option<GuardStats> {
+        self.0.inner.remote()
+    }
+}

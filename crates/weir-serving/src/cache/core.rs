@@ -1,0 +1,255 @@
+//! One version's cache: what it holds, how it looks in memory, how it keeps an answer.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use weir_artifact::{CacheTable, ModelSpec};
+use weir_types::{Batch, Outputs};
+
+use super::{
+    CacheVerdict,
+    flight::Flights,
+    identity::{Identities, ServingDigest},
+    memory::{Entry, Freshness, Memory, Times},
+    record::write_answer,
+    remote::Leases,
+    shared::{Shared, millis},
+    stats::{Counters, add},
+    visit::Visit,
+};
+use crate::{Caller, Done, Executor};
+
+pub(super) struct Core {
+    pub(super) shared: Arc<Shared>,
+    pub(super) spec: Arc<ModelSpec>,
+    pub(super) digest: ServingDigest,
+    pub(super) table: CacheTable,
+    pub(super) inner: Arc<dyn Executor>,
+    /// Whether each row has an entry; else a request has one as a whole.
+    pub(super) by_row: bool,
+    memory: Option<Arc<Memory>>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) flights: Arc<Flights>,
+    pub(super) leases: Leases,
+    /// The version's epoch in the shared tier; 0 before it was seen.
+    epoch: AtomicU64,
+    pace: Pace,
+}
+
+/// How long the model takes for a row, from what was computed so far.
+#[derive(Default)]
+struct Pace {
+    rows: AtomicU64,
+    ns: AtomicU64,
+}
+
+/// What the model was asked in the course of one request.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Ran {
+    pub(super) queued: Duration,
+    pub(super) ran: Duration,
+    /// Whether it was asked at all.
+    pub(super) asked: bool,
+}
+
+/// An answer of the model to be kept.
+pub(super) struct Computed<'a> {
+    pub(super) outputs: &'a Outputs,
+    pub(super) tokens: Option<&'a [u32]>,
+    /// Nanoseconds an entry.
+    pub(super) ns: u64,
+}
+
+impl Core {
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        spec: Arc<ModelSpec>,
+        digest: ServingDigest,
+        table: CacheTable,
+        inner: Arc<dyn Executor>,
+    ) -> Arc<Self> {
+        let core = Arc::new(Self {
+            memory: shared.memory(&spec.name, &table),
+            counters: shared.counters(&spec),
+            by_row: inner.by_row(),
+            shared: shared.clone(),
+            spec,
+            digest,
+            table,
+            inner,
+            flights: Arc::default(),
+            leases: Leases::default(),
+            epoch: AtomicU64::new(0),
+            pace: Pace::default(),
+        });
+        shared.join(&core);
+        core
+    }
+
+    /// A request that has found nothing yet; `None` where its rows cannot be told apart.
+    pub(super) fn visit(&self, caller: &Caller, batch: &Batch) -> Option<Visit> {
+        let identities = Identities::new(&self.digest, caller, batch, self.by_row)?;
+        let keys = (0..identities.len()).map(|i| self.shared.hash.of(identities.get(i))).collect();
+        let rows = if self.by_row { 1 } else { batch.rows };
+        Some(Visit::new(identities, keys, rows, (self.counters.generation(), self.epoch())))
+    }
+
+    /// Looks in memory for all entries of a request that came at `start`.
+    pub(super) fn look(&self, visit: &mut Visit, start: Instant) {
+        let Some(memory) = &self.memory else { return };
+        let counters = &self.counters.memory;
+        let (now, entries) = (self.shared.millis_at(start), visit.entries());
+        for entry in 0..entries {
+            if let Some(found) = self.find(memory, visit, entry, now) {
+                visit.hit(entry, found, now);
+            }
+        }
+        let hits = (entries - visit.missing_entries()) as u64;
+        add(&counters.hits, hits);
+        add(&counters.misses, entries as u64 - hits);
+        add(&counters.lookups, 1);
+        add(&counters.lookup_ns, nanos(self.shared.clock.now() - start));
+    }
+
+    /// What has come into memory since [`look`](Self::look): somebody else computed it.
+    pub(super) fn look_again(&self, visit: &Visit, entry: usize) -> Option<Arc<Entry>> {
+        let memory = self.memory.as_ref()?;
+        let found = memory.get(*visit.keys.get(entry)?)?;
+        let good = found.times.at(self.shared.now()) != Freshness::Expired;
+        (good && found.generation == visit.generation && found.identity() == visit.identities.get(entry))
+            .then_some(found)
+    }
+
+    fn find(&self, memory: &Memory, visit: &Visit, entry: usize, now: i64) -> Option<Arc<Entry>> {
+        let found = memory.get(*visit.keys.get(entry)?)?;
+        let counters = &self.counters.memory;
+        if found.identity() != visit.identities.get(entry) {
+            add(&counters.corrupt, 1);
+            return None;
+        }
+        if found.generation != visit.generation {
+            return None;
+        }
+        if found.times.at(now) == Freshness::Expired {
+            add(&counters.expired, 1);
+            return None;
+        }
+        Some(found)
+    }
+
+    /// Keeps one entry of what was computed: here at once, in Redis by and by. `row` is its row
+    /// of the outputs, or all of them are its.
+    pub(super) fn keep(
+        &self,
+        visit: &Visit,
+        entry: usize,
+        row: Option<usize>,
+        computed: &Computed<'_>,
+    ) -> Arc<Entry> {
+        let tokens = match row {
+            Some(row) => computed.tokens.and_then(|tokens| tokens.get(row..=row)),
+            None => computed.tokens,
+        };
+        let mut answer = Vec::new();
+        write_answer(&mut answer, computed.outputs, row, tokens, computed.ns);
+        let identity = visit.identities.get(entry);
+        let kept = Entry::new((identity, &answer), self.times(), visit.generation, &self.counters);
+        self.remember(visit, entry, &kept);
+        self.fill(visit, entry, &kept);
+        kept
+    }
+
+    /// Keeps an entry in memory, unless it was purged while it was on its way.
+    pub(super) fn remember(&self, visit: &Visit, entry: usize, kept: &Arc<Entry>) {
+        if let (Some(memory), Some(key)) = (&self.memory, visit.keys.get(entry))
+            && self.counters.generation() == visit.generation
+        {
+            memory.insert(*key, kept.clone());
+        }
+    }
+
+    /// Forgets all that is in memory, also what is being computed; how many entries there were.
+    pub(super) fn forget(&self) -> u64 {
+        self.counters.next_generation();
+        self.memory.as_ref().map_or(0, |memory| memory.drop_of(&self.counters))
+    }
+
+    /// What was purged so far, as keys in the shared tier name it; `None` where that is not used,
+    /// or did not yet say.
+    pub(super) fn epoch(&self) -> Option<u64> {
+        let epoch = self.epoch.load(Ordering::Acquire);
+        self.tier().filter(|_| epoch != 0).map(|_| epoch)
+    }
+
+    /// Notes the epoch. Whether what is in memory is of another one: a version that was loaded
+    /// again takes over what its predecessor held.
+    pub(super) fn set_epoch(&self, epoch: u64) -> bool {
+        let epoch = epoch.max(1);
+        self.epoch.swap(epoch, Ordering::AcqRel) != epoch && self.counters.set_epoch(epoch)
+    }
+
+    fn times(&self) -> Times {
+        let computed = self.shared.now();
+        let ttl = self.table.ttl.get();
+        let fresh = ttl.mul_f64(1.0 - self.table.jitter.clamp(0.0, 1.0) * self.shared.chance());
+        let fresh_until = computed.saturating_add(millis(fresh));
+        Times {
+            computed,
+            fresh_until,
+            stale_until: fresh_until.saturating_add(millis(self.table.stale.get())),
+        }
+    }
+
+    /// Counts `rows` rows that the model answered in `ran`.
+    pub(super) fn paced(&self, rows: usize, ran: Duration) {
+        add(&self.pace.rows, rows as u64);
+        add(&self.pace.ns, nanos(ran));
+    }
+
+    /// About how long the model takes for a row; `None` before the first.
+    pub(super) fn pace(&self) -> Option<Duration> {
+        let rows = self.pace.rows.load(Ordering::Relaxed);
+        self.pace.ns.load(Ordering::Relaxed).checked_div(rows).map(Duration::from_nanos)
+    }
+
+    /// The answer to a request all of whose entries were found; `None` where they do not fit
+    /// together.
+    pub(super) fn assemble(&self, visit: &Visit, ran: Ran, ran_ns: u64) -> Option<Done> {
+        let whole = visit.assemble()?;
+        add(&self.counters.saved_ns, whole.ns.saturating_sub(ran_ns));
+        Some(self.done(visit, whole.outputs, whole.tokens, ran))
+    }
+
+    /// Counts an answer.
+    pub(super) fn done(&self, visit: &Visit, outputs: Outputs, tokens: Option<Vec<u32>>, ran: Ran) -> Done {
+        let now = self.shared.clock.now();
+        let outcome = visit.outcome(self.shared.millis_at(now));
+        let counter = match outcome.verdict() {
+            CacheVerdict::Hit => &self.counters.hit,
+            CacheVerdict::Partial => &self.counters.partial,
+            CacheVerdict::Miss => &self.counters.miss,
+        };
+        add(counter, 1);
+        if !visit.stale.is_empty() {
+            add(&self.counters.stale, visit.stale.len() as u64);
+        }
+        if visit.coalesced > 0 {
+            add(&self.counters.coalesced, visit.coalesced as u64);
+        }
+        if !ran.asked {
+            // The model did not count this one.
+            self.inner.stats().hit(self.shared.clock.wall());
+        }
+        Done { outputs, tokens, cache: Some(outcome), queued: ran.queued, ran: ran.ran }
+    }
+}
+
+/// Nanoseconds, which fit for 584 years.
+pub(super) fn nanos(duration: Duration) -> u64 {
+    duration.as_nanos() as u64
+}

@@ -1,0 +1,295 @@
+//! The course of a request that memory alone does not answer.
+//!
+//! ```text
+//! claim what is missing ─▶ mine: Redis ─▶ lease ─▶ model ─▶ kept, landed for all who wait
+//!                       ├▶ others': wait for them, and claim again where they ended early
+//!                       └▶ another row has the key: model, for this request alone
+//! ```
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{Instant, sleep_until, timeout_at};
+use weir_types::{Batch, Deadline, Error, ErrorCode, Outputs};
+
+use super::{
+    CacheMode,
+    core::{Computed, Core, Ran, nanos},
+    flight::{Claim, Landed, Pilot, Waiter},
+    not_cached,
+    visit::Visit,
+};
+use crate::{Caller, Done, Job, executor::past_deadline};
+
+/// What a stale entry may take that is computed anew: nobody waits for it.
+const REFRESH: Duration = Duration::from_secs(30);
+/// Pauses between looks for what another replica computes: the first, and the longest.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(50));
+
+/// Entries that are kept in one go, about half a millisecond: then others on this thread get their turn.
+const LONGEST_HOLD: usize = 512;
+
+/// A request under way.
+pub(super) struct Course<'a> {
+    core: &'a Core,
+    visit: Visit,
+    /// Its rows; taken when all of them go to the model.
+    batch: Batch,
+    deadline: Deadline,
+    priority: u64,
+    caller: Caller,
+    mode: CacheMode,
+    ran: Ran,
+    /// Nanoseconds of what the model answered, as entries tell them.
+    ran_ns: u64,
+    /// The model's own answer, where it answered all rows at once.
+    whole: Option<(Outputs, Option<Vec<u32>>)>,
+}
+
+impl<'a> Course<'a> {
+    pub(super) fn new(core: &'a Core, visit: Visit, job: Job) -> Self {
+        let Job { batch, deadline, priority, caller, cache: mode } = job;
+        Self {
+            core,
+            visit,
+            batch,
+            deadline,
+            priority,
+            caller,
+            mode,
+            ran: Ran::default(),
+            ran_ns: 0,
+            whole: None,
+        }
+    }
+
+    /// Goes it to its end.
+    pub(super) async fn answer(mut self, core: &Arc<Core>) -> Result<Done, Error> {
+        match self.mode {
+            CacheMode::OnlyIfCached => self.look_only().await?,
+            CacheMode::NoCache => {
+                let all: Vec<usize> = (0..self.visit.entries()).collect();
+                self.compute(&all, &mut self.core.flights.pilot()).await?;
+            }
+            CacheMode::Use | CacheMode::NoStore => self.complete().await?,
+        }
+        if !self.visit.stale.is_empty() {
+            core.refresh(&self.visit, &self.batch, &self.caller);
+        }
+        if let Some((outputs, tokens)) = self.whole.take() {
+            return Ok(self.core.done(&self.visit, outputs, tokens, self.ran));
+        }
+        match self.core.assemble(&self.visit, self.ran, self.ran_ns) {
+            Some(done) => Ok(done),
+            None => self.core.inner.execute(self.job(self.batch.clone())).await,
+        }
+    }
+
+    async fn look_only(&mut self) -> Result<(), Error> {
+        let missing = self.visit.missing();
+        self.core.look_shared(&mut self.visit, &missing).await;
+        if self.visit.is_complete() { Ok(()) } else { Err(not_cached()) }
+    }
+
+    async fn complete(&mut self) -> Result<(), Error> {
+        while !self.visit.is_complete() && self.whole.is_none() {
+            let mut pilot = self.core.flights.pilot();
+            let Claimed { mine, theirs, collisions } = self.claim(&mut pilot);
+            self.complete_mine(&mine, &mut pilot).await?;
+            self.compute(&collisions, &mut pilot).await?;
+            // Landed or not: nobody waits for this request while it waits for others.
+            drop(pilot);
+            self.wait(theirs).await?;
+        }
+        Ok(())
+    }
+
+    fn claim(&mut self, pilot: &mut Pilot) -> Claimed {
+        let mut claimed = Claimed::default();
+        for entry in self.visit.missing() {
+            let Some(key) = self.visit.keys.get(entry).copied() else { continue };
+            match pilot.claim(key, self.visit.identities.get(entry)) {
+                Claim::Theirs(waiter) => claimed.theirs.push((entry, waiter)),
+                Claim::Collision => claimed.collisions.push(entry),
+                // It may have landed between the look and the claim.
+                Claim::Mine => match self.core.look_again(&self.visit, entry) {
+                    Some(found) => {
+                        pilot.land(key, Landed::Answer(found.clone()));
+                        self.visit.join(entry, found);
+                    }
+                    None => claimed.mine.push(entry),
+                },
+            }
+        }
+        claimed
+    }
+
+    async fn complete_mine(&mut self, mine: &[usize], pilot: &mut Pilot) -> Result<(), Error> {
+        self.look_shared(mine, pilot).await;
+        let missing = self.still_missing(mine);
+        let (leased, others) = self.core.lease(&self.visit, missing).await;
+        self.compute(&leased, pilot).await?;
+        self.wait_for_replicas(&others, pilot).await?;
+        let left = self.still_missing(&others);
+        self.compute(&left, pilot).await
+    }
+
+    fn still_missing(&self, entries: &[usize]) -> Vec<usize> {
+        entries.iter().copied().filter(|entry| self.visit.is_missing(*entry)).collect()
+    }
+
+    async fn look_shared(&mut self, entries: &[usize], pilot: &mut Pilot) {
+        for (entry, found) in self.core.look_shared(&mut self.visit, entries).await {
+            if let Some(key) = self.visit.keys.get(entry) {
+                pilot.land(*key, Landed::Answer(found));
+            }
+        }
+    }
+
+    /// Looks for what other replicas compute until it is there or their lease is over.
+    async fn wait_for_replicas(&mut self, entries: &[usize], pilot: &mut Pilot) -> Result<(), Error> {
+        let deadline = Instant::from_std(self.deadline.instant());
+        let end = deadline.min(Instant::now() + self.core.shared.config.lease.get());
+        let (mut pause, longest) = PAUSE;
+        let mut left = entries.to_vec();
+        while !left.is_empty() && Instant::now() < end {
+            sleep_until(end.min(Instant::now() + pause)).await;
+            pause = (pause * 2).min(longest);
+            self.look_shared(&left, pilot).await;
+            left = self.still_missing(&left);
+        }
+        if !left.is_empty() && Instant::now() >= deadline { Err(past_deadline()) } else { Ok(()) }
+    }
+
+    /// Asks the model for these entries, keeps what it says and lands it.
+    async fn compute(&mut self, entries: &[usize], pilot: &mut Pilot) -> Result<(), Error> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let all = entries.len() == self.visit.entries();
+        let batch = match all {
+            true => std::mem::replace(&mut self.batch, Batch { rows: 0, inputs: Vec::new() }),
+            false => self.batch.gather_rows(entries),
+        };
+        let rows = batch.rows;
+        let done = match self.core.inner.execute(self.job(batch)).await {
+            Ok(done) => done,
+            Err(error) => {
+                if let ([only], true) = (entries, is_of_the_row(&error))
+                    && let Some(key) = self.visit.keys.get(*only)
+                {
+                    pilot.land(*key, Landed::Failed(error.clone()));
+                }
+                return Err(error);
+            }
+        };
+        self.ran.asked = true;
+        self.ran.queued += done.queued;
+        self.ran.ran += done.ran;
+        self.core.paced(rows, done.ran);
+        let splits = !self.core.by_row || splits(&done.outputs, rows);
+        if splits {
+            self.keep(entries, &done, pilot).await;
+        } else if !all {
+            return Err(Error::internal("the model answered another number of rows than it was given"));
+        }
+        if all {
+            self.whole = Some((done.outputs, done.tokens));
+        }
+        Ok(())
+    }
+
+    async fn keep(&mut self, entries: &[usize], done: &Done, pilot: &mut Pilot) {
+        let ns = nanos(done.ran) / (entries.len() as u64).max(1);
+        let computed = Computed { outputs: &done.outputs, tokens: done.tokens.as_deref(), ns };
+        for (at, entry) in entries.iter().enumerate() {
+            let row = self.core.by_row.then_some(at);
+            let kept = self.core.keep(&self.visit, *entry, row, &computed);
+            if let Some(key) = self.visit.keys.get(*entry) {
+                pilot.land(*key, Landed::Answer(kept.clone()));
+            }
+            self.visit.resolve(*entry, kept);
+            if at % LONGEST_HOLD == LONGEST_HOLD - 1 {
+                tokio::task::yield_now().await;
+            }
+        }
+        self.ran_ns += ns * entries.len() as u64;
+    }
+
+    async fn wait(&mut self, theirs: Vec<(usize, Waiter)>) -> Result<(), Error> {
+        let deadline = Instant::from_std(self.deadline.instant());
+        for (entry, waiter) in theirs {
+            let landed = timeout_at(deadline, waiter.landed()).await.map_err(|_| past_deadline())?;
+            match landed {
+                // What is older was purged before this request came.
+                Some(Landed::Answer(answer)) if answer.generation >= self.visit.generation => {
+                    self.visit.join(entry, answer);
+                }
+                Some(Landed::Failed(error)) => return Err(error),
+                Some(Landed::Answer(_)) | None => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn job(&self, batch: Batch) -> Job {
+        Job {
+            batch,
+            deadline: self.deadline,
+            priority: self.priority,
+            caller: self.caller.clone(),
+            cache: self.mode.inherited(),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Claimed {
+    mine: Vec<usize>,
+    theirs: Vec<(usize, Waiter)>,
+    collisions: Vec<usize>,
+}
+
+impl Core {
+    /// Computes the stale entries of a request anew, in the background, but for those that
+    /// somebody computes already.
+    pub(super) fn refresh(self: &Arc<Self>, visit: &Visit, batch: &Batch, caller: &Caller) {
+        let mut pilot = self.flights.pilot();
+        let mut mine = |entry: &usize| {
+            let key = visit.keys.get(*entry).copied().unwrap_or_default();
+            matches!(pilot.claim(key, visit.identities.get(*entry)), Claim::Mine)
+        };
+        let stale: Vec<usize> = visit.stale.iter().copied().filter(&mut mine).collect();
+        if stale.is_empty() {
+            return;
+        }
+        let batch = if self.by_row { batch.gather_rows(&stale) } else { batch.clone() };
+        let Some(visit) = self.visit(caller, &batch) else { return };
+        let deadline = Deadline::after(self.shared.clock.now(), REFRESH);
+        let job = Job { caller: caller.clone(), ..Job::new(batch, deadline) };
+        let core = self.clone();
+        self.shared.background.spawn(async move {
+            let mut course = Course::new(&core, visit, job);
+            let all: Vec<usize> = (0..course.visit.entries()).collect();
+            // Whoever asks next tries again, and is told why if it fails for good.
+            let _ = course.compute(&all, &mut pilot).await;
+        });
+    }
+}
+
+/// Whether `outputs` has one entry a row in every tensor.
+fn splits(outputs: &Outputs, rows: usize) -> bool {
+    outputs.rows == rows && outputs.tensors.iter().all(|t| !t.shape().is_empty() && t.rows() == rows)
+}
+
+/// Whether the same row would fail again; else it failed for a reason of its request's: too late,
+/// too much to do.
+fn is_of_the_row(error: &Error) -> bool {
+    matches!(
+        error.code,
+        ErrorCode::InvalidArgument
+            | ErrorCode::ValidationFailed
+            | ErrorCode::TooLarge
+            | ErrorCode::Unsupported
+            | ErrorCode::Internal
+    )
+}

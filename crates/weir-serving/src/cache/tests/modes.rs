@@ -1,0 +1,117 @@
+//! What a request may want, and time.
+
+use std::time::Duration;
+
+use weir_artifact::CacheTable;
+use weir_config::HumanDuration;
+use weir_types::ErrorCode;
+
+use super::double::{Light, settle, values};
+use crate::{CacheMode, CacheVerdict, PurgeScope, executor::tests::contract};
+
+fn table(ttl: u64, stale: u64) -> CacheTable {
+    CacheTable {
+        ttl: HumanDuration::from_secs(ttl),
+        stale: HumanDuration::from_secs(stale),
+        jitter: 0.0,
+        ..CacheTable::default()
+    }
+}
+
+#[tokio::test]
+async fn a_cache_keeps_the_contract_of_executors() {
+    let light = Light::new(table(60, 0));
+    contract(&*light.executor, light.double.clock()).await;
+}
+
+#[tokio::test]
+async fn modes_look_fill_both_or_neither() {
+    let light = Light::new(table(60, 0));
+    let calls = || light.double.calls().len();
+    let only = light.ask_as(&[1.0], CacheMode::OnlyIfCached).await.unwrap_err();
+    assert_eq!((only.code, calls()), (ErrorCode::NotCached, 0));
+    let none = light.ask_as(&[1.0], CacheMode::NoStore).await.unwrap();
+    assert_eq!((none.cache, calls()), (None, 1));
+    assert!(light.ask_as(&[1.0], CacheMode::OnlyIfCached).await.is_err(), "nothing was stored");
+    for n in 2..4 {
+        let fresh = light.ask_as(&[1.0], CacheMode::NoCache).await.unwrap();
+        assert_eq!((fresh.cache.unwrap().verdict(), calls()), (CacheVerdict::Miss, n));
+    }
+    let stored = light.ask_as(&[1.0], CacheMode::OnlyIfCached).await.unwrap();
+    assert_eq!((values(&stored.outputs), stored.cache.unwrap().hits, calls()), (vec![2.0], 1, 3));
+    assert!(light.ask_as(&[1.0, 2.0], CacheMode::OnlyIfCached).await.is_err(), "one row is missing");
+    assert_eq!(light.stats().bypassed, 1);
+}
+
+#[tokio::test]
+async fn entries_age_and_end() {
+    let light = Light::new(table(60, 0));
+    light.ask(&[1.0]).await;
+    light.double.clock().advance(Duration::from_secs(59));
+    light.ask(&[2.0]).await;
+    let both = light.ask(&[2.0, 1.0]).await.cache.unwrap();
+    assert_eq!((both.hits, both.age), (2, Some(Duration::from_secs(59))));
+    light.double.clock().advance(Duration::from_secs(1));
+    let one = light.ask(&[2.0, 1.0]).await.cache.unwrap();
+    assert_eq!((one.hits, one.age), (1, Some(Duration::from_secs(1))));
+    assert_eq!(light.stats().memory.expired, 1);
+}
+
+#[tokio::test]
+async fn jitter_shortens_within_its_share() {
+    let light = Light::new(CacheTable { jitter: 0.5, ..table(100, 0) });
+    let rows: Vec<f32> = (0..200u8).map(f32::from).collect();
+    light.ask(&rows).await;
+    light.double.clock().advance(Duration::from_secs(49));
+    assert_eq!(light.ask(&rows).await.cache.unwrap().hits, 200);
+    light.double.clock().advance(Duration::from_secs(26));
+    let left = light.ask(&rows).await.cache.unwrap().hits;
+    assert!((50..150).contains(&left), "{left}");
+}
+
+#[tokio::test]
+async fn a_stale_entry_is_given_at_once_and_computed_anew_once() {
+    let light = Light::new(table(10, 20));
+    light.cache.start(&tokio::runtime::Handle::current());
+    light.ask(&[1.0]).await;
+    light.double.clock().advance(Duration::from_secs(12));
+    for _ in 0..3 {
+        let stale = light.ask(&[1.0]).await;
+        assert_eq!((stale.cache.unwrap().age, stale.cache.unwrap().hits), (Some(Duration::from_secs(12)), 1));
+    }
+    settle().await;
+    assert_eq!((light.double.calls().len(), light.stats().stale), (2, 3));
+    let fresh = light.ask(&[1.0]).await.cache.unwrap();
+    assert_eq!((fresh.hits, fresh.age), (1, Some(Duration::ZERO)));
+    light.double.clock().advance(Duration::from_secs(31));
+    assert_eq!(light.ask(&[1.0]).await.cache.unwrap().hits, 0, "beyond `stale` it is no answer");
+}
+
+#[tokio::test]
+async fn without_a_background_stale_entries_are_given_until_they_end() {
+    let light = Light::new(table(10, 20));
+    light.ask(&[1.0]).await;
+    light.double.clock().advance(Duration::from_secs(12));
+    assert_eq!(light.ask(&[1.0]).await.cache.unwrap().hits, 1);
+    settle().await;
+    assert_eq!(light.double.calls().len(), 1);
+}
+
+#[tokio::test]
+async fn a_purge_forgets_what_it_names() {
+    let light = Light::new(CacheTable { tags: vec!["prices".into()], ..table(60, 0) });
+    let scopes = [
+        (PurgeScope::Model("m".parse().unwrap()), 1),
+        (PurgeScope::Version("m".parse().unwrap(), "1".parse().unwrap()), 1),
+        (PurgeScope::Tag("prices".into()), 1),
+        (PurgeScope::Model("n".parse().unwrap()), 0),
+        (PurgeScope::Version("m".parse().unwrap(), "2".parse().unwrap()), 0),
+        (PurgeScope::Tag("price".into()), 0),
+    ];
+    for (scope, purged) in scopes {
+        light.ask(&[1.0]).await;
+        let done = light.cache.purge(&scope).await;
+        assert_eq!((done.memory, done.redis), (purged, None), "{scope:?}");
+        assert_eq!(light.ask(&[1.0]).await.cache.unwrap().hits, 1 - purged as usize, "{scope:?}");
+    }
+}
