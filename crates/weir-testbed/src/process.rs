@@ -19,6 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
+    killed: bool,
     log: Arc<Log>,
 }
 
@@ -46,7 +47,7 @@ impl Process {
         let log = Arc::new(Log::default());
         let (output, reading) = (child.stdout.take().unwrap(), log.clone());
         thread::spawn(move || reading.follow(BufReader::new(output)));
-        Self { child, log }
+        Self { child, killed: false, log }
     }
 
     /// Waits until a line of its log holds `text`; `false` if the process ended before.
@@ -64,6 +65,10 @@ impl Process {
         self.log.state.lock().unwrap().lines.join("\n")
     }
 
+    pub(crate) fn is_killed(&self) -> bool {
+        self.killed
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, signal)
@@ -72,6 +77,7 @@ impl Process {
 
     /// Ends it without a chance to say anything, and waits until it is gone.
     pub(crate) fn kill(&mut self) {
+        self.killed = true;
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
