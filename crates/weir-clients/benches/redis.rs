@@ -1,5 +1,5 @@
-//! What a round trip to Redis costs, beside the same bytes on a blocking socket, and what it costs while
-//! Redis is away: `cargo bench -p weir-clients`. Needs redis-server (`make servers`).
+//! What a round trip to Redis costs, beside the same bytes on a blocking socket, and what an outage costs:
+//! `cargo bench -p weir-clients`. Needs redis-server (`make servers`).
 //!
 //! A plain program, as the other benches are: medians of some thousand calls, each timed by itself.
 
@@ -122,6 +122,44 @@ async fn together(redis: &Redis, keys: &[String], callers: usize) {
     println!("\n{callers} callers of get_many with 1 key: {per_second:.0} calls a second");
 }
 
+/// What an outage costs: how long until it is known, the longest call until then and after, and how long
+/// until it is known to be over. A call is made each millisecond, with the timeout as it is by default.
+async fn outage(
+    name: &str,
+    server: &mut RedisServer,
+    begin: fn(&mut RedisServer),
+    end: fn(&mut RedisServer),
+) {
+    let redis = Redis::new(&RedisConfig::single(server.url())).unwrap();
+    while redis.get_many(&["a"]).await.is_err() {}
+    let longest = async |state: fn(BreakerState) -> bool| {
+        let (begun, mut longest) = (Instant::now(), Duration::ZERO);
+        let mut ticks = tokio::time::interval(Duration::from_millis(1));
+        while !state(redis.stats().breaker()) {
+            ticks.tick().await;
+            let called = Instant::now();
+            let _ = redis.get_many(&["a"]).await;
+            longest = longest.max(called.elapsed());
+        }
+        (begun.elapsed().as_secs_f64() * 1e3, longest.as_secs_f64() * 1e3)
+    };
+    begin(server);
+    let (known, before) = longest(|state| state != BreakerState::Closed).await;
+    let mut after = Duration::ZERO;
+    for _ in 0..10_000 {
+        let called = Instant::now();
+        assert!(redis.get_many(&["a"]).await.is_err());
+        after = after.max(called.elapsed());
+        tokio::task::yield_now().await;
+    }
+    // Away for a while, so that the keeper waits as long as it ever does.
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    end(server);
+    let (over, _) = longest(|state| state == BreakerState::Closed).await;
+    let after = after.as_secs_f64() * 1e3;
+    println!("| {name} | {known:.0} | {before:.1} | {after:.3} | {over:.0} |");
+}
+
 fn main() {
     let mut server = RedisServer::start();
     let mut config = RedisConfig::single(server.url());
@@ -149,5 +187,9 @@ fn main() {
             tokio::task::yield_now().await;
         }
         together(&redis, &keys, 64).await;
+        println!("\n| outage, ms | known after | longest call until then | and after | back after |");
+        println!("| --- | --: | --: | --: | --: |");
+        outage("SIGSTOP", &mut server, |server| server.stop(), |server| server.cont()).await;
+        outage("SIGKILL", &mut server, RedisServer::kill, RedisServer::restart).await;
     });
 }

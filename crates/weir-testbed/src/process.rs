@@ -19,6 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
+    /// Kills it when the tests are killed, who then drop nothing.
+    watchdog: Child,
+    killed: bool,
     log: Arc<Log>,
 }
 
@@ -46,7 +49,7 @@ impl Process {
         let log = Arc::new(Log::default());
         let (output, reading) = (child.stdout.take().unwrap(), log.clone());
         thread::spawn(move || reading.follow(BufReader::new(output)));
-        Self { child, log }
+        Self { watchdog: watchdog(child.id()), child, killed: false, log }
     }
 
     /// Waits until a line of its log holds `text`; `false` if the process ended before.
@@ -64,6 +67,10 @@ impl Process {
         self.log.state.lock().unwrap().lines.join("\n")
     }
 
+    pub(crate) fn is_killed(&self) -> bool {
+        self.killed
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, signal)
@@ -72,6 +79,10 @@ impl Process {
 
     /// Ends it without a chance to say anything, and waits until it is gone.
     pub(crate) fn kill(&mut self) {
+        self.killed = true;
+        // First: it must not be there any more when another process has this one's number.
+        let _ = self.watchdog.kill();
+        let _ = self.watchdog.wait();
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -93,6 +104,14 @@ impl Log {
         self.state.lock().unwrap().ended = true;
         self.grown.notify_all();
     }
+}
+
+/// A process that reads from us, and kills `pid` when that ends because we do.
+fn watchdog(pid: u32) -> Child {
+    let mut command = Command::new("sh");
+    command.args(["-c", "read _; kill -9 $0", &pid.to_string()]).stdin(Stdio::piped());
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().unwrap_or_else(|error| panic!("sh cannot be started: {error}"))
 }
 
 fn redis_program() -> PathBuf {

@@ -87,7 +87,6 @@ impl RedisOptions {
         if self.cluster {
             add("cluster-enabled", "yes");
             add("cluster-port", &ports.bus.to_string());
-            add("cluster-node-timeout", "1000");
         }
         if let Some(certificates) = certificates {
             add("tls-port", &ports.tls.to_string());
@@ -202,6 +201,11 @@ impl RedisServer {
         self.process = Process::redis(&self.arguments);
         let ready = self.process.says(READY);
         assert!(ready, "redis-server does not start again:\n{}", self.process.log());
+    }
+
+    /// Whether it was not killed.
+    pub(crate) fn is_there(&self) -> bool {
+        !self.process.is_killed()
     }
 
     pub(crate) fn process(&self) -> &Process {

@@ -31,8 +31,7 @@ impl RedisSentinel {
             (0..SENTINELS).map(|_| RedisOptions::default().sentinel().start()).collect();
         for sentinel in &sentinels {
             sentinel.ask::<()>(&["SENTINEL", "MONITOR", NAME, "127.0.0.1", &port, "2"]);
-            let settings = ["down-after-milliseconds", "500", "failover-timeout", "3000"];
-            sentinel.ask::<()>(&[&["SENTINEL", "SET", NAME], &settings[..]].concat());
+            sentinel.ask::<()>(&["SENTINEL", "SET", NAME, "failover-timeout", "3000"]);
         }
         let all = Self { master, replica, sentinels };
         all.sentinels.iter().for_each(|sentinel| all.await_acquaintance(sentinel));
@@ -51,9 +50,14 @@ impl RedisSentinel {
         self.sentinels.iter().map(RedisServer::url).collect()
     }
 
-    /// Waits until the sentinels that are there have put the replica in the master's place.
+    /// Waits until the sentinels that are there have put the replica in the place of the master, which
+    /// was killed. Only from now on are they in a hurry, as in a cluster.
     pub fn await_failover(&self) {
-        self.sentinels.iter().for_each(|sentinel| {
+        let there = || self.sentinels.iter().filter(|sentinel| sentinel.is_there());
+        for sentinel in there() {
+            sentinel.ask::<()>(&["SENTINEL", "SET", NAME, "down-after-milliseconds", "500"]);
+        }
+        there().for_each(|sentinel| {
             sentinel.process().says("+switch-master");
         });
     }
