@@ -8,17 +8,15 @@ mod echo;
 mod report;
 mod scan;
 
-use weir_types::Batch;
-
-use crate::{Context, ContextValue, Echo, FieldError, Loc, Rejection, plan::Plan};
+use crate::{Context, ContextValue, Decoded, Echo, FieldError, Loc, Rejection, plan::Plan};
 use scan::ScanError;
 
-pub(crate) use check::{Checked, check_text};
+pub(crate) use check::{Checked, check_scalar, check_text};
 pub(crate) use echo::text as echo_text;
 pub(crate) use report::Fault;
 
 /// Decodes a body, or says everything that is wrong with it.
-pub(crate) fn decode(plan: &Plan, body: &[u8]) -> Result<Batch, Rejection> {
+pub(crate) fn decode(plan: &Plan, body: &[u8]) -> Result<Decoded, Rejection> {
     if body.is_empty() {
         return Err(invalid(missing_body()));
     }

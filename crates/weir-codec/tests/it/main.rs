@@ -8,6 +8,7 @@ mod bounds;
 mod corpus;
 mod decode;
 mod differences;
+mod lookups;
 mod oracle;
 mod schemas;
 mod values;
