@@ -1,0 +1,28 @@
+//! Online state: features of entities, aggregates of event streams, idempotency keys, in
+//! memory, in a file of this process's own, or in a Redis that replicas share.
+
+mod aggregate;
+
+mod config;
+mod encoding;
+mod error;
+mod features;
+mod store;
+mod value;
+mod view;
+
+pub use config::{
+    AggregateKind, FeatureConfig, FeatureType, IdempotencyConfig, KeyType, ScalarValue, StateConfig,
+    StoreKind, ViewConfig,
+};
+pub use error::{FeatureError, Part, Problem};
+pub use features::{Features, Found, MAX_ROWS, Question, Row, Written};
+pub use store::{
+    Change, Decide, MAX_KEY_BYTES, MAX_VALUE_BYTES, SharedStore, Store, StoreError, StoreFuture, Stored,
+    Update,
+};
+pub use value::{Entity, EventTime, MAX_ENTITY_BYTES, MAX_STRING_BYTES};
+pub use view::{
+    Aggregate, Feature, FeatureId, FeatureRef, MAX_FEATURES, MAX_PANES, MAX_ROW_BYTES, MAX_VIEWS, Stream,
+    View, ViewId, ViewProblem, Views,
+};
