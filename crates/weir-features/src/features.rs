@@ -15,7 +15,7 @@ use crate::{
 mod check;
 mod row;
 
-pub(crate) use check::{Checker, key};
+pub(crate) use check::Checker;
 
 /// Most rows, events, entities or questions of one call.
 pub const MAX_ROWS: usize = 10_000;

@@ -7,6 +7,7 @@ mod config;
 mod encoding;
 mod error;
 mod features;
+mod idempotency;
 mod store;
 mod value;
 mod view;
@@ -17,9 +18,12 @@ pub use config::{
 };
 pub use error::{FeatureError, Part, Problem};
 pub use features::{Features, Found, MAX_ROWS, Question, Row, Written};
+pub use idempotency::{
+    Begun, Idempotency, IdempotencyError, IdempotencyGuard, MAX_IDEMPOTENCY_KEY_BYTES, StoredAnswer,
+};
 pub use store::{
-    Change, Decide, MAX_KEY_BYTES, MAX_VALUE_BYTES, SharedStore, Store, StoreError, StoreFuture, Stored,
-    Update,
+    Change, Decide, MAX_KEY_BYTES, MAX_VALUE_BYTES, Memory, SharedStore, Store, StoreError, StoreFuture,
+    Stored, Update,
 };
 pub use value::{Entity, EventTime, MAX_ENTITY_BYTES, MAX_STRING_BYTES};
 pub use view::{

@@ -17,6 +17,10 @@ use weir_types::{Error, ErrorCode};
 
 use crate::value::EventTime;
 
+mod memory;
+
+pub use memory::Memory;
+
 /// Longest key, in bytes: a view's name and an entity's key fit.
 pub const MAX_KEY_BYTES: usize = 512;
 
@@ -33,6 +37,12 @@ pub struct Stored {
     pub value: Bytes,
     /// From when on it is as if it were not there; `None` is never.
     pub expires: Option<EventTime>,
+}
+
+impl Stored {
+    pub(crate) fn is_live(&self, now: EventTime) -> bool {
+        self.expires.is_none_or(|end| end > now)
+    }
 }
 
 /// What an update does to a key.
@@ -106,6 +116,9 @@ pub enum StoreError {
     /// A value is larger than a store takes.
     #[error("a value of {0} bytes is more than the {MAX_VALUE_BYTES} that the state store takes")]
     TooLarge(usize),
+    /// A key is empty or longer than a store takes.
+    #[error("a key of {0} bytes, 1 to {MAX_KEY_BYTES} are taken")]
+    Key(usize),
     /// The disk did not take it, or what is stored cannot be read. The text is for logs.
     #[error("the state store failed")]
     Failed(String),
@@ -117,9 +130,20 @@ impl From<StoreError> for Error {
         match error {
             StoreError::Full | StoreError::Unavailable => Error::new(ErrorCode::Unavailable, message),
             StoreError::Busy | StoreError::Contended => Error::new(ErrorCode::Overloaded, message),
-            StoreError::TooLarge(_) => Error::new(ErrorCode::TooLarge, message),
+            StoreError::TooLarge(_) | StoreError::Key(_) => Error::new(ErrorCode::TooLarge, message),
             StoreError::Failed(_) => Error::internal(message),
         }
+    }
+}
+
+/// The change, if key and value are of a size that stores take.
+fn checked(key: &[u8], change: Change) -> Result<Change, StoreError> {
+    match &change {
+        _ if key.is_empty() || key.len() > MAX_KEY_BYTES => Err(StoreError::Key(key.len())),
+        Change::Put(stored) if stored.value.len() > MAX_VALUE_BYTES => {
+            Err(StoreError::TooLarge(stored.value.len()))
+        }
+        _ => Ok(change),
     }
 }
 
