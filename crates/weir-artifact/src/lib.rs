@@ -15,6 +15,7 @@ mod files;
 mod formats;
 mod graph;
 mod load;
+mod lookups;
 mod manifest;
 mod notes;
 pub mod onnx;
@@ -36,8 +37,9 @@ pub use graph::{
     Source, StepKind, StepTable, Test, Wanted, read_graph,
 };
 pub use load::{LoadedModel, load};
+pub use lookups::Lookups;
 pub use manifest::{
-    CoerceWord, DTypeWord, ExtraWord, FieldTable, InputTable, LimitsTable, Manifest, OutputTable,
+    CoerceWord, DTypeWord, ExtraWord, FieldTable, InputTable, KeyTable, LimitsTable, Manifest, OutputTable,
     ScalarValue, TextTable, V2Table,
 };
 pub use remote::{
