@@ -12,12 +12,14 @@ use std::{
 
 use weir_artifact::{BatchingTable, Candidate, Discovery, FolderProblem, Kind, LoadedModel, Problem};
 use weir_engine::{EngineInfo, EngineOptions};
+use weir_features::Features;
 use weir_types::{Clock, Error, ModelName, Version};
 
 use crate::{
     Cores, Executor, Local, LocalOptions, MemoryBudget, ServedVersion, ServingSnapshot, Stats,
     background::Background,
     executor::{self, Resident, Trial},
+    features::{self, Lookup},
     graph, samples,
 };
 
@@ -34,6 +36,9 @@ pub struct LoadOptions {
     pub clock: Arc<dyn Clock>,
     /// Memory that all models share; without one, all stay loaded.
     pub budget: Option<Arc<MemoryBudget>>,
+    /// Where fields that models take from feature views are looked up. Without it, all rows are
+    /// explicit.
+    pub features: Option<Features>,
     /// `[batching]` in place of each model's own: to measure what it would come to.
     pub batching: Option<BatchingTable>,
 }
@@ -202,7 +207,7 @@ impl Loader {
         if candidate.kind == Kind::Remote {
             return self.load_remote(candidate, serving);
         }
-        let model = self.options.read(candidate)?;
+        let (model, lookup) = self.options.read(candidate)?;
         if let Some(serving) = serving.filter(|s| *s.spec == model.spec) {
             return Ok(serving.clone());
         }
@@ -211,17 +216,19 @@ impl Loader {
             Some(budget) => self.start_within(&budget, candidate, &model),
         };
         let (engine, executor) = attempt?;
-        Ok(Arc::new(ServedVersion { spec: Arc::new(model.spec), engine, executor, members: Vec::new() }))
+        let (spec, members) = (Arc::new(model.spec), Vec::new());
+        Ok(Arc::new(ServedVersion { spec, engine, executor, lookup, members }))
     }
 
     /// Asks the server that runs the model what it is, and runs its golden rows there.
     fn load_remote(&self, candidate: &Candidate, serving: Option<&Arc<ServedVersion>>) -> Attempt {
-        let described = executor::describe(candidate, &self.background).map_err(|unknown| {
+        let mut described = executor::describe(candidate, &self.background).map_err(|unknown| {
             if unknown.detail != unknown.reason {
                 tracing::warn!(model = %candidate.name, version = %candidate.version, "{}", unknown.detail);
             }
             unknown.reason
         })?;
+        let lookup = features::bind(&mut described.spec, self.options.features.as_ref())?;
         if let Some(serving) = serving.filter(|s| s.spec.digest == described.spec.digest) {
             return Ok(serving.clone());
         }
@@ -234,7 +241,7 @@ impl Loader {
         }
         let executor = Arc::new(described.executor(clock(), Arc::default())?);
         let (spec, engine) = (Arc::new(described.spec), described.engine);
-        Ok(Arc::new(ServedVersion { spec, engine, executor, members: Vec::new() }))
+        Ok(Arc::new(ServedVersion { spec, engine, executor, lookup, members: Vec::new() }))
     }
 
     /// Starts a model that sleeps when its memory is needed.
@@ -251,7 +258,7 @@ impl Loader {
         let (options, candidate, digest) =
             (self.options.clone(), candidate.clone(), model.spec.digest.clone());
         let wake = Box::new(move |stats| {
-            let model = options.read(&candidate)?;
+            let (model, _) = options.read(&candidate)?;
             if model.spec.digest != digest {
                 return Err(format!("{} changed since it was loaded: reload", candidate.folder.display()));
             }
@@ -266,13 +273,14 @@ impl Loader {
 type Started = Result<(EngineInfo, Arc<dyn Executor>), String>;
 
 impl LoadOptions {
-    /// Reads a model from disk.
-    fn read(&self, candidate: &Candidate) -> Result<LoadedModel, String> {
+    /// Reads a model from disk, and finds where its rows are completed.
+    fn read(&self, candidate: &Candidate) -> Result<(LoadedModel, Option<Arc<Lookup>>), String> {
         let mut model = weir_artifact::load(candidate).map_err(|problems| lines(&problems))?;
         if let Some(batching) = &self.batching {
             model.spec.batching = batching.clone();
         }
-        Ok(model)
+        let lookup = features::bind(&mut model.spec, self.features.as_ref())?;
+        Ok((model, lookup))
     }
 
     /// Builds the engine, runs the golden rows and starts the executor.

@@ -3,6 +3,7 @@
 // Helpers of tests fail tests: clippy's allowance covers `#[test]` functions only.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod features;
 mod graphs;
 mod life;
 mod remote;

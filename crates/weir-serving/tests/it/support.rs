@@ -77,8 +77,9 @@ impl Models {
     }
 }
 
-fn options(budget: Option<u64>) -> LoadOptions {
+pub(crate) fn options(budget: Option<u64>) -> LoadOptions {
     LoadOptions {
+        features: None,
         engine: EngineOptions::default(),
         cores: Arc::new(Cores::new(2)),
         queue: 8,
