@@ -21,6 +21,13 @@ pub enum Part {
     Value(Box<str>),
 }
 
+impl Part {
+    /// A value's name, as much as a message may repeat of the caller's text.
+    pub(crate) fn value(name: &str) -> Self {
+        Part::Value(name.chars().take(64).collect::<String>().into())
+    }
+}
+
 /// One thing that is wrong with a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {

@@ -1,6 +1,6 @@
 //! The service of feature views: put, get, delete, look up.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use weir_types::{Clock, Scalar};
@@ -14,8 +14,11 @@ use crate::{
 
 mod check;
 mod row;
+mod tally;
 
 pub(crate) use check::Checker;
+pub(crate) use tally::Tally;
+pub use tally::ViewStats;
 
 /// Most rows, events, entities or questions of one call.
 pub const MAX_ROWS: usize = 10_000;
@@ -71,13 +74,15 @@ pub struct Features {
     pub(crate) views: Views,
     pub(crate) store: SharedStore,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) ahead: std::time::Duration,
+    pub(crate) ahead: Duration,
+    pub(crate) tallies: Arc<[Tally]>,
 }
 
 impl Features {
     /// The features of `views` in `store`. Event times may be `ahead` of `clock`.
-    pub fn new(views: Views, store: SharedStore, clock: Arc<dyn Clock>, ahead: std::time::Duration) -> Self {
-        Self { views, store, clock, ahead }
+    pub fn new(views: Views, store: SharedStore, clock: Arc<dyn Clock>, ahead: Duration) -> Self {
+        let tallies = views.iter().map(|_| Tally::default()).collect();
+        Self { views, store, clock, ahead, tallies }
     }
 
     /// The views.
@@ -96,11 +101,15 @@ impl Features {
     /// # Errors
     /// [`FeatureError`]; all problems of all rows at once.
     pub async fn put(&self, view: &str, rows: Vec<Row>) -> Result<Vec<Written>, FeatureError> {
+        let id = self.id(view)?;
         let view = self.fed_by_hand(view)?;
         let rows = self.check_rows(view, rows)?;
         let (updates, told): (Vec<_>, Vec<_>) = rows.into_iter().map(|row| row.update(view.ttl)).unzip();
         self.store.update(updates).await?;
-        told.into_iter().map(|told| Ok(told.get()??)).collect()
+        let written: Vec<Written> =
+            told.into_iter().map(|told| told.get()?).collect::<Result<_, StoreError>>()?;
+        self.tallies[id.0].put(&written);
+        Ok(written)
     }
 
     /// What is known of an entity: a value or `None` for each of the view's features, in their
@@ -150,6 +159,8 @@ impl Features {
                 None => found.resize_with(found.len() + question.features.len(), || None),
                 Some(stored) => self.read(question, &stored, now, &mut found)?,
             }
+            let known = found.iter().rev().take(question.features.len()).flatten().count();
+            self.tallies[question.view.0].looked_up(question.features.len(), known);
         }
         Ok(found)
     }
@@ -162,6 +173,12 @@ impl Features {
         found: &mut Vec<Option<Found>>,
     ) -> Result<(), StoreError> {
         let view = self.views.view(question.view);
+        if view.stream.is_some() {
+            let features = question.features;
+            let values = crate::events::state::look_up(view, stored, features, now);
+            found.extend(values.ok_or_else(|| unreadable(view))?);
+            return Ok(());
+        }
         let cells = row::read(stored).ok_or_else(|| unreadable(view))?;
         found.extend(question.features.iter().map(|&FeatureId(at)| {
             let feature = &view.features[at];
@@ -170,6 +187,11 @@ impl Features {
             known.then(|| Found { value: cell.value.clone(), event_time: cell.time })
         }));
         Ok(())
+    }
+
+    /// Counters of each view since the start.
+    pub fn stats(&self) -> Vec<ViewStats> {
+        self.views.iter().zip(self.tallies.iter()).map(|(view, tally)| tally.stats(view)).collect()
     }
 
     pub(crate) fn id(&self, view: &str) -> Result<ViewId, FeatureError> {
@@ -211,7 +233,7 @@ struct Checked {
 }
 
 impl Checked {
-    fn update(self, ttl: Option<std::time::Duration>) -> (Update, Told<Result<Written, StoreError>>) {
+    fn update(self, ttl: Option<Duration>) -> (Update, Told<Result<Written, StoreError>>) {
         let Self { key, time, cells: new } = self;
         telling(key, move |current| match current.map_or(Some(Vec::new()), row::read) {
             Some(cells) => merge(cells, &new, time, ttl),
@@ -224,7 +246,7 @@ fn merge<'a>(
     mut cells: Vec<row::Cell<'a>>,
     new: &'a [(Box<str>, Scalar)],
     time: EventTime,
-    ttl: Option<std::time::Duration>,
+    ttl: Option<Duration>,
 ) -> (Change, Result<Written, StoreError>) {
     let mut written = 0;
     for (name, value) in new {

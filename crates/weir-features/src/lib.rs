@@ -6,6 +6,7 @@ mod aggregate;
 mod config;
 mod encoding;
 mod error;
+mod events;
 mod features;
 mod idempotency;
 mod store;
@@ -17,7 +18,8 @@ pub use config::{
     StoreKind, ViewConfig,
 };
 pub use error::{FeatureError, Part, Problem};
-pub use features::{Features, Found, MAX_ROWS, Question, Row, Written};
+pub use events::{Event, Events, MAX_EVENT_ID_BYTES, Taken};
+pub use features::{Features, Found, MAX_ROWS, Question, Row, ViewStats, Written};
 pub use idempotency::{
     Begun, Idempotency, IdempotencyError, IdempotencyGuard, MAX_IDEMPOTENCY_KEY_BYTES, StoredAnswer,
 };

@@ -99,7 +99,7 @@ pub struct Aggregate {
     pub kind: crate::config::AggregateKind,
     /// The field of the events; `None` counts events.
     pub of: Option<Box<str>>,
-    /// Width of a pane in microseconds, at least 1,000.
+    /// Width of a pane in microseconds, at least 1,000,000.
     pub slide_micros: i64,
     /// Panes in the window, 1 to [`MAX_PANES`].
     pub panes: i64,

@@ -75,10 +75,9 @@ impl Checker {
         let mut seen = HashSet::new();
         let mut cells = Vec::with_capacity(values.len().min(view.features.len()));
         for (name, value) in values {
-            let part = || Part::Value(name.chars().take(64).collect::<String>().into());
             match view.find(&name).and_then(|id| Ok((id, cast(&value, view.features[id.0].dtype)?))) {
-                Err(why) => self.add(row, part(), why),
-                Ok((id, _)) if !seen.insert(id) => self.add(row, part(), "is there twice"),
+                Err(why) => self.add(row, Part::value(&name), why),
+                Ok((id, _)) if !seen.insert(id) => self.add(row, Part::value(&name), "is there twice"),
                 Ok((_, value)) => cells.push((name, value)),
             }
         }

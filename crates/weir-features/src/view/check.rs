@@ -13,8 +13,8 @@ use crate::{
     value::cast,
 };
 
-/// The narrowest pane: event times that people and brokers write have milliseconds.
-const LEAST_SLIDE: Duration = Duration::from_millis(1);
+/// The narrowest pane: events may be a pane ahead of the server's clock, and clocks differ.
+const LEAST_SLIDE: Duration = Duration::from_secs(1);
 
 /// The widest window, and the longest lateness and time to live.
 const LONGEST: Duration = Duration::from_secs(3660 * 86_400);
@@ -218,7 +218,7 @@ fn aggregate_of(config: &FeatureConfig, kind: AggregateKind, problems: &mut Prob
     };
     let slide = config.slide.map_or(window, |d| d.get());
     if slide < LEAST_SLIDE || window > LONGEST || !slide.as_nanos().is_multiple_of(1000) {
-        problems.add("window", "a window is at most 3660d and slides by at least 1ms, in whole microseconds");
+        problems.add("window", "a window is at most 3660d and slides by at least 1s, in whole microseconds");
         return None;
     }
     let panes = i64::try_from(window.as_nanos() / slide.as_nanos()).unwrap_or(i64::MAX);
