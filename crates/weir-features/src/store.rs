@@ -17,8 +17,10 @@ use weir_types::{Error, ErrorCode};
 
 use crate::value::EventTime;
 
+mod embedded;
 mod memory;
 
+pub use embedded::{Embedded, OpenError};
 pub use memory::Memory;
 
 /// Longest key, in bytes: a view's name and an entity's key fit.
@@ -91,6 +93,11 @@ pub trait Store: Send + Sync {
 
     /// What `weir.toml` calls it.
     fn kind(&self) -> crate::config::StoreKind;
+
+    /// Bytes held in this process; `None` if the store is elsewhere.
+    fn held(&self) -> Option<usize> {
+        None
+    }
 }
 
 /// A store that several services share.
@@ -136,13 +143,15 @@ impl From<StoreError> for Error {
     }
 }
 
-/// The change, if key and value are of a size that stores take.
-fn checked(key: &[u8], change: Change) -> Result<Change, StoreError> {
+/// The change, if key and value are of a size that stores take. A value that has expired already
+/// is none.
+fn checked(key: &[u8], change: Change, now: EventTime) -> Result<Change, StoreError> {
     match &change {
         _ if key.is_empty() || key.len() > MAX_KEY_BYTES => Err(StoreError::Key(key.len())),
         Change::Put(stored) if stored.value.len() > MAX_VALUE_BYTES => {
             Err(StoreError::TooLarge(stored.value.len()))
         }
+        Change::Put(stored) if !stored.is_live(now) => Ok(Change::Delete),
         _ => Ok(change),
     }
 }

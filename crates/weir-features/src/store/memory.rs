@@ -27,11 +27,6 @@ impl Memory {
     pub fn new(budget: usize, clock: Arc<dyn Clock>) -> Self {
         Self { map: Arc::new(Map::new(budget)), clock }
     }
-
-    /// Bytes held.
-    pub fn held(&self) -> usize {
-        self.map.held()
-    }
 }
 
 impl Store for Memory {
@@ -47,6 +42,10 @@ impl Store for Memory {
 
     fn kind(&self) -> StoreKind {
         StoreKind::Memory
+    }
+
+    fn held(&self) -> Option<usize> {
+        Some(self.map.held())
     }
 }
 
@@ -163,7 +162,7 @@ impl Map {
         self.sweep(&mut shard, now, SWEEP);
         let current = shard.live(key, now);
         let held = current.map_or(0, |value| cost(key, value));
-        match checked(key, decide(current.map(AsRef::as_ref)))? {
+        match checked(key, decide(current.map(AsRef::as_ref)), now)? {
             Change::Keep => {}
             Change::Delete => self.set_in(&mut shard, key, None),
             Change::Put(stored) => {
