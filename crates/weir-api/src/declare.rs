@@ -181,12 +181,12 @@ fn body_shape(request: &RequestShape, spec: &ModelSpec) -> Result<BodyShape, Vec
         (Some(key), None) => Ok(BodyShape::Rows { key: key.clone() }),
         (None, None) => Ok(BodyShape::Row),
         (None, Some(columns)) => {
-            let fields = &spec.schema.fields;
+            let names: Vec<&str> = spec.schema.names().collect();
             let (mut keys, mut problems) = (Vec::new(), Vec::new());
             for (key, field) in columns {
-                match fields.iter().position(|f| f.name == *field) {
+                match names.iter().position(|name| name == field) {
                     Some(index) => keys.push((key.clone(), index)),
-                    None => problems.push(unknown("field", field, fields.iter().map(|f| f.name.as_str()))),
+                    None => problems.push(unknown("field", field, names.iter().copied())),
                 }
             }
             keys.sort_by_key(|(_, index)| *index);
@@ -211,8 +211,10 @@ pub(crate) fn resolve_word(word: &str, spec: &ModelSpec) -> Result<Word, String>
     match word {
         "model" => Ok(Word::Model),
         "version" => Ok(Word::Version),
+        "feature_asof" => Ok(Word::FeatureAsof),
         _ => spec.answer(word).cloned().map(Word::Answer).ok_or_else(|| {
-            let words = spec.answers.iter().map(|(w, _)| w.as_str()).chain(["model", "version"]);
+            let words =
+                spec.answers.iter().map(|(w, _)| w.as_str()).chain(["model", "version", "feature_asof"]);
             unknown("word", word, words)
         }),
     }

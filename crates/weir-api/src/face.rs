@@ -228,9 +228,12 @@ impl Builder<'_> {
                 self.add(method, &path, Handler::Template(Box::new(template)), None);
             }
             (OperationKind::Predict { shape, response, selectable, .. }, Some(version)) => {
-                let decoder =
-                    RowDecoder::new(Arc::new(version.spec.schema.clone()), shape, decode_limits(&version))
-                        .map_err(|e| format!("{path}: {e}"))?;
+                let decoder = RowDecoder::looking_up(
+                    Arc::new(version.spec.schema.clone()),
+                    shape,
+                    decode_limits(&version),
+                )
+                .map_err(|e| format!("{path}: {e}"))?;
                 let named = format!("{}/{}", version.spec.name, version.spec.version);
                 let handler = PredictHandler {
                     decoder,

@@ -97,7 +97,7 @@ impl Metrics {
         );
         registry.register_with_unit(
             "weir_stage_duration",
-            "Parts of a prediction: decode, queue, engine, encode",
+            "Parts of a prediction: decode, features, queue, engine, encode",
             Unit::Seconds,
             stages.clone(),
         );
@@ -150,7 +150,13 @@ impl Metrics {
             let (model, version) = (version.spec.name.to_string(), version.spec.version.to_string());
             self.stages.get_or_create_owned(&StageLabels { stage, model, version })
         };
-        StageMetrics { decode: of("decode"), queue: of("queue"), engine: of("engine"), encode: of("encode") }
+        StageMetrics {
+            decode: of("decode"),
+            queue: of("queue"),
+            engine: of("engine"),
+            encode: of("encode"),
+            features: version.lookup.as_ref().map(|_| of("features")),
+        }
     }
 }
 
@@ -196,6 +202,8 @@ pub(crate) struct StageMetrics {
     pub(crate) queue: Histogram,
     pub(crate) engine: Histogram,
     pub(crate) encode: Histogram,
+    /// For versions whose rows may leave features to be looked up.
+    pub(crate) features: Option<Histogram>,
 }
 
 /// Reads how many bytes of bodies are held.

@@ -99,4 +99,6 @@ pub enum Word {
     Model,
     /// The version that answered.
     Version,
+    /// The oldest event time among the features that were looked up; `null` where none was.
+    FeatureAsof,
 }

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header, request::Parts};
 use hyper::body::Incoming;
 use weir_codec::{DecodeLimits, Rejection, RowDecoder, write_answer, write_string};
-use weir_serving::{Admitted, Executed, Sender, ServedVersion};
+use weir_features::EventTime;
+use weir_serving::{Admitted, Executed, Incomplete, Sender, ServedVersion};
 use weir_types::{Access, Credentials, Deadline, Error};
 
 use crate::{
@@ -37,6 +38,15 @@ pub(crate) enum Refusal {
     Rejected(Rejection),
     /// Everything else.
     Failed(Error),
+}
+
+impl From<Incomplete> for Refusal {
+    fn from(incomplete: Incomplete) -> Self {
+        match incomplete {
+            Incomplete::Rejected(rejection) => Refusal::Rejected(rejection),
+            Incomplete::Failed(error) => Refusal::Failed(error),
+        }
+    }
 }
 
 impl From<Error> for Refusal {
@@ -123,7 +133,7 @@ fn outputs(words: &str, handler: &PredictHandler) -> Result<ResponseTemplate, Er
         .filter(|word| seen.insert(*word))
         .map(|word| match resolve_word(word, &handler.version.spec)? {
             Word::Answer(answer) => Ok((word.to_owned(), answer)),
-            Word::Model | Word::Version => {
+            Word::Model | Word::Version | Word::FeatureAsof => {
                 Err(format!("`{word}` is not one a row: leave it out of `outputs`"))
             }
         })
@@ -161,14 +171,20 @@ async fn execute(
     let clock = shared.predictor.clock();
     let start = clock.now();
     let decoded = if head::is_json(&head.headers) {
-        handler.decoder.decode(&bytes)
+        handler.decoder.decode_rows(&bytes)
     } else {
         Err(handler.decoder.reject_media_type(&bytes))
     };
-    let batch = decoded.map_err(Refusal::Rejected)?;
+    let decoded = decoded.map_err(Refusal::Rejected)?;
     let decoding = clock.now() - start;
     handler.stages.decode.observe(decoding.as_secs_f64());
-    let executed = admitted.route(handler.version.clone()).batch(batch)?.execute().await?;
+    let looked_up = handler.stages.features.as_ref().filter(|_| !decoded.lookups.is_empty());
+    let start = clock.now();
+    let ready = admitted.route(handler.version.clone()).complete(&handler.decoder, decoded).await?;
+    if let Some(stage) = looked_up {
+        stage.observe((clock.now() - start).as_secs_f64());
+    }
+    let executed = ready.execute().await?;
     handler.stages.queue.observe(executed.queued.as_secs_f64());
     handler.stages.engine.observe(executed.ran.as_secs_f64());
     Ok((executed, decoding))
@@ -188,6 +204,9 @@ fn encode(
     response.headers_mut().insert(respond::MODEL, handler.named.clone());
     if nulls > 0 {
         response.headers_mut().insert(respond::NON_FINITE, nulls.into());
+    }
+    if let Some(asof) = executed.feature_asof.and_then(|time| HeaderValue::from_str(&rfc3339(time)).ok()) {
+        response.headers_mut().insert(respond::FEATURE_ASOF, asof);
     }
     let encoding = clock.now() - start;
     handler.stages.encode.observe(encoding.as_secs_f64());
@@ -211,6 +230,7 @@ fn write_word(word: &Word, many: bool, executed: &Executed, out: &mut Vec<u8>) -
     let answer = match word {
         Word::Model => return write_text(executed.version.spec.name.as_str(), out),
         Word::Version => return write_text(executed.version.spec.version.as_str(), out),
+        Word::FeatureAsof => return write_time(executed.feature_asof, out),
         Word::Answer(answer) => answer,
     };
     if !many {
@@ -226,6 +246,22 @@ fn write_word(word: &Word, many: bool, executed: &Executed, out: &mut Vec<u8>) -
     }
     out.push(b']');
     nulls
+}
+
+/// An event time as RFC 3339 has it, in UTC.
+pub(crate) fn rfc3339(time: EventTime) -> String {
+    // Event times lie within the years that jiff knows.
+    jiff::Timestamp::from_microsecond(time.micros()).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
+}
+
+fn write_time(time: Option<EventTime>, out: &mut Vec<u8>) -> usize {
+    match time {
+        Some(time) => write_text(&rfc3339(time), out),
+        None => {
+            out.extend_from_slice(b"null");
+            0
+        }
+    }
 }
 
 fn write_text(text: &str, out: &mut Vec<u8>) -> usize {

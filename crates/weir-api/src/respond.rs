@@ -15,6 +15,9 @@ pub(crate) const MODEL: HeaderName = HeaderName::from_static("x-weir-model");
 /// How many numbers of the answer were not finite and became `null`.
 pub(crate) const NON_FINITE: HeaderName = HeaderName::from_static("x-weir-non-finite");
 
+/// The oldest event time among the features that were looked up, as RFC 3339 has it.
+pub(crate) const FEATURE_ASOF: HeaderName = HeaderName::from_static("weir-feature-asof");
+
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
 

@@ -236,7 +236,7 @@ impl Routed {
         let lookup = self.lookup()?;
         let (values, asof) = look_up(&lookup, &decoded.lookups, self.deadline()).await?;
         let batch = decoder.fill(decoded, values).map_err(Incomplete::Rejected)?;
-        Ok(self.batch(batch)?.as_of(asof))
+        Ok(self.batch(batch)?.with_asof(asof))
     }
 }
 

@@ -106,7 +106,7 @@ pub struct Ready {
 
 impl Ready {
     /// The same, of which the oldest looked-up value is from `oldest`.
-    pub(crate) fn as_of(self, oldest: Option<EventTime>) -> Self {
+    pub(crate) fn with_asof(self, oldest: Option<EventTime>) -> Self {
         Self { feature_asof: oldest, ..self }
     }
 

@@ -1,7 +1,7 @@
 //! How a row is completed from what the server knows of an entity: the fields that may be
 //! looked up, the key that says where, and what views there are.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
 use crate::{DType, Field, Scalar, Schema};
 
@@ -59,6 +59,24 @@ impl Schema {
     pub fn explicit(&self) -> Schema {
         let plain = |field: &Field| Field { source: None, ..field.clone() };
         Schema { fields: self.fields.iter().map(plain).collect(), keys: Vec::new(), ..self.clone() }
+    }
+
+    /// What a row can hold: the names of its fields, then of its entity keys. Their places are
+    /// what decoders of columns count by.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let keys = self.keys.iter().map(|key| key.name.as_str());
+        self.fields.iter().map(|field| field.name.as_str()).chain(keys)
+    }
+
+    /// The field or, behind the fields, the entity key at `place`, as a field.
+    pub fn place(&self, place: usize) -> Option<Cow<'_, Field>> {
+        match self.fields.get(place) {
+            Some(field) => Some(Cow::Borrowed(field)),
+            None => {
+                let key = place - self.fields.len();
+                self.keys.get(key).map(|k| Cow::Owned(k.field(self.inputs.len() + key)))
+            }
+        }
     }
 
     /// Whether rows may leave values to be looked up.

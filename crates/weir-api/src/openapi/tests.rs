@@ -55,6 +55,7 @@ fn spec(name: &str, task: Task, fields: Vec<Field>, outputs: &[(&str, DType, Vec
         deterministic: true,
         stateful: false,
         columns: false,
+        lookups: Default::default(),
         samples: Vec::new(),
         notes: Vec::new(),
     }

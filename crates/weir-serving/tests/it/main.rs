@@ -1,7 +1,7 @@
 //! Behaviour of weir-serving with real models on disk.
 
 // Helpers of tests fail tests: clippy's allowance covers `#[test]` functions only.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod features;
 mod graphs;
