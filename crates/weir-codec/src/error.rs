@@ -83,6 +83,13 @@ impl Echo {
         Self(json.into_boxed_str())
     }
 
+    /// A number.
+    pub(crate) fn from_float(x: f64) -> Self {
+        let mut json = String::new();
+        push_json_float(&mut json, x);
+        Self::from_json(json)
+    }
+
     /// `null`.
     pub(crate) fn null() -> Self {
         Self::from_json("null".into())

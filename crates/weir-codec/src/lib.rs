@@ -18,6 +18,7 @@ mod lookup;
 mod number;
 mod plan;
 mod query;
+mod records;
 mod sink;
 pub mod v2;
 
@@ -29,6 +30,7 @@ pub use answer::{write_answer, write_floats, write_string};
 pub use error::{CodecError, Context, ContextValue, Echo, FieldError, Loc, Rejection, write_detail};
 pub use lookup::{Absent, Decoded, Lookups, Wanted};
 pub use query::{QueryDecoder, QueryParam, QueryValues};
+pub use records::{Record, RecordDecoder, RecordPart, RecordShape, Records};
 
 use plan::Plan;
 

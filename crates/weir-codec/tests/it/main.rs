@@ -10,5 +10,6 @@ mod decode;
 mod differences;
 mod lookups;
 mod oracle;
+mod records;
 mod schemas;
 mod values;
