@@ -19,9 +19,11 @@ use crate::value::EventTime;
 
 mod embedded;
 mod memory;
+mod redis;
 
 pub use embedded::{Embedded, OpenError};
 pub use memory::Memory;
+pub use redis::RedisStore;
 
 /// Longest key, in bytes: a view's name and an entity's key fit.
 pub const MAX_KEY_BYTES: usize = 512;
