@@ -7,6 +7,8 @@ const LAYERS: &[(&str, u8)] = &[
     ("weir-types", 0),
     ("weir-config", 0),
     ("weir-clients", 0),
+    // Servers for tests, which any crate's may start.
+    ("weir-testbed", 0),
     ("weir-codec", 1),
     ("weir-artifact", 1),
     ("weir-engine", 1),
@@ -27,6 +29,10 @@ const LAYERS: &[(&str, u8)] = &[
 const SIBLINGS: &[(&str, &str)] = &[
     // An engine runs what the artefact crate read: its spec and its parsed graph.
     ("weir-engine", "weir-artifact"),
+    // The table of a client is read in the words of configuration files.
+    ("weir-clients", "weir-config"),
+    // Its tests run against real servers.
+    ("weir-clients", "weir-testbed"),
 ];
 
 /// Stands beside the layers: nothing depends on it and it depends on no crate of ours, so

@@ -17,8 +17,9 @@ use tokio::{
 use super::{
     RedisError,
     command::Command,
-    dial::Dialer,
+    dial::{Dialer, Target},
     reply::{is_lost, unfit},
+    settings::Address,
 };
 use crate::{
     BreakerPolicy, BreakerState, CallError, Guard, GuardStats, LimitPolicy, Policy, RetryPolicy, plain,
@@ -89,7 +90,23 @@ impl Link {
     ) -> Result<Vec<Value>, RedisError> {
         let (number, connection) = self.connection(until).await?;
         let attempt = |_| exchange(connection.clone(), commands);
-        let result = self.guard.call(until, attempt).await;
+        self.settle(number, self.guard.call(until, attempt).await)
+    }
+
+    /// As [`call`](Self::call), but for what nobody waits for: until `until`, however long that is.
+    ///
+    /// # Errors
+    /// When all of them failed together.
+    pub(crate) async fn call_patiently(
+        self: &Arc<Self>,
+        commands: &[&Command],
+        until: Instant,
+    ) -> Result<Vec<Value>, RedisError> {
+        let (number, connection) = self.connection(until).await?;
+        self.settle(number, self.guard.probe(until, exchange(connection, commands)).await)
+    }
+
+    fn settle<T>(self: &Arc<Self>, number: u64, result: Result<T, CallError>) -> Result<T, RedisError> {
         if let Err(CallError::TimedOut | CallError::Connection(_) | CallError::Broken(_)) = &result {
             self.suspect(number, &result);
         }
@@ -182,6 +199,14 @@ impl Link {
         if state.connection.is_none() || !matches!(error, CallError::TimedOut) {
             state.connection = None;
             self.guard.open();
+        }
+    }
+
+    /// Where it is, if that is fixed.
+    pub(crate) fn address(&self) -> Option<&Address> {
+        match &self.dialer.target {
+            Target::Server(address) => Some(address),
+            Target::Master => None,
         }
     }
 

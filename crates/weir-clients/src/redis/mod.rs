@@ -12,6 +12,7 @@
 //! where a cache should go on without, they repeat commands whose first outcome is not known, and one
 //! node that is away costs the requests to all others.
 
+mod cluster;
 mod command;
 mod config;
 mod dial;
@@ -30,10 +31,11 @@ use redis::Value;
 use tokio::time::Instant;
 
 use self::{
+    cluster::Cluster,
     command::{Command, Expect},
     dial::{Dialer, Target},
     link::Link,
-    router::Router,
+    router::{Outcome, Router},
     settings::Settings,
     stats::Counts,
 };
@@ -82,11 +84,12 @@ impl Redis {
             prefix => format!("{prefix}:").into_bytes(),
         };
         let timeout = settings.timeout;
-        let target = match config.mode {
-            RedisMode::Sentinel => Target::Master,
-            _ => Target::Server(settings.nodes[0].clone()),
+        let one = |target| Router::One(Link::new(Dialer { settings: settings.clone(), target }));
+        let router = match config.mode {
+            RedisMode::Single => one(Target::Server(settings.nodes[0].clone())),
+            RedisMode::Sentinel => one(Target::Master),
+            RedisMode::Cluster => Router::Cluster(Cluster::new(settings.clone())),
         };
-        let router = Router::One(Link::new(Dialer { settings, target }));
         Ok(Self { inner: Arc::new(Inner { router, prefix, timeout, counts: Counts::default() }) })
     }
 
@@ -137,20 +140,19 @@ impl Redis {
         replies.pop().unwrap_or_else(|| Err(RedisError::Garbage("no reply".to_owned())))
     }
 
-    /// Runs scripts, each by itself, in the order given for each server; one round trip to each server that has
-    /// some of the keys, two where a server has not seen a script yet.
+    /// Runs scripts, each by itself; one round trip to each server that has some of the keys, two where a
+    /// server has not seen a script yet. Runs of one script on one server are in the order given; those of
+    /// a script that it has not seen come after those of the others.
     pub async fn run_many(&self, runs: &[Run<'_>]) -> Vec<Result<Reply, RedisError>> {
         let prefix = &self.inner.prefix;
         let commands: Vec<Command> = runs.iter().map(|run| command::evalsha(run, prefix)).collect();
-        let mut replies = self.call(&commands, Reply::new).await;
-        let unseen = |reply: &Result<Reply, RedisError>| matches!(reply, Err(RedisError::Refused(text)) if text.starts_with("NOSCRIPT"));
-        let again: Vec<usize> = (0..replies.len()).filter(|&i| unseen(&replies[i])).collect();
-        if !again.is_empty() {
-            let commands: Vec<Command> = again.iter().map(|&i| command::eval(&runs[i], prefix)).collect();
-            let second = self.call(&commands, Reply::new).await;
-            again.into_iter().zip(second).for_each(|(i, reply)| replies[i] = reply);
-        }
-        replies
+        let started = Instant::now();
+        let mut outcomes = self.ask(&commands, started).await;
+        let unseen: Vec<usize> = (0..outcomes.len()).filter(|&i| reply::is_unseen(&outcomes[i])).collect();
+        let commands: Vec<Command> = unseen.iter().map(|&i| command::eval(&runs[i], prefix)).collect();
+        let second = self.ask(&commands, started).await;
+        unseen.into_iter().zip(second).for_each(|(i, outcome)| outcomes[i] = outcome);
+        self.read(outcomes, started, Reply::new)
     }
 
     /// Forgets every key that begins with `prefix` (behind the configured one), server by server and
@@ -161,7 +163,7 @@ impl Redis {
     pub async fn delete_matching(&self, prefix: &[u8]) -> Result<u64, RedisError> {
         let pattern = [escaped(&self.key(prefix)), b"*".to_vec()].concat();
         let mut deleted = 0;
-        for master in self.inner.router.masters() {
+        for master in self.inner.router.masters(Instant::now() + STEP).await? {
             deleted += sweep(&master, &pattern).await?;
         }
         Ok(deleted)
@@ -169,28 +171,35 @@ impl Redis {
 
     /// How the calls went, and how the servers are.
     pub fn stats(&self) -> RedisStats {
-        self.inner.counts.stats(&self.inner.router.masters())
+        self.inner.counts.stats(&self.inner.router.links())
     }
 
     fn key(&self, key: &[u8]) -> Vec<u8> {
         [&self.inner.prefix, key].concat()
     }
 
-    async fn call<T>(
-        &self,
-        commands: &[Command],
-        read: fn(Value) -> Result<T, RedisError>,
-    ) -> Vec<Result<T, RedisError>> {
-        if commands.is_empty() {
-            return Vec::new();
-        }
+    async fn call<T>(&self, commands: &[Command], read: Read<T>) -> Vec<Result<T, RedisError>> {
         let started = Instant::now();
-        let outcomes = self.inner.router.call(commands, started + self.inner.timeout).await;
-        let results = outcomes.into_iter().map(|outcome| outcome.and_then(read)).collect::<Vec<_>>();
+        let outcomes = self.ask(commands, started).await;
+        self.read(outcomes, started, read)
+    }
+
+    async fn ask(&self, commands: &[Command], started: Instant) -> Vec<Outcome> {
+        match commands {
+            [] => Vec::new(),
+            some => self.inner.router.call(some, started + self.inner.timeout).await,
+        }
+    }
+
+    fn read<T>(&self, outcomes: Vec<Outcome>, started: Instant, read: Read<T>) -> Vec<Result<T, RedisError>> {
+        let results: Vec<_> = outcomes.into_iter().map(|outcome| outcome.and_then(read)).collect();
         self.inner.counts.add(started.elapsed(), &results);
         results
     }
 }
+
+/// From what came over the wire to what was asked for.
+type Read<T> = fn(Value) -> Result<T, RedisError>;
 
 /// Deletes what matches on one server.
 async fn sweep(master: &Arc<Link>, pattern: &[u8]) -> Result<u64, RedisError> {
@@ -198,12 +207,12 @@ async fn sweep(master: &Arc<Link>, pattern: &[u8]) -> Result<u64, RedisError> {
     loop {
         let scan = Command::new("SCAN", Expect::List).arg(&cursor).arg("MATCH").arg(pattern);
         let scan = scan.arg("COUNT").arg(STEP_KEYS);
-        let found = master.call(&[&scan], Instant::now() + STEP).await?;
+        let found = master.call_patiently(&[&scan], Instant::now() + STEP).await?;
         let (next, keys) = reply::page(found.into_iter().next().unwrap_or_default())?;
         let unlinks: Vec<Command> = keys.iter().map(|key| command::unlink(key)).collect();
         if !unlinks.is_empty() {
             let all: Vec<&Command> = unlinks.iter().collect();
-            for value in master.call(&all, Instant::now() + STEP).await? {
+            for value in master.call_patiently(&all, Instant::now() + STEP).await? {
                 deleted += reply::number(value)?;
             }
         }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use redis::{ServerError, Value};
 
-use super::RedisError;
+use super::{RedisError, router::Outcome};
 use crate::plain;
 
 /// What a script returned.
@@ -101,6 +101,11 @@ fn is_passing(error: &ServerError) -> bool {
 /// are.
 pub(crate) fn is_lost(error: &ServerError) -> bool {
     ["LOADING", "MASTERDOWN", "READONLY", "NOAUTH"].contains(&error.code())
+}
+
+/// Whether the server has not seen the script whose hash it was given.
+pub(crate) fn is_unseen(outcome: &Outcome) -> bool {
+    matches!(outcome, Ok(Value::ServerError(error)) if error.code() == "NOSCRIPT")
 }
 
 pub(crate) fn unfit(value: &Value) -> RedisError {

@@ -25,7 +25,6 @@ impl fmt::Display for Address {
 /// What all connections have in common.
 #[derive(Debug)]
 pub(crate) struct Settings {
-    pub(crate) mode: RedisMode,
     /// The server, or sentinels, or some nodes of the cluster; never empty.
     pub(crate) nodes: Vec<Address>,
     pub(crate) master: String,
@@ -71,7 +70,6 @@ impl Settings {
             return Err(RedisConfigError(checks.0));
         }
         Ok(Self {
-            mode: config.mode,
             nodes: places.into_iter().map(|place| place.address).collect(),
             master: config.master.clone(),
             tls,

@@ -65,6 +65,9 @@ pub(crate) struct Counts {
 impl Counts {
     /// One call and its results.
     pub(crate) fn add<T>(&self, took: Duration, results: &[Result<T, RedisError>]) {
+        if results.is_empty() {
+            return;
+        }
         self.calls.fetch_add(1, Ordering::Relaxed);
         self.latency_ns.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
         let mut seen: [Option<&AtomicU64>; 4] = [None; 4];
