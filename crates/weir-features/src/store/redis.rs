@@ -11,7 +11,7 @@
 //! up.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     hash::{BuildHasher, RandomState},
     sync::{
         Arc, LazyLock,
@@ -125,6 +125,7 @@ struct Pending {
 
 /// What is to be stored: the arguments of the script.
 struct Swap {
+    key: Bytes,
     head: Bytes,
     value: Vec<u8>,
     ttl_ms: String,
@@ -143,18 +144,24 @@ impl Inner {
         let mut pending: Vec<_> = keys.into_iter().map(|(key, decides)| Pending { key, decides }).collect();
         while !pending.is_empty() {
             let round = pending.split_off(pending.len().saturating_sub(ROUND));
-            let _locks = self.lock(&round).await;
+            let stripes = self.stripes(&round);
+            let _locks = self.lock(stripes).await;
             self.settle(round).await?;
         }
         Ok(())
     }
 
-    /// Always in the order of the locks, so that no two calls wait for each other.
-    async fn lock(&self, round: &[Pending]) -> Vec<MutexGuard<'_, ()>> {
+    /// The locks of these keys, in the order in which every call takes them, so that no two
+    /// calls wait for each other.
+    fn stripes(&self, round: &[Pending]) -> Vec<usize> {
         let stripe = |pending: &Pending| self.hasher.hash_one(&pending.key) as usize % STRIPES;
         let mut stripes: Vec<_> = round.iter().map(stripe).collect();
         stripes.sort_unstable();
         stripes.dedup();
+        stripes
+    }
+
+    async fn lock(&self, stripes: Vec<usize>) -> Vec<MutexGuard<'_, ()>> {
         let mut locks = Vec::with_capacity(stripes.len());
         for stripe in stripes {
             locks.push(self.stripes[stripe].lock().await);
@@ -174,36 +181,32 @@ impl Inner {
 
     /// Those that somebody else was faster than.
     async fn attempt(&self, mut round: Vec<Pending>) -> Result<Vec<Pending>, StoreError> {
-        let keys: Vec<&Bytes> = round.iter().map(|pending| &pending.key).collect();
+        let keys: Vec<Bytes> = round.iter().map(|pending| pending.key.clone()).collect();
         let held = self.redis.get_many(&keys).await?;
         let now = self.now();
         let mut swaps = Vec::new();
-        for (i, (pending, held)) in round.iter_mut().zip(held).enumerate() {
+        for (pending, held) in round.iter_mut().zip(held) {
             let held = held.map(Held::read).transpose()?;
-            swaps.extend(self.decide(pending, held, now)?.map(|swap| (i, swap)));
+            swaps.extend(self.decide(pending, held, now)?);
         }
-        let lost = self.swap(&round, &swaps).await?;
-        let mut i = 0;
-        round.retain(|_| {
-            i += 1;
-            lost.contains(&(i - 1))
-        });
+        let lost = self.swap(swaps).await?;
+        round.retain(|pending| lost.contains(&pending.key));
         Ok(round)
     }
 
-    /// Runs the scripts; the places in `round` of those that found another head.
-    async fn swap(&self, round: &[Pending], swaps: &[(usize, Swap)]) -> Result<Vec<usize>, StoreError> {
-        let keys: Vec<[&[u8]; 1]> = swaps.iter().map(|(i, _)| [&round[*i].key[..]]).collect();
+    /// Runs the scripts; the keys of those that found another head.
+    async fn swap(&self, swaps: Vec<Swap>) -> Result<HashSet<Bytes>, StoreError> {
+        let keys: Vec<[&[u8]; 1]> = swaps.iter().map(|swap| [&swap.key[..]]).collect();
         let args: Vec<[&[u8]; 3]> =
-            swaps.iter().map(|(_, swap)| [&swap.head[..], &swap.value, swap.ttl_ms.as_bytes()]).collect();
+            swaps.iter().map(|swap| [&swap.head[..], &swap.value, swap.ttl_ms.as_bytes()]).collect();
         let runs: Vec<_> =
             keys.iter().zip(&args).map(|(keys, args)| Run { script: &SWAP, keys, args }).collect();
         let replies = self.redis.run_many(&runs).await;
-        let mut lost = Vec::new();
-        for ((i, _), reply) in swaps.iter().zip(replies) {
+        let mut lost = HashSet::new();
+        for (swap, reply) in swaps.iter().zip(replies) {
             match reply? {
                 Reply::Integer(1) => {}
-                _ => lost.push(*i),
+                _ => drop(lost.insert(swap.key.clone())),
             }
         }
         Ok(lost)
@@ -228,7 +231,8 @@ impl Inner {
             }
             changed = true;
         }
-        let swap = |value, ttl_ms| Some(Swap { head, value, ttl_ms });
+        let key = pending.key.clone();
+        let swap = |value, ttl_ms| Some(Swap { key, head, value, ttl_ms });
         Ok(match current {
             _ if !changed => None,
             None => swap(Vec::new(), String::new()),

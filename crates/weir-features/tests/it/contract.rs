@@ -18,6 +18,14 @@ on_every_store!(
     a_long_random_life_is_that_of_a_map,
 );
 
+/// A cluster of three masters, where the keys of one call are on several.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_cluster_keeps_it_too() {
+    let fixture = Fixture::redis_cluster();
+    puts_gets_and_deletes(&fixture).await;
+    concurrent_updates_of_one_key_all_count(&fixture).await;
+}
+
 fn key(name: &str) -> Bytes {
     Bytes::copy_from_slice(name.as_bytes())
 }

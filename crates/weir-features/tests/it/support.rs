@@ -7,7 +7,10 @@ use std::{
 };
 
 use tempfile::TempDir;
-use weir_features::{Embedded, EventTime, Events, Features, Memory, SharedStore, Views};
+use weir_clients::redis::{Redis, RedisConfig, RedisMode};
+use weir_config::HumanDuration;
+use weir_features::{Embedded, EventTime, Events, Features, Memory, RedisStore, SharedStore, Views};
+use weir_testbed::{RedisCluster, RedisServer};
 use weir_types::Clock;
 
 /// A clock that tests move.
@@ -52,6 +55,11 @@ pub(crate) struct Fixture {
     _keep: Box<dyn std::any::Any>,
 }
 
+/// A client, with a timeout for a machine that compiles meanwhile.
+pub(crate) fn redis(config: RedisConfig) -> Redis {
+    Redis::new(&RedisConfig { timeout: HumanDuration::from_secs(10), ..config }).unwrap()
+}
+
 pub(crate) const BUDGET: usize = 64 << 20;
 
 impl Fixture {
@@ -64,6 +72,22 @@ impl Fixture {
         let (clock, folder) = (ManualClock::new(), TempDir::new().unwrap());
         let store = Embedded::open(&folder.path().join("state.redb"), BUDGET, 1024, clock.clone()).unwrap();
         Self { store: Arc::new(store), clock, _keep: Box::new(folder) }
+    }
+
+    pub(crate) fn redis() -> Self {
+        let server = RedisServer::start();
+        let clock = ManualClock::new();
+        let store = RedisStore::new(redis(RedisConfig::single(server.url())), clock.clone());
+        Self { store: Arc::new(store), clock, _keep: Box::new(server) }
+    }
+
+    pub(crate) fn redis_cluster() -> Self {
+        let cluster = RedisCluster::start();
+        let config =
+            RedisConfig { mode: RedisMode::Cluster, nodes: cluster.urls(), ..RedisConfig::default() };
+        let clock = ManualClock::new();
+        let store = RedisStore::new(redis(config), clock.clone());
+        Self { store: Arc::new(store), clock, _keep: Box::new(cluster) }
     }
 
     pub(crate) fn features(&self, toml: &str) -> Features {
@@ -82,6 +106,7 @@ macro_rules! on_every_store {
     ($($case:ident),* $(,)?) => {
         on_every_store!(@ memory $($case)*);
         on_every_store!(@ embedded $($case)*);
+        on_every_store!(@ redis $($case)*);
     };
     (@ $store:ident $($case:ident)*) => {
         mod $store {
