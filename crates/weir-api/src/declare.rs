@@ -15,6 +15,7 @@ use crate::{
     config::{RequestShape, RouteConfig, RouteMethod},
     openai,
     operation::{Builtin, Operation, OperationKind, ResponseTemplate, Word},
+    state::{self, State},
     template,
     v2::rest::ENDPOINTS,
 };
@@ -82,6 +83,7 @@ impl Declarations {
 pub(crate) fn declare(
     routes: &[RouteConfig],
     snapshot: &ServingSnapshot,
+    state: &State,
 ) -> (Declarations, Vec<RouteProblem>) {
     let mut all = Declarations::default();
     let mut problems = Vec::new();
@@ -103,6 +105,7 @@ pub(crate) fn declare(
     all.served.extend(model_operations(snapshot));
     all.unavailable.extend(unavailable_operations(snapshot));
     all.served.push(embeddings(snapshot));
+    all.served.extend(state_operations(state));
     all.served.extend(builtins());
     all.served.extend(v2());
     problems.extend(paths::clashes(&all, routes));
@@ -315,6 +318,18 @@ fn embeddings(snapshot: &ServingSnapshot) -> Declared {
         kind: OperationKind::Embeddings { models },
     };
     Declared::without_version(operation)
+}
+
+fn state_operations(state: &State) -> impl Iterator<Item = Declared> {
+    state::endpoints(state).into_iter().map(|endpoint| {
+        Declared::without_version(Operation {
+            path: endpoint.path(),
+            method: endpoint.method(),
+            tag: "state".into(),
+            summary: endpoint.summary(),
+            kind: OperationKind::State(endpoint),
+        })
+    })
 }
 
 fn v2() -> impl Iterator<Item = Declared> {

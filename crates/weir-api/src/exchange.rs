@@ -18,6 +18,7 @@ use crate::{
     observe::observe,
     openai, predict, respond,
     server::Shared,
+    state,
     v2::rest,
 };
 
@@ -129,6 +130,10 @@ async fn dispatch(
         }
         Handler::Builtin(builtin) => builtin::answer(shared, face, *builtin, &head.headers),
         Handler::Embeddings => openai::answer(shared, face, (peer, head), body).await,
+        Handler::State(handler) => {
+            let answer = state::answer(shared, handler, parameters, (peer, head), body).await;
+            answer.unwrap_or_else(|refusal| refusal.response(id))
+        }
         Handler::V2(endpoint) => rest::answer(shared, face, *endpoint, parameters, (peer, head), body).await,
         Handler::Asset => builtin::asset(head.uri.path(), &head.headers),
         Handler::Unavailable(error) => respond::error(error, id),

@@ -21,6 +21,7 @@ use crate::{
     operation::{Builtin, Endpoint, Operation, OperationKind},
     predict::{PredictHandler, decode_limits},
     respond,
+    state::{State, StateHandler},
     template::Template,
     v2::{self, rest::INFER_PATH},
 };
@@ -32,6 +33,8 @@ pub(crate) enum Handler {
     Builtin(Builtin),
     /// Embeddings as OpenAI's API has them.
     Embeddings,
+    /// Features and events.
+    State(Box<StateHandler>),
     /// The Open Inference Protocol.
     V2(Endpoint),
     /// A file of the docs page.
@@ -95,16 +98,17 @@ impl Face {
     pub(crate) fn build(
         routes: &[RouteConfig],
         snapshot: Arc<ServingSnapshot>,
+        state: &State,
         metrics: &Metrics,
         public_metrics: bool,
     ) -> Result<Self, Vec<RouteProblem>> {
-        let (mut declared, mut problems) = declare::declare(routes, &snapshot);
+        let (mut declared, mut problems) = declare::declare(routes, &snapshot, state);
         let is_metrics = |d: &Declared| matches!(d.operation.kind, OperationKind::Builtin(Builtin::Metrics));
         declared.served.retain(|d| public_metrics || !is_metrics(d));
         let operations: Vec<Operation> = declared.served.iter().map(|d| d.operation.clone()).collect();
-        let document = openapi::document(&operations, env!("CARGO_PKG_VERSION"));
+        let document = openapi::document(&operations, state.idempotency.is_some(), env!("CARGO_PKG_VERSION"));
         let mut builder =
-            Builder { metrics, paths: HashMap::new(), order: Vec::new(), versions: HashMap::new() };
+            Builder { metrics, state, paths: HashMap::new(), order: Vec::new(), versions: HashMap::new() };
         // First, so that a declared path which cannot stand beside it is the one that is told.
         builder.add(RouteMethod::Get, "/docs/{file}", Handler::Asset, None);
         let mut told = |path: &str, message| {
@@ -178,6 +182,7 @@ impl Face {
 
 struct Builder<'a> {
     metrics: &'a Metrics,
+    state: &'a State,
     paths: HashMap<String, Vec<(Method, Arc<Route>)>>,
     order: Vec<String>,
     versions: Versions,
@@ -218,6 +223,11 @@ impl Builder<'_> {
             }
             (OperationKind::Embeddings { .. }, _) => {
                 self.add(method, &path, Handler::Embeddings, None);
+            }
+            (OperationKind::State(endpoint), _) => {
+                let features = self.state.features.clone().ok_or("there is no store of features")?;
+                let handler = StateHandler::new(endpoint, features).map_err(|e| format!("{path}: {e}"))?;
+                self.add(method, &path, Handler::State(Box::new(handler)), None);
             }
             (OperationKind::V2(endpoint), _) => {
                 self.add(method, &path, Handler::V2(endpoint), None);
@@ -280,6 +290,7 @@ fn counted_as<'p>(handler: &Handler, path: &'p str) -> &'p str {
     match handler {
         Handler::V2(Endpoint::Infer) => INFER_PATH,
         Handler::V2(_) => "/v2",
+        Handler::State(handler) => handler.endpoint.counted_as(),
         _ => path,
     }
 }

@@ -27,12 +27,14 @@ mod predict;
 mod reason;
 mod respond;
 mod server;
+mod state;
 mod template;
 mod v2;
 
 pub use bound::Bound;
 pub use declare::RouteProblem;
 pub use server::Server;
+pub use state::{State, StateEndpoint};
 #[doc(hidden)] // what the fuzz targets call
 pub use v2::bodies as v2_bodies;
 pub use v2::core::{LogControl, LogSettings};

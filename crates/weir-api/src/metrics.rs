@@ -5,6 +5,7 @@
 
 mod process;
 mod remote;
+mod state;
 
 use std::{
     fmt,
@@ -27,7 +28,7 @@ use weir_serving::{Admission, ServedVersion, ServingSnapshot, Stats};
 
 pub(crate) use process::ProcessCollector;
 
-use crate::v2::core::TraceCounters;
+use crate::{state::State, v2::core::TraceCounters};
 
 /// Upper bounds of the latency buckets, seconds: from a tree ensemble to a deadline.
 const BUCKETS: [f64; 17] = [
@@ -60,6 +61,22 @@ struct StageLabels {
     version: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KeyLabels {
+    known: &'static str,
+}
+
+/// Counts requests with an `Idempotency-Key`.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct KeyMetrics(Family<KeyLabels, Counter>);
+
+impl KeyMetrics {
+    /// One more, of whose key this was known.
+    pub(crate) fn count(&self, known: &'static str) {
+        self.0.get_or_create(&KeyLabels { known }).inc();
+    }
+}
+
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
 fn histogram() -> Histogram {
@@ -76,6 +93,8 @@ pub(crate) struct Metrics {
     pub(crate) in_flight: Gauge,
     /// Connections ended for a flood of HTTP/2 frames.
     pub(crate) floods: Counter,
+    /// Requests with an `Idempotency-Key`.
+    pub(crate) keys: KeyMetrics,
     /// Traces of requests.
     pub(crate) traces: TraceCounters,
 }
@@ -105,6 +124,9 @@ impl Metrics {
         let floods = Counter::default();
         let text = "Connections closed because their HTTP/2 control frames outnumbered any work";
         registry.register("weir_http2_floods", text, floods.clone());
+        let keys = KeyMetrics::default();
+        let text = "Requests with an Idempotency-Key, by what was known of it";
+        registry.register("weir_idempotency_keys", text, keys.0.clone());
         let traces = TraceCounters { written: Counter::default(), dropped: Counter::default() };
         registry.register("weir_traces", "Traces written to the trace file", traces.written.clone());
         let text = "Traces lost: the disk did not follow, or `trace_max` is reached";
@@ -112,7 +134,12 @@ impl Metrics {
         registry.register_collector(Box::new(HeldCollector(bodies)));
         registry.register_collector(Box::new(ModelCollector(snapshot)));
         registry.register_collector(Box::new(ProcessCollector));
-        Self { registry, requests, duration, stages, in_flight, floods, traces }
+        Self { registry, requests, duration, stages, in_flight, floods, keys, traces }
+    }
+
+    /// Reads each scrape what `state` has done.
+    pub(crate) fn watch(&mut self, state: &State) {
+        self.registry.register_collector(Box::new(state::StateCollector(state.clone())));
     }
 
     /// The exposition. A formatting error cannot happen with a `String`.

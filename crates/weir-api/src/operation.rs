@@ -9,7 +9,10 @@ use weir_types::Answer;
 
 pub use crate::v2::rest::Endpoint;
 
-use crate::config::{ParameterConfig, RouteMethod};
+use crate::{
+    config::{ParameterConfig, RouteMethod},
+    state::StateEndpoint,
+};
 
 /// One path and method that the server answers.
 #[derive(Debug, Clone)]
@@ -56,6 +59,8 @@ pub enum OperationKind {
         /// The models that can be asked, in their latest versions.
         models: Vec<Arc<ModelSpec>>,
     },
+    /// Features of entities and events of streams.
+    State(StateEndpoint),
     /// The Open Inference Protocol V2, which describes itself.
     V2(Endpoint),
 }

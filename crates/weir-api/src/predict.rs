@@ -20,6 +20,7 @@ use crate::{
     operation::{ResponseTemplate, Word},
     respond,
     server::Shared,
+    state::idempotency::Once,
 };
 
 /// A compiled route to one version of a model.
@@ -36,6 +37,8 @@ pub(crate) struct PredictHandler {
 pub(crate) enum Refusal {
     /// The body's own mistakes, told as FastAPI tells them.
     Rejected(Rejection),
+    /// What the body left to be looked up and is not known now, told alike.
+    NotKnown(Rejection),
     /// Everything else.
     Failed(Error),
 }
@@ -43,7 +46,7 @@ pub(crate) enum Refusal {
 impl From<Incomplete> for Refusal {
     fn from(incomplete: Incomplete) -> Self {
         match incomplete {
-            Incomplete::Rejected(rejection) => Refusal::Rejected(rejection),
+            Incomplete::Rejected(rejection) => Refusal::NotKnown(rejection),
             Incomplete::Failed(error) => Refusal::Failed(error),
         }
     }
@@ -56,10 +59,15 @@ impl From<Error> for Refusal {
 }
 
 impl Refusal {
+    /// Whether the same request would be refused again, whenever it is sent.
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(self, Refusal::Rejected(_))
+    }
+
     pub(crate) fn response(&self, request_id: &HeaderValue) -> Response<Body> {
         match self {
             Refusal::Failed(error) => respond::error(error, request_id),
-            Refusal::Rejected(rejection) => {
+            Refusal::Rejected(rejection) | Refusal::NotKnown(rejection) => {
                 let mut body = Vec::new();
                 rejection.write_body(&mut body);
                 let status =
@@ -91,11 +99,18 @@ pub(crate) async fn answer(
     let handler = chosen.handler;
     let mut admitted = admit(shared, handler, (peer, head))?;
     let bytes = body::read(incoming, &mut admitted, shared.body_limits).await?;
-    let (executed, decoding) = execute(shared, handler, admitted, head, bytes).await?;
-    let template = chosen.response.as_ref().unwrap_or(&handler.response);
-    let (response, encoding) = encode(shared, handler, template, &executed);
-    executed.version.executor.stats().face(decoding, encoding);
-    Ok(response)
+    let once = Once::of(shared, head, admitted.principal(), &bytes, admitted.deadline())?;
+    let work = async {
+        let (executed, decoding) = execute(shared, handler, admitted, head, bytes).await?;
+        let template = chosen.response.as_ref().unwrap_or(&handler.response);
+        let (response, encoding) = encode(shared, handler, template, &executed);
+        executed.version.executor.stats().face(decoding, encoding);
+        Ok(response)
+    };
+    match once {
+        None => work.await,
+        Some(once) => once.run(work).await,
+    }
 }
 
 /// The version and the outputs that the query asks for.

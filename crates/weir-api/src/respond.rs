@@ -93,7 +93,9 @@ pub(crate) fn error(error: &Error, request_id: &HeaderValue) -> Response<Body> {
 
 /// What an error says in headers, whatever its body's form: when to try again.
 pub(crate) fn advise(error: &Error, headers: &mut HeaderMap) {
-    if matches!(error.code, ErrorCode::QuotaExceeded | ErrorCode::Overloaded | ErrorCode::Unavailable) {
+    let waits =
+        matches!(error.code, ErrorCode::QuotaExceeded | ErrorCode::Overloaded | ErrorCode::Unavailable);
+    if waits || error.retry_after.is_some() {
         retry_after(error.retry_after, headers);
     }
 }

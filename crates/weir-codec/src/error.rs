@@ -116,6 +116,14 @@ pub struct FieldError {
     pub ctx: Option<Context>,
 }
 
+impl FieldError {
+    /// A mistake in something that is no body, at `loc`, without the value at fault.
+    pub fn elsewhere(kind: &'static str, loc: [&'static str; 2], msg: &'static str) -> Self {
+        let loc = loc.map(|step| Loc::Key(step.into())).into();
+        Self { kind, loc, msg: msg.into(), input: Echo::null(), ctx: None }
+    }
+}
+
 /// Why a body gives no batch.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Rejection {

@@ -65,6 +65,9 @@ pub struct RecordDecoder {
     limits: DecodeLimits,
 }
 
+/// The years 1678 to 2261, which nanoseconds in 64 bits hold too.
+const MOST_MICROS: i64 = i64::MAX / 1000;
+
 const VALUES: &str = "values";
 const EVENT_TIME: &str = "event_time";
 const ENTITY: &str = "entity";
@@ -331,6 +334,7 @@ impl Reader<'_> {
             Kind::Float => self.doc.raw(node).parse::<f64>().ok().and_then(micros),
             _ => None,
         };
+        let micros = micros.filter(|micros| (-MOST_MICROS..=MOST_MICROS).contains(micros));
         let msg = "Input should be a valid datetime: as `2026-01-31T12:00:00Z`, or in seconds since 1970";
         micros.or_else(|| self.fault(Fault::plain("datetime_parsing", msg), node))
     }
