@@ -3,9 +3,13 @@
 use std::{collections::HashMap, time::Duration};
 
 use bytes::Bytes;
-use weir_features::{Change, EventTime, MAX_KEY_BYTES, MAX_VALUE_BYTES, Store, StoreError, Stored, Update};
+use weir_clients::redis::{Redis, RedisConfig};
+use weir_features::{
+    Change, EventTime, MAX_KEY_BYTES, MAX_VALUE_BYTES, RedisStore, Store, StoreError, Stored, Update,
+};
+use weir_testbed::RedisServer;
 
-use crate::support::{Fixture, Rng, at, on_every_store};
+use crate::support::{Fixture, ManualClock, Rng, at, on_every_store};
 
 on_every_store!(
     puts_gets_and_deletes,
@@ -24,6 +28,26 @@ async fn a_redis_cluster_keeps_it_too() {
     let fixture = Fixture::redis_cluster();
     puts_gets_and_deletes(&fixture).await;
     concurrent_updates_of_one_key_all_count(&fixture).await;
+}
+
+/// Not a wait, not a panic, not an empty answer: an error, and as before once it is back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_is_away_is_said_to_be() {
+    let mut server = RedisServer::start();
+    let redis = Redis::new(&RedisConfig::single(server.url())).unwrap();
+    let store = RedisStore::new(redis, ManualClock::new());
+    let call =
+        || async { store.update(vec![put("a", "1", None)]).await.and(store.get(vec![key("a")]).await) };
+    let until = async |wanted: Result<Vec<Option<Bytes>>, StoreError>| {
+        while call().await != wanted {
+            tokio::task::yield_now().await;
+        }
+    };
+    until(Ok(vec![Some("1".into())])).await;
+    server.kill();
+    until(Err(StoreError::Unavailable)).await;
+    server.restart();
+    until(Ok(vec![Some("1".into())])).await;
 }
 
 fn key(name: &str) -> Bytes {
