@@ -15,8 +15,10 @@ use weir_api::{
     config::{RouteConfig, ServerConfig},
 };
 use weir_artifact::Candidate;
+use weir_clients::redis::RedisConfig;
 use weir_config::{HumanDuration, Loaded, Origin, Override, Places, Problem};
 use weir_engine::EngineOptions;
+use weir_features::{IdempotencyConfig, StateConfig, ViewConfig};
 use weir_serving::{Cores, Failure, LoadOptions, Loader, MemoryBudget, ServedVersion};
 use weir_types::{Clock, SystemClock};
 
@@ -30,6 +32,14 @@ pub(crate) struct Settings {
     pub(crate) server: ServerConfig,
     /// Its logs.
     pub(crate) log: LogConfig,
+    /// A Redis that replicas share, for what says `redis`.
+    pub(crate) redis: RedisConfig,
+    /// Where features, aggregates and idempotency keys are kept.
+    pub(crate) state: StateConfig,
+    /// How answers are kept under an `Idempotency-Key`.
+    pub(crate) idempotency: IdempotencyConfig,
+    /// Feature views.
+    pub(crate) view: Vec<ViewConfig>,
     /// Routes that the operator declares.
     pub(crate) route: Vec<RouteConfig>,
 }
@@ -62,6 +72,11 @@ pub(crate) fn load(sources: &Sources, flags: Vec<Override>) -> anyhow::Result<Lo
     if in_file("server.onnxruntime") {
         server.onnxruntime = server.onnxruntime.take().map(|path| folder.join(path));
     }
+    let state = &mut loaded.value.state.path;
+    if in_file("state.path") {
+        *state = folder.join(&*state).to_string_lossy().into_owned();
+    }
+    let server = &mut loaded.value.server;
     if in_file("server.trace_file") {
         server.trace_file = server.trace_file.take().map(|path| folder.join(path));
     }

@@ -17,6 +17,7 @@ use crate::{
     commands::start::{Started, start},
     output::Output,
     settings::{self, Settings, route_lines},
+    state::Opening,
     telemetry,
 };
 
@@ -56,7 +57,7 @@ fn raise_descriptor_limit(max_connections: usize) {
 
 /// The server, where there is something to serve and every route is right.
 fn prepare(settings: Settings, places: &Places, output: &Output) -> anyhow::Result<(Server, Loader)> {
-    let Started { loader, server, models, failures } = start(settings, places, output)?;
+    let Started { loader, server, models, failures } = start(settings, places, Opening::Use, output)?;
     if models == 0 {
         bail!("no model could be loaded\n{failures}");
     }

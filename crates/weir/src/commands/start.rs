@@ -2,15 +2,16 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use weir_api::Server;
 use weir_config::Places;
-use weir_serving::{Loader, Progress, ServingSnapshot};
-use weir_types::{AllowLocal, SystemClock};
+use weir_serving::{LoadOptions, Loader, Progress, ServingSnapshot};
+use weir_types::{AllowLocal, Clock, SystemClock};
 
 use crate::{
     output::Output,
     settings::{self, Settings, failure_lines, route_lines},
+    state::{self, Opening},
 };
 
 /// Models that were loaded and routes that were compiled, as far as they could be.
@@ -27,16 +28,24 @@ pub(super) struct Started {
 /// Loads the models and compiles the routes.
 ///
 /// # Errors
-/// Where there is nothing to load.
-pub(super) fn start(settings: Settings, places: &Places, output: &Output) -> anyhow::Result<Started> {
-    let Settings { server, route, .. } = settings;
-    if server.models.is_empty() {
+/// Where there is nothing to load, and everything that is wrong with the views and their store.
+pub(super) fn start(
+    settings: Settings,
+    places: &Places,
+    opening: Opening,
+    output: &Output,
+) -> anyhow::Result<Started> {
+    if settings.server.models.is_empty() {
         bail!(
             "nothing to serve: name a model (weir serve PATH) or list `models` under [server] in a --config file"
         );
     }
-    let clock = Arc::new(SystemClock);
-    let loader = Loader::new(server.models.clone(), settings::load_options(&server, clock.clone()));
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let state = state::open(&settings, places, &clock, opening).map_err(|p| anyhow!(settings::lines(&p)))?;
+    let Settings { server, route, .. } = settings;
+    let options = settings::load_options(&server, clock.clone());
+    let options = LoadOptions { features: state.features.clone(), ..options };
+    let loader = Loader::new(server.models.clone(), options);
     let progress = |p: Progress<'_>| {
         output.progress(&format!("loading {}/{} {}", p.number, p.total, p.candidate.name));
     };
@@ -44,7 +53,7 @@ pub(super) fn start(settings: Settings, places: &Places, output: &Output) -> any
     output.progress("");
     let away = snapshot.failures().iter().filter(|failure| failure.transient).count();
     let (models, failures) = (snapshot.models().count() + away, failure_lines(snapshot.failures()));
-    let server = Server::new(server, route, snapshot, Arc::new(AllowLocal), clock);
+    let server = Server::with_state(server, route, snapshot, state, (Arc::new(AllowLocal), clock));
     let server = server.map_err(|problems| route_lines(&problems, places));
     Ok(Started { loader, server, models, failures })
 }
