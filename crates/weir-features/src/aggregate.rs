@@ -106,7 +106,7 @@ impl Pane {
             AggregateKind::Count => Pane::Count(from.u64()?),
             AggregateKind::Sum => Pane::Sum(Box::new(Exact::read(&mut from)?)),
             AggregateKind::Mean => {
-                let count = from.u64()?;
+                let count = from.u64().filter(|&count| count > 0)?;
                 Pane::Mean(Box::new(Exact::read(&mut from)?), count)
             }
             AggregateKind::Min => Pane::Min(from.scalar()?),

@@ -135,13 +135,15 @@ impl Idempotency {
             None => (Change::Put(Stored { value: Entry::InFlight(mark).write(), expires }), Ok(None)),
             Some(entry) => (Change::Keep, entry.map(Some).ok_or_else(unreadable)),
         });
+        // From here on the key may be ours, even if nobody waits for the answer any more.
+        let mut guard = IdempotencyGuard { inner: Arc::clone(&self.0), at, mark, done: false };
         self.0.store.update(vec![update]).await?;
-        let guard = || IdempotencyGuard { inner: Arc::clone(&self.0), at, mark, done: false };
-        Ok(match told.get()?? {
-            None => Begun::Fresh(guard()),
-            Some(Entry::InFlight(there)) if there.fingerprint == fingerprint => Begun::InFlight,
-            Some(Entry::Done(there, answer)) if there == fingerprint => Begun::Replay(answer),
-            Some(_) => Begun::Mismatch,
+        let Some(entry) = told.get()?? else { return Ok(Begun::Fresh(guard)) };
+        guard.done = true;
+        Ok(match entry {
+            Entry::InFlight(there) if there.fingerprint == fingerprint => Begun::InFlight,
+            Entry::Done(there, answer) if there == fingerprint => Begun::Replay(answer),
+            _ => Begun::Mismatch,
         })
     }
 }

@@ -22,8 +22,11 @@ use crate::{
     features::Found,
     store::{Change, StoreError, Stored},
     value::EventTime,
-    view::{Feature, FeatureId, MAX_FEATURES, View},
+    view::{Feature, FeatureId, MAX_FEATURES, MAX_PANES, View},
 };
+
+#[cfg(test)]
+mod tests;
 
 const VERSION: u8 = 2;
 
@@ -281,7 +284,7 @@ impl<'a> Series<'a> {
     fn read(from: &mut Reader<'a>) -> Option<Self> {
         let (feature, kind, of) = (from.short()?, kind(from.u8()?)?, from.short()?);
         let (slide, window, count) = (from.i64()?, from.i64()?, from.u16()?);
-        if slide < 1 || window < 1 {
+        if slide < 1 || !(1..=MAX_PANES).contains(&window) {
             return None;
         }
         let pane = |_| Some((from.i64()?, Cow::Borrowed(from.long()?)));

@@ -81,6 +81,13 @@ async fn a_key_that_was_not_finished_is_free_again(fixture: &Fixture) {
             other => panic!("{other:?}"),
         }
     };
+    // So does a caller who goes away before it knows whether it was the first.
+    let mut call = Box::pin(service.begin("alice", "left", OTHER));
+    std::future::poll_fn(|cx| std::task::Poll::Ready(call.as_mut().poll(cx).is_ready())).await;
+    drop(call);
+    while !matches!(service.begin("alice", "left", ONE).await.unwrap(), Begun::Fresh(_)) {
+        tokio::task::yield_now().await;
+    }
     // An answer that is too large is not kept, and the key is free.
     let large = StoredAnswer { body: vec![7; 65 << 10].into(), ..answer("") };
     assert!(matches!(again.finish(large).await, Err(IdempotencyError::TooLarge(_))));

@@ -181,3 +181,30 @@ fn without_expiry(value: &[u8]) -> Option<Stored> {
     let expires = from.i64()?;
     Some(Stored { value: Bytes::copy_from_slice(from.0), expires: EventTime::from_micros(expires) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_an_error_the_next_commit_opens_the_file_again() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("state.redb");
+        let mut file = File::open(&path).unwrap();
+        let put = |value: &'static str| {
+            let stored = Stored { value: value.into(), expires: None };
+            Changes::from([(Bytes::from("a"), Some(stored))])
+        };
+        file.commit(&put("1")).unwrap();
+        file.database = None; // as an error leaves it
+        std::fs::rename(&path, folder.path().join("away")).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        assert!(matches!(file.commit(&put("2")), Err(StoreError::Failed(_))));
+        std::fs::remove_dir(&path).unwrap();
+        std::fs::rename(folder.path().join("away"), &path).unwrap();
+        file.commit(&put("3")).unwrap();
+        let mut found = Vec::new();
+        file.load(EventTime::default(), |_, stored| found.push(stored.value)).unwrap();
+        assert_eq!(found, ["3"]);
+    }
+}
