@@ -15,7 +15,7 @@ use weir_api::{
     config::{RouteConfig, ServerConfig},
 };
 use weir_artifact::Candidate;
-use weir_clients::redis::RedisConfig;
+use weir_clients::redis::{Redis, RedisConfig, RedisConfigError, RedisProblem};
 use weir_config::{HumanDuration, Loaded, Origin, Override, Places, Problem};
 use weir_engine::EngineOptions;
 use weir_features::{IdempotencyConfig, StateConfig, ViewConfig};
@@ -32,8 +32,8 @@ pub(crate) struct Settings {
     pub(crate) server: ServerConfig,
     /// Its logs.
     pub(crate) log: LogConfig,
-    /// A Redis that replicas share, for what says `redis`.
-    pub(crate) redis: RedisConfig,
+    /// The Redis that replicas share; without it, each is on its own.
+    pub(crate) redis: Option<RedisConfig>,
     /// Where features, aggregates and idempotency keys are kept.
     pub(crate) state: StateConfig,
     /// How answers are kept under an `Idempotency-Key`.
@@ -65,7 +65,7 @@ pub(crate) fn load(sources: &Sources, flags: Vec<Override>) -> anyhow::Result<Lo
     let server = &mut loaded.value.server;
     let folder = file.and_then(Path::parent).unwrap_or(Path::new(""));
     // What the environment or a flag says is relative to where its writer is.
-    let in_file = |key| matches!(loaded.places.origin(key), Origin::File { .. });
+    let in_file = |key: &str| matches!(loaded.places.origin(key), Origin::File { .. });
     if in_file("server.models") {
         server.models.iter_mut().for_each(|path| *path = folder.join(&*path));
     }
@@ -79,6 +79,11 @@ pub(crate) fn load(sources: &Sources, flags: Vec<Override>) -> anyhow::Result<Lo
     let server = &mut loaded.value.server;
     if in_file("server.trace_file") {
         server.trace_file = server.trace_file.take().map(|path| folder.join(path));
+    }
+    for (key, path) in loaded.value.redis.iter_mut().flat_map(RedisConfig::files_mut) {
+        if in_file(&format!("redis.{key}")) {
+            *path = folder.join(&*path);
+        }
     }
     if !sources.paths.is_empty() {
         server.models = sources.paths.clone();
@@ -125,6 +130,20 @@ fn impossible(server: &ServerConfig, places: &Places) -> Vec<Problem> {
 /// Problems, one a line.
 pub(crate) fn lines(problems: &[Problem]) -> String {
     problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// The Redis that is configured; it is connected to when it is first needed.
+///
+/// # Errors
+/// Every problem, one a line.
+pub(crate) fn redis(config: Option<&RedisConfig>, places: &Places) -> anyhow::Result<Option<Redis>> {
+    let placed = |RedisConfigError(problems)| {
+        let place = |p: &RedisProblem| {
+            places.problem(&format!("redis.{}", p.key), format!("`redis.{}` {}", p.key, p.text))
+        };
+        anyhow!(lines(&problems.iter().map(place).collect::<Vec<_>>()))
+    };
+    config.map(|config| Redis::new(config).map_err(placed)).transpose()
 }
 
 /// What could not be loaded, one a line.

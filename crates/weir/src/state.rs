@@ -5,7 +5,9 @@ use std::{path::Path, sync::Arc};
 use weir_api::State;
 use weir_clients::redis::Redis;
 use weir_config::{Places, Problem};
-use weir_features::{Embedded, Features, Idempotency, Memory, RedisStore, SharedStore, StoreKind, Views};
+use weir_features::{
+    Embedded, Features, Idempotency, Memory, RedisStore, SharedStore, StateConfig, StoreKind, Views,
+};
 use weir_types::Clock;
 
 use crate::settings::Settings;
@@ -29,12 +31,13 @@ pub(crate) fn open(
     settings: &Settings,
     places: &Places,
     clock: &Arc<dyn Clock>,
+    redis: Option<&Redis>,
     opening: Opening,
 ) -> Result<State, Vec<Problem>> {
     let views = Views::new(&settings.view).map_err(|problems| {
         problems.into_iter().map(|problem| places.problem(&problem.path, problem.message)).collect()
     });
-    let store = store(settings, places, clock, opening);
+    let store = store(&settings.state, places, clock, (redis, opening));
     let (views, store) = match (views, store) {
         (Ok(views), Ok(store)) => (views, store),
         (views, store) => {
@@ -49,23 +52,17 @@ pub(crate) fn open(
 }
 
 fn store(
-    settings: &Settings,
+    config: &StateConfig,
     places: &Places,
     clock: &Arc<dyn Clock>,
-    opening: Opening,
+    (redis, opening): (Option<&Redis>, Opening),
 ) -> Result<SharedStore, Vec<Problem>> {
-    let config = &settings.state;
     let budget = config.budget.as_usize();
     match (config.store, opening) {
         (StoreKind::Redis, _) => {
-            let redis = Redis::new(&settings.redis).map_err(|error| {
-                let place = |problem: &weir_clients::redis::RedisProblem| {
-                    let key = format!("redis.{}", problem.key);
-                    places.problem(&key, format!("`{key}` {}", problem.text))
-                };
-                error.0.iter().map(place).collect::<Vec<_>>()
-            })?;
-            Ok(Arc::new(RedisStore::new(redis, clock.clone())))
+            let nowhere = "`state.store` is `redis`: say in [redis] where that is";
+            let redis = redis.ok_or_else(|| vec![places.problem("state.store", nowhere)])?;
+            Ok(Arc::new(RedisStore::new(redis.clone(), clock.clone())))
         }
         (StoreKind::Embedded, Opening::Use) => {
             let path = Path::new(&config.path);

@@ -41,7 +41,9 @@ pub(super) fn start(
         );
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let state = state::open(&settings, places, &clock, opening).map_err(|p| anyhow!(settings::lines(&p)))?;
+    let redis = settings::redis(settings.redis.as_ref(), places)?;
+    let state = state::open(&settings, places, &clock, redis.as_ref(), opening);
+    let state = state.map_err(|problems| anyhow!(settings::lines(&problems)))?;
     let Settings { server, route, .. } = settings;
     let options = settings::load_options(&server, clock.clone());
     let options = LoadOptions { features: state.features.clone(), ..options };
