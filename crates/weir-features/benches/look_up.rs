@@ -118,11 +118,64 @@ async fn measure(name: &str, store: SharedStore, calls: usize) {
     })
     .await;
     println!("{name:<10} event acknowledged  {p50:>9.1} {p99:>9.1}");
+    println!("{name:<10} {WRITERS} at once, a second {:>8.0}", many_at_once(&events).await);
+}
+
+/// Callers that each wait for their event to be acknowledged before they send the next.
+const WRITERS: i64 = 64;
+
+/// Events a second that are acknowledged, of as many entities as callers.
+async fn many_at_once(events: &Events) -> f64 {
+    const EACH: usize = 100;
+    let start = Instant::now();
+    let writer = |writer: i64| {
+        let events = events.clone();
+        tokio::spawn(async move {
+            for _ in 0..EACH {
+                let event = Event { entity: (100 + writer).into(), ..event(1.5, None) };
+                events.ingest("payments", vec![event]).await.unwrap();
+            }
+        })
+    };
+    for writer in (0..WRITERS).map(writer).collect::<Vec<_>>() {
+        writer.await.unwrap();
+    }
+    WRITERS as f64 * EACH as f64 / start.elapsed().as_secs_f64()
+}
+
+/// Bytes of memory that an entry takes, which expires and has been looked up, and how many the
+/// budget counts.
+async fn overhead() {
+    const ENTRIES: i64 = 300_000;
+    let view = ViewConfig {
+        ttl: Some(HumanDuration::from_secs(3600)),
+        ..view("rows", None, vec![feature("f".into())])
+    };
+    let store = Arc::new(Memory::new(1 << 30, Arc::new(SystemClock)));
+    let ahead = Duration::from_secs(300);
+    let features = Features::new(Views::new(&[view]).unwrap(), store.clone(), Arc::new(SystemClock), ahead);
+    let (before, counted) = (resident(), weir_features::Store::held(&*store).unwrap());
+    for n in 0..ENTRIES {
+        let row = Row { entity: n.into(), event_time: None, values: vec![("f".into(), Scalar::Int(n))] };
+        features.put("rows", vec![row]).await.unwrap();
+        black_box(features.get("rows", &n.into()).await.unwrap());
+    }
+    let (grown, counted) = (resident() - before, weir_features::Store::held(&*store).unwrap() - counted);
+    let an_entry = |bytes: f64| bytes / ENTRIES as f64;
+    println!("memory: {:.0} bytes an entry, {:.0} counted", an_entry(grown), an_entry(counted as f64));
+}
+
+/// Resident bytes of this process (Linux).
+fn resident() -> f64 {
+    const PAGE: f64 = 4096.0;
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<f64>().unwrap() * PAGE
 }
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
     const BUDGET: usize = 256 << 20;
+    overhead().await;
     println!("{:<31} {:>9} {:>9}   µs", "", "p50", "p99");
     let clock = || Arc::new(SystemClock);
     measure("memory", Arc::new(Memory::new(BUDGET, clock())), 50_000).await;

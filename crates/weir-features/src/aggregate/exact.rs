@@ -17,9 +17,10 @@ const DIGIT: i64 = 1 << 32;
 /// Most bytes of the stored form: a byte, then five for each digit.
 pub(super) const MAX_BYTES: usize = 1 + 5 * LIMBS;
 
-/// An exact sum: `limbs[i]` counts multiples of 2^(32 i - 1074). All but the last are digits
-/// from 0 to 2^32 - 1, the last has the sign: so each value has one form.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// An exact sum: `limbs[i]` counts multiples of 2^(32 i - 1074). After [`carry`](Self::carry) all
+/// but the last are digits from 0 to 2^32 - 1, and the last has the sign: so each value has one
+/// form, which is what is rounded and stored.
+#[derive(Debug, Clone)]
 pub(crate) struct Exact {
     limbs: [i64; LIMBS],
 }
@@ -49,10 +50,10 @@ impl Exact {
         self.add((i & (DIGIT - 1)) as f64);
     }
 
-    /// Adds another sum.
+    /// Adds another sum. Nothing is carried, which a window's panes need not be either: a limb
+    /// has room for 2^30 of them.
     pub(super) fn merge(&mut self, other: &Exact) {
         self.limbs.iter_mut().zip(other.limbs).for_each(|(limb, more)| *limb += more);
-        self.carry();
     }
 
     fn carry(&mut self) {
@@ -65,8 +66,9 @@ impl Exact {
 
     /// Whether it is negative, and its distance from zero.
     fn magnitude(&self) -> (bool, Exact) {
-        let negative = self.limbs[LIMBS - 1] < 0;
         let mut size = self.clone();
+        size.carry();
+        let negative = size.limbs[LIMBS - 1] < 0;
         if negative {
             size.limbs.iter_mut().for_each(|limb| *limb = -*limb);
             size.carry();
@@ -123,8 +125,18 @@ impl Exact {
             let digit = i64::from(digit);
             *sum.limbs.get_mut(usize::from(at))? = if head >> 7 == 1 { -digit } else { digit };
         }
-        sum.carry();
         Some(sum)
+    }
+}
+
+impl PartialEq for Exact {
+    fn eq(&self, other: &Self) -> bool {
+        let carried = |sum: &Exact| {
+            let mut sum = sum.clone();
+            sum.carry();
+            sum.limbs
+        };
+        carried(self) == carried(other)
     }
 }
 

@@ -241,7 +241,7 @@ async fn a_damaged_file_is_refused_or_right() {
 async fn a_full_store_refuses_until_something_expires_or_is_deleted() {
     let folder = TempDir::new().unwrap();
     let (path, clock) = (folder.path().join("state.redb"), ManualClock::new());
-    let store = Embedded::open(&path, 10_000, 64, clock.clone()).unwrap();
+    let store = Embedded::open(&path, 11_000, 64, clock.clone()).unwrap();
     let large = |key: &str, expires| {
         let stored = Stored { value: vec![7; 3000].into(), expires };
         Update {
