@@ -37,9 +37,12 @@ impl RedisCluster {
     }
 
     fn introduce(&self) {
-        for node in &self.nodes[1..] {
+        // Each to each: hearsay takes seconds.
+        for (i, node) in self.nodes.iter().enumerate() {
             let (port, bus) = (node.port().to_string(), node.bus_port().to_string());
-            self.nodes[0].ask::<()>(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]);
+            for other in &self.nodes[i + 1..] {
+                other.ask::<()>(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]);
+            }
         }
     }
 
@@ -54,12 +57,6 @@ impl RedisCluster {
     /// The URLs of all nodes.
     pub fn urls(&self) -> Vec<String> {
         self.nodes.iter().map(RedisServer::url).collect()
-    }
-
-    /// Kills master `index`, and waits until its replica serves in its place.
-    pub fn fail_over(&mut self, index: usize) {
-        self.nodes[index].kill();
-        self.await_failover(index);
     }
 
     /// Waits until the replica of master `index`, which is gone, serves in its place.

@@ -81,6 +81,8 @@ impl RedisOptions {
         add("dir", &folder.display().to_string());
         if !self.sentinel {
             add("save", "");
+            // Replicas are not waited for: there is one.
+            add("repl-diskless-sync-delay", "0");
         }
         if self.cluster {
             add("cluster-enabled", "yes");
@@ -124,19 +126,6 @@ impl RedisServer {
     /// One that speaks TLS too: see [`RedisOptions::tls`].
     pub fn start_tls() -> Self {
         RedisOptions::default().tls().start()
-    }
-
-    /// One on which nobody may do anything but the user `name`, who may do what `rules` say, as in
-    /// `["~weir:*", "+get"]`.
-    pub fn start_acl(name: &str, password: &str, rules: &[&str]) -> Self {
-        let server = Self::start();
-        let (password, mut add) = (format!(">{password}"), vec!["ACL", "SETUSER", name, "on"]);
-        add.push(&password);
-        add.extend(rules);
-        server.ask::<()>(&add);
-        // Over the same connection: afterwards nobody could.
-        server.ask::<()>(&["ACL", "SETUSER", "default", "off"]);
-        server
     }
 
     /// Where it listens.

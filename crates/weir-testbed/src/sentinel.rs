@@ -51,9 +51,8 @@ impl RedisSentinel {
         self.sentinels.iter().map(RedisServer::url).collect()
     }
 
-    /// Kills the master, and waits until the sentinels have put the replica in its place.
-    pub fn fail_over(&mut self) {
-        self.master.kill();
+    /// Waits until the sentinels that are there have put the replica in the master's place.
+    pub fn await_failover(&self) {
         self.sentinels.iter().for_each(|sentinel| {
             sentinel.process().says("+switch-master");
         });

@@ -1,7 +1,7 @@
 //! Which master of a cluster has which slot, learnt from the nodes and from their redirections.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
@@ -24,6 +24,9 @@ use super::{
 
 /// The nodes are not asked more often who has which slot: redirections are followed meanwhile.
 const BETWEEN: Duration = Duration::from_millis(250);
+
+/// Masters that are believed to exist; the cluster specification says that 1,000 nodes are its limit.
+const MOST_NODES: usize = 1_000;
 
 /// A cluster, as far as it is known.
 pub(crate) struct Cluster {
@@ -122,13 +125,14 @@ impl Cluster {
         self.lock().links.values().cloned().collect()
     }
 
-    /// The link to the node that a redirection names.
-    pub(crate) fn follow(self: &Arc<Self>, redirect: &Redirect) -> Arc<Link> {
+    /// The link to the node that a redirection names; `None` if it would be one too many.
+    pub(crate) fn follow(self: &Arc<Self>, redirect: &Redirect) -> Option<Arc<Link>> {
         let mut state = self.lock();
         if !redirect.ask {
             self.look_again(&mut state);
         }
-        self.link(&mut state, &redirect.address)
+        let room = state.links.len() < MOST_NODES || state.links.contains_key(&redirect.address);
+        room.then(|| self.link(&mut state, &redirect.address))
     }
 
     /// Something is not as the map says: looks again, if nobody is or just has.
@@ -211,7 +215,9 @@ fn ranges(answer: Value, asked: &Address) -> Option<Vec<Range>> {
     let Value::Array(rows) = answer else { return None };
     let mut ranges = rows.into_iter().map(|row| range(row, asked)).collect::<Option<Vec<_>>>()?;
     ranges.sort_by_key(|range| range.first);
-    (!ranges.is_empty()).then_some(ranges)
+    let masters: HashSet<&Address> = ranges.iter().map(|range| &range.master).collect();
+    let sound = (1..=MOST_NODES).contains(&masters.len());
+    sound.then_some(ranges)
 }
 
 /// One row: first slot, last slot, the master as host, port and more, its replicas.
@@ -247,6 +253,9 @@ pub(crate) fn redirect(error: &ServerError, asked: Option<&Address>) -> Option<R
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
+    use super::super::{RedisConfig, RedisMode};
     use super::*;
 
     fn address(text: &str) -> Address {
@@ -256,6 +265,22 @@ mod tests {
 
     fn parsed(wire: &[u8]) -> Value {
         redis::parse_redis_value(wire).unwrap()
+    }
+
+    proptest! {
+        /// Whoever has a slot is found, and nobody for a slot that nobody has.
+        #[test]
+        fn the_owner_of_a_slot_is_found(cuts in prop::collection::btree_set(0..SLOTS, 0..40), wanted in 0..SLOTS) {
+            let config = RedisConfig { mode: RedisMode::Cluster, url: None, nodes: vec!["redis://a".into()], ..RedisConfig::default() };
+            let cluster = Cluster::new(Arc::new(Settings::new(&config).unwrap()));
+            let cuts: Vec<u16> = cuts.into_iter().collect();
+            let range = |pair: &[u16]| Range { first: pair[0], last: pair[1], master: address(&format!("m:{}", pair[0])) };
+            let ranges: Vec<Range> = cuts.chunks_exact(2).map(range).collect();
+            let naive = ranges.iter().find(|range| (range.first..=range.last).contains(&wanted)).map(|range| range.master.clone());
+            cluster.learn(ranges);
+            let map = cluster.lock().map.clone().unwrap();
+            prop_assert_eq!(map.owner(wanted).and_then(|link| link.address().cloned()), naive);
+        }
     }
 
     #[test]

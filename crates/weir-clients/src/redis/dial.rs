@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo,
-    Value,
+    RedisResult, Value,
     aio::{ConnectionLike, MultiplexedConnection},
 };
 
@@ -48,7 +48,10 @@ impl Dialer {
     pub(crate) async fn dial(&self) -> Result<MultiplexedConnection, CallError> {
         let settings = &self.settings;
         match &self.target {
-            Target::Server(address) => settings.connect(address, &settings.login).await,
+            Target::Server(address) => {
+                let connecting = settings.connect(address, &settings.login).await;
+                connecting.map_err(|error| CallError::Connection(plain(&error.to_string())))
+            }
             Target::Master => settings.connect_master().await,
         }
     }
@@ -59,25 +62,20 @@ impl Settings {
         &self,
         address: &Address,
         login: &RedisConnectionInfo,
-    ) -> Result<MultiplexedConnection, CallError> {
-        let client = self.client(address, login).map_err(|e| failed(address, &e))?;
+    ) -> RedisResult<MultiplexedConnection> {
+        let client = self.client(address, login)?;
         // Whoever calls has a deadline of its own for the whole; the library's would only be another.
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(None)
             .set_response_timeout(None)
             .set_pipeline_buffer_size(QUEUED);
-        let connecting = client.get_multiplexed_async_connection_with_config(&config);
-        connecting.await.map_err(|e| failed(address, &e))
+        client.get_multiplexed_async_connection_with_config(&config).await
     }
 
     /// A client, which is a description of a connection and opens none.
-    pub(crate) fn client(
-        &self,
-        address: &Address,
-        login: &RedisConnectionInfo,
-    ) -> redis::RedisResult<Client> {
+    fn client(&self, address: &Address, login: &RedisConnectionInfo) -> RedisResult<Client> {
         let (host, port) = (address.host.clone(), address.port);
-        let info = |addr: ConnectionAddr| -> redis::RedisResult<ConnectionInfo> {
+        let info = |addr: ConnectionAddr| -> RedisResult<ConnectionInfo> {
             Ok(addr.into_connection_info()?.set_redis_settings(login.clone()))
         };
         let Some(certificates) = &self.tls else {
@@ -97,7 +95,8 @@ impl Settings {
         while let Some(answer) = asked.next().await {
             match answer {
                 Ok(address) => {
-                    let mut connection = self.connect(&address, &self.login).await?;
+                    let mut connection =
+                        self.connect(&address, &self.login).await.map_err(|e| failed(&address, &e))?;
                     return is_master(&mut connection, &address).await.map(|()| connection);
                 }
                 Err(error) => why = error,
@@ -107,10 +106,11 @@ impl Settings {
     }
 
     async fn ask_sentinel(&self, sentinel: &Address) -> Result<Address, CallError> {
-        let mut connection = self.connect(sentinel, &self.sentinel_login).await?;
+        let mut connection =
+            self.connect(sentinel, &self.sentinel_login).await.map_err(|e| failed(sentinel, &e))?;
         let mut question = redis::cmd("SENTINEL");
         question.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.master);
-        let answer: redis::RedisResult<Option<(String, u16)>> = question.query_async(&mut connection).await;
+        let answer: RedisResult<Option<(String, u16)>> = question.query_async(&mut connection).await;
         match answer {
             Ok(Some((host, port))) => Ok(Address { host, port }),
             Ok(None) => {
@@ -134,6 +134,6 @@ async fn is_master(connection: &mut MultiplexedConnection, address: &Address) ->
     }
 }
 
-pub(crate) fn failed(address: &Address, error: &redis::RedisError) -> CallError {
+fn failed(address: &Address, error: &redis::RedisError) -> CallError {
     CallError::Connection(plain(&format!("{address}: {error}")))
 }

@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{
     RedisError,
-    command::Command,
+    command::{Command, Expect},
     dial::{Dialer, Target},
     reply::{is_lost, unfit},
     settings::Address,
@@ -107,40 +107,54 @@ impl Link {
     }
 
     fn settle<T>(self: &Arc<Self>, number: u64, result: Result<T, CallError>) -> Result<T, RedisError> {
-        if let Err(CallError::TimedOut | CallError::Connection(_) | CallError::Broken(_)) = &result {
-            self.suspect(number, &result);
+        match &result {
+            Err(CallError::TimedOut) => self.suspect(None),
+            Err(CallError::Connection(_) | CallError::Broken(_)) => self.suspect(Some(number)),
+            _ => {}
         }
         result.map_err(|error| self.explain(error))
     }
 
-    /// The connection; waits for one that is being made, while nothing is known against it.
+    /// The connection; waits for one that is being made, while nothing is known against the server.
     async fn connection(
         self: &Arc<Self>,
         until: Instant,
     ) -> Result<(u64, MultiplexedConnection), RedisError> {
+        if let Some(found) = self.try_connection()? {
+            return Ok(found);
+        }
         let mut changed = self.changed.subscribe();
         loop {
-            {
-                let mut state = self.lock();
-                if let Some(connection) = &state.connection {
-                    return Ok((state.number, connection.clone()));
-                }
-                self.keep(&mut state);
+            // Again: it may have come in between.
+            if let Some(found) = self.try_connection()? {
+                return Ok(found);
             }
-            if self.guard.stats().breaker != BreakerState::Closed {
-                return Err(RedisError::Unavailable(self.trouble()));
-            }
-            let waited = timeout_at(until, changed.changed()).await;
-            if waited.is_err() {
+            if timeout_at(until, changed.changed()).await.is_err() {
                 return Err(RedisError::Unavailable(format!("{}: connecting", self.dialer)));
             }
         }
     }
 
-    /// A call failed: the keeper looks what is the matter. A connection that broke is used no more.
-    fn suspect<T>(self: &Arc<Self>, number: u64, result: &Result<T, CallError>) {
+    /// The connection, if there is one. Where something is not as it should be, a keeper is at work
+    /// afterwards.
+    fn try_connection(self: &Arc<Self>) -> Result<Option<(u64, MultiplexedConnection)>, RedisError> {
         let mut state = self.lock();
-        if state.number == number && !matches!(result, Err(CallError::TimedOut)) {
+        let closed = self.guard.breaker() == BreakerState::Closed;
+        if let Some(connection) = state.connection.as_ref().filter(|_| closed) {
+            return Ok(Some((state.number, connection.clone())));
+        }
+        self.keep(&mut state);
+        match closed {
+            true => Ok(None),
+            false => Err(RedisError::Unavailable(state.trouble(&self.dialer))),
+        }
+    }
+
+    /// A call failed: a keeper looks what is the matter. The connection that broke, if one did, is used no
+    /// more.
+    fn suspect(self: &Arc<Self>, broken: Option<u64>) {
+        let mut state = self.lock();
+        if broken == Some(state.number) {
             state.connection = None;
         }
         self.keep(&mut state);
@@ -156,47 +170,40 @@ impl Link {
 
     /// The keeper's look: connects where there is no connection, and asks whether it lives.
     async fn look(&self) -> Result<(), CallError> {
-        let (connection, number) = match self.lock() {
-            state if self.guard.stats().breaker == BreakerState::Closed => {
-                (state.connection.clone(), state.number)
-            }
-            // What went unanswered for so long is not waited for: a new connection has an empty queue.
-            state => (None, state.number),
-        };
-        let connection = match connection {
+        let connection = match self.present() {
             Some(connection) => connection,
             None => self.dialer.dial().await?,
         };
-        let ping = Command::new("PING", super::command::Expect::Anything);
-        let question = [&ping];
-        let asked = timeout(self.dialer.settings.timeout, exchange(connection.clone(), &question));
-        let answer = asked.await.unwrap_or(Err(CallError::TimedOut))?;
-        match answer.first() {
-            // Whoever may not ask that is answered nonetheless.
-            Some(Value::SimpleString(pong)) if pong == "PONG" => {}
-            Some(Value::ServerError(_)) => {}
-            other => return Err(CallError::Broken(plain(&format!("to PING: {other:?}")))),
-        }
-        self.publish(connection, number);
-        Ok(())
-    }
-
-    fn publish(&self, connection: MultiplexedConnection, number: u64) {
+        timeout(self.dialer.settings.timeout, ping(connection.clone()))
+            .await
+            .unwrap_or(Err(CallError::TimedOut))?;
         let mut state = self.lock();
-        if state.number == number {
+        state.trouble = None;
+        if state.connection.is_none() {
             state.number += 1;
             state.connection = Some(connection);
         }
-        state.trouble = None;
+        Ok(())
+    }
+
+    /// The connection that is worth asking. What went unanswered until the breaker opened is not waited for:
+    /// a new one has an empty queue.
+    fn present(&self) -> Option<MultiplexedConnection> {
+        let mut state = self.lock();
+        if self.guard.breaker() != BreakerState::Closed {
+            state.connection = None;
+        }
+        state.connection.clone()
     }
 
     /// What the keeper's look found.
     fn found(&self, error: &CallError) {
-        let text = plain(&format!("{}: {error}", self.dialer));
         let mut state = self.lock();
-        state.trouble = Some(text);
-        // A breaker counts calls that fail. That nobody can be connected to needs no counting.
-        if state.connection.is_none() || !matches!(error, CallError::TimedOut) {
+        state.trouble = Some(plain(&format!("{}: {error}", self.dialer)));
+        let slow = matches!(error, CallError::TimedOut) && state.connection.is_some();
+        // Whether a server is only slow, the breaker finds out by counting. That nobody can be connected
+        // to, or that it speaks no Redis, needs no counting.
+        if !slow {
             state.connection = None;
             self.guard.open();
         }
@@ -210,15 +217,11 @@ impl Link {
         }
     }
 
-    fn trouble(&self) -> String {
-        self.lock().trouble.clone().unwrap_or_else(|| format!("{}: it does not answer", self.dialer))
-    }
-
     fn explain(&self, error: CallError) -> RedisError {
         match error {
             CallError::TimedOut => RedisError::Timeout,
             CallError::Broken(text) => RedisError::Garbage(text),
-            CallError::BreakerOpen(_) => RedisError::Unavailable(self.trouble()),
+            CallError::BreakerOpen(_) => RedisError::Unavailable(self.lock().trouble(&self.dialer)),
             other => RedisError::Unavailable(format!("{}: {other}", self.dialer)),
         }
     }
@@ -230,6 +233,22 @@ impl Link {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn trouble(&self, dialer: &Dialer) -> String {
+        self.trouble.clone().unwrap_or_else(|| format!("{dialer}: it does not answer"))
+    }
+}
+
+/// Asks whether it lives. Whoever may not ask that is answered nonetheless.
+async fn ping(connection: MultiplexedConnection) -> Result<(), CallError> {
+    let question = Command::new("PING", Expect::Anything);
+    match exchange(connection, &[&question]).await?.first() {
+        Some(Value::SimpleString(pong)) if pong == "PONG" => Ok(()),
+        Some(Value::ServerError(_)) => Ok(()),
+        other => Err(CallError::Broken(plain(&format!("to PING: {other:?}")))),
     }
 }
 
@@ -294,6 +313,8 @@ async fn keeper(keeping: Keeping) {
         let wait = match link.guard.probe(until, link.look()).await {
             Ok(()) => return,
             Err(CallError::BreakerOpen(wait)) => wait,
+            // Nothing was asked: there is no room beside the calls that are under way.
+            Err(CallError::Limited(_)) => SUSPICION,
             Err(error) => {
                 link.found(&error);
                 SUSPICION
@@ -303,5 +324,21 @@ async fn keeper(keeping: Keeping) {
         // Not held while it sleeps: it ends with the last of those who use it.
         drop(link);
         sleep(wait).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::RedisConfig;
+    use super::*;
+
+    /// A server that has just come back is asked when the longest wait is over that the keeper was in, on
+    /// a connection that may take as long as it may.
+    #[test]
+    fn a_server_is_back_within_five_seconds() {
+        let config = RedisConfig::single("redis://127.0.0.1");
+        let last_probe_failed = config.connect_timeout.get();
+        let longest = last_probe_failed + OPEN_MAX + SUSPICION + config.connect_timeout.get();
+        assert!(longest <= Duration::from_secs(5), "{longest:?}");
     }
 }

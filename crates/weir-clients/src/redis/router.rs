@@ -129,23 +129,21 @@ impl<'c> Rounds<'c> {
     /// Notes what is settled; what was redirected goes into the groups of the next round.
     fn settle<'a>(&mut self, group: Group<'a>, answers: Vec<Outcome>, next: &mut Vec<Group<'a>>) {
         for (mut errand, answer) in group.errands.into_iter().zip(answers) {
+            if answer.is_err() {
+                self.cluster.doubt();
+            }
             let to = match &answer {
                 Ok(Value::ServerError(error)) => redirect(error, group.link.address()),
-                Ok(_) => None,
-                Err(_) => {
-                    self.cluster.doubt();
-                    None
-                }
+                _ => None,
             };
-            match to {
-                Some(redirect) => {
-                    if redirect.ask || errand.command.asking {
-                        errand.command.to_mut().asking = redirect.ask;
-                    }
-                    put(next, &self.cluster.follow(&redirect), errand);
-                }
-                None => self.outcomes[errand.index] = answer,
+            let Some((asking, link)) = to.and_then(|to| Some((to.ask, self.cluster.follow(&to)?))) else {
+                self.outcomes[errand.index] = answer;
+                continue;
+            };
+            if errand.command.asking != asking {
+                errand.command.to_mut().asking = asking;
             }
+            put(next, &link, errand);
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::{fmt, fs, path::Path, time::Duration};
 
 use redis::{ClientTlsConfig, RedisConnectionInfo, TlsCertificates};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 use super::config::{RedisConfig, RedisConfigError, RedisMode, RedisProblem};
 
@@ -166,9 +167,9 @@ impl Checks {
     }
 
     fn tls(&mut self, config: &RedisConfig, places: &[Place]) -> Option<TlsCertificates> {
-        let root_cert = self.file("ca_file", config.ca_file.as_deref());
-        let client_cert = self.file("cert_file", config.cert_file.as_deref());
-        let client_key = self.file("key_file", config.key_file.as_deref());
+        let root_cert = self.pem("ca_file", config.ca_file.as_deref(), has_certificate);
+        let client_cert = self.pem("cert_file", config.cert_file.as_deref(), has_certificate);
+        let client_key = self.pem("key_file", config.key_file.as_deref(), has_key);
         let tls = places.first()?.tls;
         if !tls && (root_cert.is_some() || client_cert.is_some()) {
             self.add("ca_file", "and `cert_file` are for TLS: the address begins with `rediss://` then");
@@ -179,10 +180,30 @@ impl Checks {
         tls.then_some(TlsCertificates { client_tls, root_cert })
     }
 
+    fn pem(&mut self, key: &'static str, path: Option<&Path>, holds: fn(&[u8]) -> bool) -> Option<Vec<u8>> {
+        let bytes = self.file(key, path)?;
+        if !holds(&bytes) {
+            let what = if key == "key_file" { "private key" } else { "certificate" };
+            self.add(key, format!("names a file without a {what} in PEM form"));
+        }
+        Some(bytes)
+    }
+
     fn file(&mut self, key: &'static str, path: Option<&Path>) -> Option<Vec<u8>> {
         let path = path?;
         fs::read(path).map_err(|e| self.add(key, format!("{} cannot be read: {e}", path.display()))).ok()
     }
+}
+
+/// Whether there is at least one, and none that cannot be read: the library takes an empty file for an
+/// authority that signed nothing.
+fn has_certificate(pem: &[u8]) -> bool {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    found.is_ok_and(|found| !found.is_empty())
+}
+
+fn has_key(pem: &[u8]) -> bool {
+    PrivateKeyDer::from_pem_slice(pem).is_ok()
 }
 
 /// The parts of `redis[s]://host[:port][/database]`. Nothing of the URL is repeated in an error: it may hold

@@ -248,6 +248,7 @@ mod tests {
             for (gap, action) in steps {
                 now += Duration::from_millis(gap);
                 let state = breaker.state(now);
+                prop_assert_eq!(breaker.pass_closed(now).is_ok(), state == BreakerState::Closed);
                 match action {
                     0 | 1 => match breaker.pass(now) {
                         Ok(pass) => {

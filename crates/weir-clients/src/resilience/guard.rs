@@ -280,6 +280,11 @@ impl Guard {
         z ^ (z >> 31)
     }
 
+    /// What its breaker lets through now.
+    pub fn breaker(&self) -> BreakerState {
+        self.lock().breaker.state(Instant::now().into_std())
+    }
+
     /// What happened so far.
     pub fn stats(&self) -> GuardStats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
