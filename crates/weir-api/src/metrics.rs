@@ -316,6 +316,7 @@ impl Collector for ModelCollector {
             }
         }
         remote::encode(&mut encoder, &versions)?;
+        state::encode(&mut encoder, &versions)?;
         let failed = ConstGauge::new(snapshot.failures().len() as i64);
         let text = "Versions that could not be loaded the last time it was tried";
         failed.encode(encoder.encode_descriptor("weir_load_failures", text, None, failed.metric_type())?)

@@ -2,7 +2,15 @@
 //! run, so that nothing behind this stage can tell a value that was looked up from one that was
 //! sent.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use weir_artifact::ModelSpec;
 use weir_codec::{Absent, Decoded, Lookups, Rejection, RowDecoder, Wanted};
@@ -20,6 +28,32 @@ pub struct Lookup {
     /// One a field of the schema.
     fields: Vec<Option<Source>>,
     keys: Vec<String>,
+    trouble: Trouble,
+}
+
+/// How often the store could not be asked.
+#[derive(Default)]
+struct Trouble {
+    requests: AtomicU64,
+    /// Whether the last one was such a request: the log tells when that changes, not each time.
+    now: AtomicBool,
+}
+
+impl Trouble {
+    fn note(&self, error: &FeatureError) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        if !self.now.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "features cannot be looked up, fields have their defaults or requests fail: {error}"
+            );
+        }
+    }
+
+    fn over(&self) {
+        if self.now.load(Ordering::Relaxed) && self.now.swap(false, Ordering::Relaxed) {
+            tracing::info!("features can be looked up again");
+        }
+    }
 }
 
 /// Where one field's value is looked up.
@@ -93,7 +127,12 @@ impl Lookup {
         };
         let fields = schema.fields.iter().map(source).collect::<Result<_, String>>()?;
         let keys = schema.keys.iter().map(|key| key.name.clone()).collect();
-        Ok(Self { features: features.clone(), fields, keys })
+        Ok(Self { features: features.clone(), fields, keys, trouble: Trouble::default() })
+    }
+
+    /// Requests for which the store could not be asked: they had defaults, or failed.
+    pub fn without_store(&self) -> u64 {
+        self.trouble.requests.load(Ordering::Relaxed)
     }
 
     fn source(&self, wanted: &Wanted) -> Result<&Source, Error> {
@@ -249,8 +288,12 @@ async fn look_up(lookup: &Lookup, lookups: &Lookups, deadline: Deadline) -> Resu
         |_| Error::new(ErrorCode::DeadlineExceeded, "the deadline passed while features were looked up");
     let found = match asked.map_err(late)? {
         Ok(found) => found,
-        Err(error) => return Ok((without_store(lookup, lookups, &error)?, None)),
+        Err(error) => {
+            lookup.trouble.note(&error);
+            return Ok((without_store(lookup, lookups, &error)?, None));
+        }
     };
+    lookup.trouble.over();
     let now = lookup.features.now();
     let mut oldest: Option<EventTime> = None;
     let mut values = Vec::with_capacity(found.len());
@@ -285,7 +328,6 @@ fn without_store(
     match told.values().next() {
         None => Ok(values),
         Some(path) => {
-            tracing::warn!(feature = %path, "features cannot be looked up: {error}");
             let text = format!("`{path}` cannot be looked up now ({error}), and has no default");
             Err(Error::new(ErrorCode::Unavailable, text))
         }

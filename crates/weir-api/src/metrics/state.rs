@@ -1,6 +1,6 @@
 //! What feature views, event streams and the state store have done.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use prometheus_client::{
     collector::Collector,
@@ -8,7 +8,9 @@ use prometheus_client::{
     metrics::{counter::ConstCounter, gauge::ConstGauge},
 };
 use weir_features::ViewStats;
+use weir_serving::ServedVersion;
 
+use super::version_labels;
 use crate::state::State;
 
 /// Name, help, and how to read one counter.
@@ -24,6 +26,26 @@ const COUNTERS: [Row; 8] = [
     ("weir_events_duplicates", "Events whose id had been counted", |s| s.duplicates),
     ("weir_events_forgotten_ids", "Event ids forgotten before the lateness had passed", |s| s.forgotten_ids),
 ];
+
+/// Requests of each version for which the store could not be asked; nothing where no version looks
+/// anything up.
+pub(super) fn encode(
+    encoder: &mut DescriptorEncoder<'_>,
+    versions: &[&Arc<ServedVersion>],
+) -> Result<(), fmt::Error> {
+    let looking: Vec<_> = versions.iter().filter_map(|v| Some((*v, v.lookup.as_ref()?))).collect();
+    if looking.is_empty() {
+        return Ok(());
+    }
+    let kind = ConstCounter::new(0u64).metric_type();
+    let text = "Requests for which the state store could not be asked: they had defaults, or failed";
+    let mut family = encoder.encode_descriptor("weir_features_without_store", text, None, kind)?;
+    for (version, lookup) in looking {
+        let counter = ConstCounter::new(lookup.without_store());
+        counter.encode(family.encode_family(&version_labels(version))?)?;
+    }
+    Ok(())
+}
 
 /// Reads the counters when somebody scrapes.
 pub(super) struct StateCollector(pub(super) State);

@@ -16,6 +16,7 @@ use weir_features::{
     Entity, Event, EventTime, Events, FeatureError, Features, Found, KeyType, MAX_ROWS, Part, Row, Taken,
     View,
 };
+use weir_serving::Room;
 use weir_types::{Access, Credentials, DType, Deadline, EntityKey, Error, ErrorCode, Grant, Rules, Scalar};
 
 use super::{StateEndpoint, idempotency::Once};
@@ -120,7 +121,7 @@ pub(crate) async fn answer(
         StateEndpoint::PutMany(view) => call.put_many(view, &bytes).await,
         StateEndpoint::Events(stream, _) => {
             let once = Once::of(shared, head, grant.principal(), &bytes, deadline)?;
-            call.events(stream, &bytes, once).await
+            call.events(stream, &bytes, once, room).await
         }
     }
 }
@@ -186,6 +187,7 @@ impl Call<'_> {
         stream: &str,
         bytes: &Bytes,
         once: Option<Once>,
+        room: Room,
     ) -> Result<Response<Body>, Refusal> {
         let records = match (self.decode(bytes), once) {
             (Ok(records), None) => return self.ingest(stream, records).await,
@@ -196,6 +198,7 @@ impl Call<'_> {
         let (features, stream) = (self.handler.features.clone(), stream.to_owned());
         let decoder = self.handler.records;
         let counted = tokio::spawn(once.run(async move {
+            let _held = room;
             let records = records?;
             count(&features, &stream, &decoder, records).await
         }));
@@ -253,7 +256,8 @@ async fn count(
 fn refused(error: FeatureError, decoder: &RecordDecoder, records: Option<&Records>) -> Refusal {
     let (FeatureError::Invalid(problems), Some(records)) = (&error, records) else {
         if let FeatureError::Store(store) = &error {
-            tracing::warn!("the state store: {store:?}");
+            // The answer says it in fewer words; a store that is away is told by the first look-up.
+            tracing::debug!("the state store: {store:?}");
         }
         return Refusal::Failed(error.into());
     };

@@ -4,6 +4,8 @@
 mod answer;
 mod endpoint;
 pub(crate) mod idempotency;
+#[cfg(test)]
+mod tests;
 
 use weir_features::{Features, Idempotency, SharedStore};
 

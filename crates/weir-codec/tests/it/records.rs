@@ -1,5 +1,6 @@
 //! Records: features that are put, events of a stream.
 
+use proptest::{collection::vec, prelude::*, sample::select};
 use serde_json::{Value, json};
 use weir_codec::{DecodeLimits, Record, RecordDecoder, RecordPart, RecordShape, Rejection};
 use weir_types::Scalar;
@@ -112,4 +113,47 @@ fn what_a_receiver_finds_is_told_in_the_same_form() {
     assert_eq!(body["detail"], want);
     let whole = put().error(false, (0, RecordPart::Entity), "is none", None);
     assert_eq!(whole.loc.len(), 2);
+}
+
+/// Pieces of bodies: more of them are nearly right than random bytes are.
+const PIECES: [&str; 24] = [
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    ":",
+    "\"events\"",
+    "\"entity\"",
+    "\"values\"",
+    "\"event_time\"",
+    "\"id\"",
+    "\"x\"",
+    "1",
+    "1e999",
+    "-0",
+    "null",
+    "true",
+    "\"2026-01-31T12:00:00Z\"",
+    "\"\\ud800\"",
+    "99999999999999999999",
+    "{\"entity\":1}",
+    "{\"events\":[",
+    "{\"entity\":\"a\",\"values\":{\"x\":",
+    "]}",
+];
+
+proptest! {
+    /// Whatever comes, it is read or told within bounds.
+    #[test]
+    fn no_body_is_too_odd(pieces in vec(select(&PIECES[..]), 0..24)) {
+        let body = pieces.concat();
+        for decoder in [events(), put()] {
+            match decoder.decode(body.as_bytes()) {
+                Ok(all) => prop_assert!(all.records.len() <= DecodeLimits::default().max_rows),
+                Err(Rejection::Unparsable) => {}
+                Err(Rejection::Invalid(errors)) => prop_assert!((1..=100).contains(&errors.len())),
+            }
+        }
+    }
 }

@@ -176,6 +176,8 @@ async fn without_its_store_only_defaults_are_known() {
     let sent = KEYED.replacen('{', "{\"MedInc\": 8.3, ", 1);
     let explicit = bench.ask(EXPLICIT).await.unwrap();
     assert_eq!(bench.ask(&sent).await.unwrap().outputs, explicit.outputs);
+    let version = bench.snapshot.version("housing", None).unwrap();
+    assert_eq!(version.lookup.as_ref().unwrap().without_store(), 2);
 }
 
 #[tokio::test(start_paused = true)]
