@@ -3,11 +3,11 @@
 use std::{collections::HashMap, time::Duration};
 
 use bytes::Bytes;
-use weir_clients::redis::{Redis, RedisConfig};
+use weir_clients::redis::{Redis, RedisConfig, RedisMode};
 use weir_features::{
     Change, EventTime, MAX_KEY_BYTES, MAX_VALUE_BYTES, RedisStore, Store, StoreError, Stored, Update,
 };
-use weir_testbed::RedisServer;
+use weir_testbed::{RedisSentinel, RedisServer};
 
 use crate::support::{Fixture, ManualClock, Rng, at, on_every_store};
 
@@ -28,6 +28,33 @@ async fn a_redis_cluster_keeps_it_too() {
     let fixture = Fixture::redis_cluster();
     puts_gets_and_deletes(&fixture).await;
     concurrent_updates_of_one_key_all_count(&fixture).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_behind_tls_keeps_it_too() {
+    let fixture = Fixture::redis_tls();
+    puts_gets_and_deletes(&fixture).await;
+    concurrent_updates_of_one_key_all_count(&fixture).await;
+}
+
+/// Sentinels: what has reached the replica is there when it has become the master.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_behind_sentinels_keeps_what_was_copied() {
+    let mut servers = RedisSentinel::start();
+    let config = RedisConfig { mode: RedisMode::Sentinel, nodes: servers.urls(), ..RedisConfig::default() };
+    let store = RedisStore::new(Redis::new(&config).unwrap(), ManualClock::new());
+    let mut written = store.update(vec![append("a", b"1")]).await;
+    while written == Err(StoreError::Unavailable) {
+        written = store.update(vec![append("a", b"1")]).await; // this machine is slow, not Redis away
+    }
+    assert_eq!(servers.master.ask::<i64>(&["WAIT", "1", "10000"]), 1);
+    let before = get(&store, &["a"]).await;
+    servers.master.kill();
+    servers.await_failover();
+    while store.update(vec![append("b", b"2")]).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(get(&store, &["a"]).await, before);
 }
 
 /// Not a wait, not a panic, not an empty answer: an error, and as before once it is back.

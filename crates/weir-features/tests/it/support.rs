@@ -76,18 +76,35 @@ impl Fixture {
 
     pub(crate) fn redis() -> Self {
         let server = RedisServer::start();
-        let clock = ManualClock::new();
-        let store = RedisStore::new(redis(RedisConfig::single(server.url())), clock.clone());
-        Self { store: Arc::new(store), clock, _keep: Box::new(server) }
+        Self::redis_at(RedisConfig::single(server.url()), server)
     }
 
+    /// Three masters.
     pub(crate) fn redis_cluster() -> Self {
         let cluster = RedisCluster::start();
         let config =
             RedisConfig { mode: RedisMode::Cluster, nodes: cluster.urls(), ..RedisConfig::default() };
+        Self::redis_at(config, cluster)
+    }
+
+    /// TLS, with certificates on both sides.
+    pub(crate) fn redis_tls() -> Self {
+        let server = RedisServer::start_tls();
+        let certificates = server.certificates();
+        let (cert, key) = certificates.client.clone();
+        let config = RedisConfig {
+            ca_file: Some(certificates.ca.clone()),
+            cert_file: Some(cert),
+            key_file: Some(key),
+            ..RedisConfig::single(server.tls_url())
+        };
+        Self::redis_at(config, server)
+    }
+
+    fn redis_at(config: RedisConfig, server: impl std::any::Any) -> Self {
         let clock = ManualClock::new();
         let store = RedisStore::new(redis(config), clock.clone());
-        Self { store: Arc::new(store), clock, _keep: Box::new(cluster) }
+        Self { store: Arc::new(store), clock, _keep: Box::new(server) }
     }
 
     pub(crate) fn features(&self, toml: &str) -> Features {
