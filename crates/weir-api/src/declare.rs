@@ -15,6 +15,7 @@ use crate::{
     config::{RequestShape, RouteConfig, RouteMethod},
     openai,
     operation::{Builtin, Operation, OperationKind, ResponseTemplate, Word},
+    state::{self, State},
     template,
     v2::rest::ENDPOINTS,
 };
@@ -82,6 +83,7 @@ impl Declarations {
 pub(crate) fn declare(
     routes: &[RouteConfig],
     snapshot: &ServingSnapshot,
+    state: &State,
 ) -> (Declarations, Vec<RouteProblem>) {
     let mut all = Declarations::default();
     let mut problems = Vec::new();
@@ -103,6 +105,7 @@ pub(crate) fn declare(
     all.served.extend(model_operations(snapshot));
     all.unavailable.extend(unavailable_operations(snapshot));
     all.served.push(embeddings(snapshot));
+    all.served.extend(state_operations(state));
     all.served.extend(builtins());
     all.served.extend(v2());
     problems.extend(paths::clashes(&all, routes));
@@ -183,12 +186,12 @@ fn body_shape(request: &RequestShape, spec: &ModelSpec) -> Result<BodyShape, Vec
         (Some(key), None) => Ok(BodyShape::Rows { key: key.clone() }),
         (None, None) => Ok(BodyShape::Row),
         (None, Some(columns)) => {
-            let fields = &spec.schema.fields;
+            let names: Vec<&str> = spec.schema.names().collect();
             let (mut keys, mut problems) = (Vec::new(), Vec::new());
             for (key, field) in columns {
-                match fields.iter().position(|f| f.name == *field) {
+                match names.iter().position(|name| name == field) {
                     Some(index) => keys.push((key.clone(), index)),
-                    None => problems.push(unknown("field", field, fields.iter().map(|f| f.name.as_str()))),
+                    None => problems.push(unknown("field", field, names.iter().copied())),
                 }
             }
             keys.sort_by_key(|(_, index)| *index);
@@ -213,8 +216,10 @@ pub(crate) fn resolve_word(word: &str, spec: &ModelSpec) -> Result<Word, String>
     match word {
         "model" => Ok(Word::Model),
         "version" => Ok(Word::Version),
+        "feature_asof" => Ok(Word::FeatureAsof),
         _ => spec.answer(word).cloned().map(Word::Answer).ok_or_else(|| {
-            let words = spec.answers.iter().map(|(w, _)| w.as_str()).chain(["model", "version"]);
+            let words =
+                spec.answers.iter().map(|(w, _)| w.as_str()).chain(["model", "version", "feature_asof"]);
             unknown("word", word, words)
         }),
     }
@@ -317,6 +322,18 @@ fn embeddings(snapshot: &ServingSnapshot) -> Declared {
         kind: OperationKind::Embeddings { models, cached },
     };
     Declared::without_version(operation)
+}
+
+fn state_operations(state: &State) -> impl Iterator<Item = Declared> {
+    state::endpoints(state).into_iter().map(|endpoint| {
+        Declared::without_version(Operation {
+            path: endpoint.path(),
+            method: endpoint.method(),
+            tag: "state".into(),
+            summary: endpoint.summary(),
+            kind: OperationKind::State(endpoint),
+        })
+    })
 }
 
 fn v2() -> impl Iterator<Item = Declared> {

@@ -19,6 +19,7 @@ use crate::{
     openai, predict, respond,
     routes::{Found, Handler, Route},
     server::Shared,
+    state,
     v2::rest,
 };
 
@@ -154,6 +155,10 @@ async fn dispatch(
             answered.unwrap_or_else(|e| respond::error(&e, id))
         }
         Handler::Embeddings => openai::answer(shared, face, (peer, head), body).await,
+        Handler::State(handler) => {
+            let answer = state::answer(shared, handler, parameters, (peer, head), body).await;
+            answer.unwrap_or_else(|refusal| refusal.response(id))
+        }
         Handler::V2(endpoint) => rest::answer(shared, face, *endpoint, parameters, (peer, head), body).await,
         Handler::Asset => builtin::asset(head.uri.path(), &head.headers),
         Handler::Unavailable(error) => respond::error(error, id),

@@ -20,6 +20,7 @@ use crate::{
     operation::{Builtin, Operation, OperationKind},
     predict::{PredictHandler, decode_limits},
     routes::{self, Handler, Route, Routes},
+    state::{State, StateHandler},
     template::Template,
     v2,
 };
@@ -55,16 +56,17 @@ impl Face {
     pub(crate) fn build(
         routes: &[RouteConfig],
         snapshot: Arc<ServingSnapshot>,
+        state: &State,
         metrics: &Metrics,
         public_metrics: bool,
     ) -> Result<Self, Vec<RouteProblem>> {
-        let (mut declared, mut problems) = declare::declare(routes, &snapshot);
+        let (mut declared, mut problems) = declare::declare(routes, &snapshot, state);
         let is_metrics = |d: &Declared| matches!(d.operation.kind, OperationKind::Builtin(Builtin::Metrics));
         declared.served.retain(|d| public_metrics || !is_metrics(d));
         let operations: Vec<Operation> = declared.served.iter().map(|d| d.operation.clone()).collect();
-        let document = openapi::document(&operations, env!("CARGO_PKG_VERSION"));
+        let document = openapi::document(&operations, state.idempotency.is_some(), env!("CARGO_PKG_VERSION"));
         let mut builder =
-            Builder { routes: routes::Builder::new(metrics), metrics, versions: HashMap::new() };
+            Builder { routes: routes::Builder::new(metrics), metrics, state, versions: HashMap::new() };
         // First, so that a declared path which cannot stand beside it is the one that is told.
         builder.routes.add(RouteMethod::Get, "/docs/{file}", Handler::Asset, None);
         let mut told = |path: &str, message| {
@@ -123,6 +125,7 @@ impl Face {
 struct Builder<'a> {
     routes: routes::Builder<'a>,
     metrics: &'a Metrics,
+    state: &'a State,
     versions: Versions,
 }
 
@@ -140,6 +143,11 @@ impl Builder<'_> {
             (OperationKind::Embeddings { .. }, _) => {
                 self.routes.add(method, &path, Handler::Embeddings, None);
             }
+            (OperationKind::State(endpoint), _) => {
+                let features = self.state.features.clone().ok_or("there is no store of features")?;
+                let handler = StateHandler::new(endpoint, features).map_err(|e| format!("{path}: {e}"))?;
+                self.routes.add(method, &path, Handler::State(Box::new(handler)), None);
+            }
             (OperationKind::V2(endpoint), _) => {
                 self.routes.add(method, &path, Handler::V2(endpoint), None);
             }
@@ -149,9 +157,12 @@ impl Builder<'_> {
                 self.routes.add(method, &path, Handler::Template(Box::new(template)), None);
             }
             (OperationKind::Predict { shape, response, selectable, .. }, Some(version)) => {
-                let decoder =
-                    RowDecoder::new(Arc::new(version.spec.schema.clone()), shape, decode_limits(&version))
-                        .map_err(|e| format!("{path}: {e}"))?;
+                let decoder = RowDecoder::looking_up(
+                    Arc::new(version.spec.schema.clone()),
+                    shape,
+                    decode_limits(&version),
+                )
+                .map_err(|e| format!("{path}: {e}"))?;
                 let named = format!("{}/{}", version.spec.name, version.spec.version);
                 let handler = PredictHandler {
                     decoder,

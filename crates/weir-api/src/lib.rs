@@ -31,12 +31,14 @@ mod reason;
 mod respond;
 mod routes;
 mod server;
+mod state;
 mod template;
 mod v2;
 
 pub use bound::Bound;
 pub use declare::RouteProblem;
 pub use server::Server;
+pub use state::{State, StateEndpoint};
 #[doc(hidden)] // what the fuzz targets call
 pub use v2::bodies as v2_bodies;
 pub use v2::core::{LogControl, LogSettings};

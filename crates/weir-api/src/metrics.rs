@@ -7,6 +7,7 @@ mod cache;
 mod process;
 mod redis;
 mod remote;
+mod state;
 
 use std::{
     fmt,
@@ -30,7 +31,7 @@ use weir_serving::{Admission, ServedVersion, ServingSnapshot, Stats};
 
 pub(crate) use process::ProcessCollector;
 
-use crate::v2::core::TraceCounters;
+use crate::{state::State, v2::core::TraceCounters};
 
 /// Upper bounds of the latency buckets, seconds: from a tree ensemble to a deadline.
 const BUCKETS: [f64; 17] = [
@@ -63,6 +64,22 @@ struct StageLabels {
     version: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KeyLabels {
+    known: &'static str,
+}
+
+/// Counts requests with an `Idempotency-Key`.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct KeyMetrics(Family<KeyLabels, Counter>);
+
+impl KeyMetrics {
+    /// One more, of whose key this was known.
+    pub(crate) fn count(&self, known: &'static str) {
+        self.0.get_or_create(&KeyLabels { known }).inc();
+    }
+}
+
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
 fn histogram() -> Histogram {
@@ -79,6 +96,8 @@ pub(crate) struct Metrics {
     pub(crate) in_flight: Gauge,
     /// Connections ended for a flood of HTTP/2 frames.
     pub(crate) floods: Counter,
+    /// Requests with an `Idempotency-Key`.
+    pub(crate) keys: KeyMetrics,
     /// Traces of requests.
     pub(crate) traces: TraceCounters,
     /// The Redis that caches and state use, once it is known.
@@ -102,7 +121,7 @@ impl Metrics {
         );
         registry.register_with_unit(
             "weir_stage_duration",
-            "Parts of a prediction: decode, queue, engine, encode",
+            "Parts of a prediction: decode, features, queue, engine, encode",
             Unit::Seconds,
             stages.clone(),
         );
@@ -110,6 +129,9 @@ impl Metrics {
         let floods = Counter::default();
         let text = "Connections closed because their HTTP/2 control frames outnumbered any work";
         registry.register("weir_http2_floods", text, floods.clone());
+        let keys = KeyMetrics::default();
+        let text = "Requests with an Idempotency-Key, by what was known of it";
+        registry.register("weir_idempotency_keys", text, keys.0.clone());
         let traces = TraceCounters { written: Counter::default(), dropped: Counter::default() };
         registry.register("weir_traces", "Traces written to the trace file", traces.written.clone());
         let text = "Traces lost: the disk did not follow, or `trace_max` is reached";
@@ -119,7 +141,12 @@ impl Metrics {
         registry.register_collector(Box::new(ProcessCollector));
         let redis = Arc::<OnceLock<Redis>>::default();
         registry.register_collector(Box::new(redis::RedisCollector(redis.clone())));
-        Self { registry, requests, duration, stages, in_flight, floods, traces, redis }
+        Self { registry, requests, duration, stages, in_flight, floods, keys, traces, redis }
+    }
+
+    /// Reads each scrape what `state` has done.
+    pub(crate) fn watch(&mut self, state: &State) {
+        self.registry.register_collector(Box::new(state::StateCollector(state.clone())));
     }
 
     /// The exposition. A formatting error cannot happen with a `String`.
@@ -157,7 +184,13 @@ impl Metrics {
             let (model, version) = (version.spec.name.to_string(), version.spec.version.to_string());
             self.stages.get_or_create_owned(&StageLabels { stage, model, version })
         };
-        StageMetrics { decode: of("decode"), queue: of("queue"), engine: of("engine"), encode: of("encode") }
+        StageMetrics {
+            decode: of("decode"),
+            queue: of("queue"),
+            engine: of("engine"),
+            encode: of("encode"),
+            features: version.lookup.as_ref().map(|_| of("features")),
+        }
     }
 }
 
@@ -203,6 +236,8 @@ pub(crate) struct StageMetrics {
     pub(crate) queue: Histogram,
     pub(crate) engine: Histogram,
     pub(crate) encode: Histogram,
+    /// For versions whose rows may leave features to be looked up.
+    pub(crate) features: Option<Histogram>,
 }
 
 /// Reads how many bytes of bodies are held.
@@ -289,6 +324,7 @@ impl Collector for ModelCollector {
         }
         cache::encode(&mut encoder, &versions)?;
         remote::encode(&mut encoder, &versions)?;
+        state::encode(&mut encoder, &versions)?;
         let failed = ConstGauge::new(snapshot.failures().len() as i64);
         let text = "Versions that could not be loaded the last time it was tried";
         failed.encode(encoder.encode_descriptor("weir_load_failures", text, None, failed.metric_type())?)

@@ -9,7 +9,10 @@ use weir_types::Answer;
 
 pub use crate::{admin::Endpoint as AdminEndpoint, v2::rest::Endpoint};
 
-use crate::config::{ParameterConfig, RouteMethod};
+use crate::{
+    config::{ParameterConfig, RouteMethod},
+    state::StateEndpoint,
+};
 
 /// One path and method that the server answers.
 #[derive(Debug, Clone)]
@@ -62,6 +65,8 @@ pub enum OperationKind {
         /// Whether any of them keeps its answers.
         cached: bool,
     },
+    /// Features of entities and events of streams.
+    State(StateEndpoint),
     /// The Open Inference Protocol V2, which describes itself.
     V2(Endpoint),
 }
@@ -105,4 +110,6 @@ pub enum Word {
     Model,
     /// The version that answered.
     Version,
+    /// The oldest event time among the features that were looked up; `null` where none was.
+    FeatureAsof,
 }

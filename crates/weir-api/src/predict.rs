@@ -6,7 +6,8 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header, request::Parts};
 use hyper::body::Incoming;
 use weir_codec::{DecodeLimits, Rejection, RowDecoder, write_answer, write_string};
-use weir_serving::{Admitted, Executed, Sender, ServedVersion};
+use weir_features::EventTime;
+use weir_serving::{Admitted, Executed, Incomplete, Sender, ServedVersion};
 use weir_types::{Access, Credentials, Deadline, Error};
 
 use crate::{
@@ -19,6 +20,7 @@ use crate::{
     operation::{ResponseTemplate, Word},
     respond,
     server::Shared,
+    state::idempotency::Once,
 };
 
 /// A compiled route to one version of a model.
@@ -35,8 +37,19 @@ pub(crate) struct PredictHandler {
 pub(crate) enum Refusal {
     /// The body's own mistakes, told as FastAPI tells them.
     Rejected(Rejection),
+    /// What the body left to be looked up and is not known now, told alike.
+    NotKnown(Rejection),
     /// Everything else.
     Failed(Error),
+}
+
+impl From<Incomplete> for Refusal {
+    fn from(incomplete: Incomplete) -> Self {
+        match incomplete {
+            Incomplete::Rejected(rejection) => Refusal::NotKnown(rejection),
+            Incomplete::Failed(error) => Refusal::Failed(error),
+        }
+    }
 }
 
 impl From<Error> for Refusal {
@@ -46,10 +59,15 @@ impl From<Error> for Refusal {
 }
 
 impl Refusal {
+    /// Whether the same request would be refused again, whenever it is sent.
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(self, Refusal::Rejected(_))
+    }
+
     pub(crate) fn response(&self, request_id: &HeaderValue) -> Response<Body> {
         match self {
             Refusal::Failed(error) => respond::error(error, request_id),
-            Refusal::Rejected(rejection) => {
+            Refusal::Rejected(rejection) | Refusal::NotKnown(rejection) => {
                 let mut body = Vec::new();
                 rejection.write_body(&mut body);
                 let status =
@@ -81,11 +99,18 @@ pub(crate) async fn answer(
     let handler = chosen.handler;
     let mut admitted = admit(shared, handler, (peer, head))?;
     let bytes = body::read(incoming, &mut admitted, shared.body_limits).await?;
-    let (executed, decoding) = execute(shared, handler, admitted, head, bytes).await?;
-    let template = chosen.response.as_ref().unwrap_or(&handler.response);
-    let (response, encoding) = encode(shared, handler, template, &executed);
-    executed.version.executor.stats().face(decoding, encoding);
-    Ok(response)
+    let once = Once::of(shared, head, admitted.principal(), &bytes, admitted.deadline())?;
+    let work = async {
+        let (executed, decoding) = execute(shared, handler, admitted, head, bytes).await?;
+        let template = chosen.response.as_ref().unwrap_or(&handler.response);
+        let (response, encoding) = encode(shared, handler, template, &executed);
+        executed.version.executor.stats().face(decoding, encoding);
+        Ok(response)
+    };
+    match once {
+        None => work.await,
+        Some(once) => once.run(work).await,
+    }
 }
 
 /// The version and the outputs that the query asks for.
@@ -123,7 +148,7 @@ fn outputs(words: &str, handler: &PredictHandler) -> Result<ResponseTemplate, Er
         .filter(|word| seen.insert(*word))
         .map(|word| match resolve_word(word, &handler.version.spec)? {
             Word::Answer(answer) => Ok((word.to_owned(), answer)),
-            Word::Model | Word::Version => {
+            Word::Model | Word::Version | Word::FeatureAsof => {
                 Err(format!("`{word}` is not one a row: leave it out of `outputs`"))
             }
         })
@@ -162,14 +187,20 @@ async fn execute(
     let clock = shared.predictor.clock();
     let start = clock.now();
     let decoded = if head::is_json(&head.headers) {
-        handler.decoder.decode(&bytes)
+        handler.decoder.decode_rows(&bytes)
     } else {
         Err(handler.decoder.reject_media_type(&bytes))
     };
-    let batch = decoded.map_err(Refusal::Rejected)?;
+    let decoded = decoded.map_err(Refusal::Rejected)?;
     let decoding = clock.now() - start;
     handler.stages.decode.observe(decoding.as_secs_f64());
-    let executed = admitted.route(handler.version.clone()).batch(batch)?.execute().await?;
+    let looked_up = handler.stages.features.as_ref().filter(|_| !decoded.lookups.is_empty());
+    let start = clock.now();
+    let ready = admitted.route(handler.version.clone()).complete(&handler.decoder, decoded).await?;
+    if let Some(stage) = looked_up {
+        stage.observe((clock.now() - start).as_secs_f64());
+    }
+    let executed = ready.execute().await?;
     handler.stages.queue.observe(executed.queued.as_secs_f64());
     handler.stages.engine.observe(executed.ran.as_secs_f64());
     Ok((executed, decoding))
@@ -191,6 +222,9 @@ fn encode(
         response.headers_mut().insert(respond::NON_FINITE, nulls.into());
     }
     respond::cached(executed.cache, response.headers_mut());
+    if let Some(asof) = executed.feature_asof.and_then(|time| HeaderValue::from_str(&rfc3339(time)).ok()) {
+        response.headers_mut().insert(respond::FEATURE_ASOF, asof);
+    }
     let encoding = clock.now() - start;
     handler.stages.encode.observe(encoding.as_secs_f64());
     (response, encoding)
@@ -213,6 +247,7 @@ fn write_word(word: &Word, many: bool, executed: &Executed, out: &mut Vec<u8>) -
     let answer = match word {
         Word::Model => return write_text(executed.version.spec.name.as_str(), out),
         Word::Version => return write_text(executed.version.spec.version.as_str(), out),
+        Word::FeatureAsof => return write_time(executed.feature_asof, out),
         Word::Answer(answer) => answer,
     };
     if !many {
@@ -228,6 +263,22 @@ fn write_word(word: &Word, many: bool, executed: &Executed, out: &mut Vec<u8>) -
     }
     out.push(b']');
     nulls
+}
+
+/// An event time as RFC 3339 has it, in UTC.
+pub(crate) fn rfc3339(time: EventTime) -> String {
+    // Event times lie within the years that jiff knows.
+    jiff::Timestamp::from_microsecond(time.micros()).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
+}
+
+fn write_time(time: Option<EventTime>, out: &mut Vec<u8>) -> usize {
+    match time {
+        Some(time) => write_text(&rfc3339(time), out),
+        None => {
+            out.extend_from_slice(b"null");
+            0
+        }
+    }
 }
 
 fn write_text(text: &str, out: &mut Vec<u8>) -> usize {

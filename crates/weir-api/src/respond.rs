@@ -19,6 +19,8 @@ pub(crate) const NON_FINITE: HeaderName = HeaderName::from_static("x-weir-non-fi
 /// Whether the answer came from the model's cache: `hit`, `partial` or `miss`. Not RFC 9211's
 /// `Cache-Status`, which has no word for a part.
 pub(crate) const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
+/// The oldest event time among the features that were looked up, as RFC 3339 has it.
+pub(crate) const FEATURE_ASOF: HeaderName = HeaderName::from_static("weir-feature-asof");
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
@@ -103,8 +105,8 @@ pub(crate) fn advise(error: &Error, headers: &mut HeaderMap) {
 /// After how long to try again, for errors after which that makes sense: a second where nothing
 /// is known.
 pub(crate) fn wait(error: &Error) -> Option<Duration> {
-    matches!(error.code, ErrorCode::QuotaExceeded | ErrorCode::Overloaded | ErrorCode::Unavailable)
-        .then(|| error.retry_after.unwrap_or(Duration::from_secs(1)))
+    let waits = matches!(error.code, ErrorCode::QuotaExceeded | ErrorCode::Overloaded | ErrorCode::Unavailable);
+    (waits || error.retry_after.is_some()).then(|| error.retry_after.unwrap_or(Duration::from_secs(1)))
 }
 
 /// Whole seconds, as RFC 9110 section 10.2.3 has it, rounded up; 1 where nothing is known.

@@ -14,6 +14,7 @@ use crate::{
     operation::{Builtin, Endpoint},
     predict::PredictHandler,
     respond,
+    state::StateHandler,
     template::Template,
     v2::rest::INFER_PATH,
 };
@@ -27,6 +28,8 @@ pub(crate) enum Handler {
     Embeddings,
     /// What operators ask and order.
     Admin(admin::Endpoint),
+    /// Features and events.
+    State(Box<StateHandler>),
     /// The Open Inference Protocol.
     V2(Endpoint),
     /// A file of the docs page.
@@ -154,6 +157,7 @@ fn counted_as<'p>(handler: &Handler, path: &'p str) -> &'p str {
     match handler {
         Handler::V2(Endpoint::Infer) => INFER_PATH,
         Handler::V2(_) => "/v2",
+        Handler::State(handler) => handler.endpoint.counted_as(),
         Handler::Admin(_) => "/admin",
         _ => path,
     }

@@ -28,6 +28,7 @@ use crate::{
     grpc,
     listener::{Bounds, Listener},
     metrics::Metrics,
+    state::State,
     v2::core::{LogControl, Tracer},
 };
 
@@ -52,6 +53,7 @@ pub(crate) struct Shared {
     admin: Option<Admin>,
     cache: OnceLock<Cache>,
     pub(crate) tracer: Tracer,
+    pub(crate) state: State,
 }
 
 impl Shared {
@@ -131,15 +133,31 @@ impl Server {
         authorizer: Arc<dyn Authorizer>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Vec<RouteProblem>> {
+        Self::with_state(config, routes, snapshot, State::default(), (authorizer, clock))
+    }
+
+    /// [`new`](Self::new) with online state: feature views, event streams, idempotency keys.
+    ///
+    /// # Errors
+    /// As `new`.
+    pub fn with_state(
+        config: ServerConfig,
+        routes: Vec<RouteConfig>,
+        snapshot: ServingSnapshot,
+        state: State,
+        (authorizer, clock): (Arc<dyn Authorizer>, Arc<dyn Clock>),
+    ) -> Result<Self, Vec<RouteProblem>> {
         let snapshot = Arc::new(snapshot);
         let serving = Arc::new(ArcSwap::new(snapshot.clone()));
         let admission = Admission::new(config.max_body_in_flight.0);
-        let metrics = Metrics::new(serving.clone(), admission.clone());
-        let face = Face::build(&routes, snapshot, &metrics, config.metrics_listen.is_none())?;
+        let mut metrics = Metrics::new(serving.clone(), admission.clone());
+        metrics.watch(&state);
+        let face = Face::build(&routes, snapshot, &state, &metrics, config.metrics_listen.is_none())?;
         let trace_file = config.trace_file.as_deref();
         let tracer = Tracer::new(trace_file, config.trace_max.0, &*clock, &metrics.traces);
         let shared = Shared {
             tracer,
+            state,
             log_control: OnceLock::new(),
             admin: config.admin_listen.map(|_| Admin::new(&metrics)),
             cache: OnceLock::new(),
@@ -207,6 +225,7 @@ impl Server {
         match Face::build(
             &self.routes,
             snapshot.clone(),
+            &self.shared.state,
             &self.shared.metrics,
             self.config.metrics_listen.is_none(),
         ) {

@@ -6,7 +6,9 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use crate::{BatchingTable, FieldTable, InputTable, LimitsTable, Manifest, RemoteTable, TextSpec, TextTable};
+use crate::{
+    BatchingTable, FieldTable, InputTable, KeyTable, LimitsTable, Manifest, RemoteTable, TextSpec, TextTable,
+};
 
 /// SHA-256, lower-case hex, over the artefact, tokenizer, head, and of `model.toml` what
 /// goes into an answer. Names of files and models, prose, examples, samples and the row
@@ -35,12 +37,14 @@ pub(crate) fn of_graph(manifest: &Manifest, members: &[&str]) -> String {
 /// does not change the digest of a model that does not use it.
 fn canonical(manifest: &Manifest) -> Value {
     let Manifest { input, text, limits, .. } = manifest;
+    let plain_key = |key: &KeyTable| KeyTable { description: None, example: None, ..key.clone() };
+    let keys = input.key.iter().map(plain_key).collect();
     let plain = Manifest {
         name: None,
         artifact: None,
         description: None,
         samples: None,
-        input: InputTable { field: Vec::new(), ..input.clone() },
+        input: InputTable { field: Vec::new(), key: keys, ..input.clone() },
         // Where and when a row runs is no part of its answer.
         batching: BatchingTable::default(),
         cache: None,

@@ -28,7 +28,7 @@ pub(crate) fn schema(table: &InputTable, signature: &Signature, report: &mut Rep
         CoerceWord::Lax => Coercion::Lax,
         CoerceWord::Strict => Coercion::Strict,
     };
-    let schema = Schema { fields, inputs, extra, coerce };
+    let schema = Schema { fields, keys: Vec::new(), inputs, extra, coerce };
     if report.problems.is_empty() {
         check(&schema, report);
     }

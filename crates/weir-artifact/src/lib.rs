@@ -16,6 +16,7 @@ mod files;
 mod formats;
 mod graph;
 mod load;
+mod lookups;
 mod manifest;
 mod notes;
 pub mod onnx;
@@ -38,8 +39,9 @@ pub use graph::{
     Source, StepKind, StepTable, Test, Wanted, read_graph,
 };
 pub use load::{LoadedModel, load};
+pub use lookups::Lookups;
 pub use manifest::{
-    CoerceWord, DTypeWord, ExtraWord, FieldTable, InputTable, LimitsTable, Manifest, OutputTable,
+    CoerceWord, DTypeWord, ExtraWord, FieldTable, InputTable, KeyTable, LimitsTable, Manifest, OutputTable,
     ScalarValue, TextTable, V2Table,
 };
 pub use remote::{

@@ -11,7 +11,7 @@ use crate::{
     discover::read_manifest,
     fields,
     files::{self, Folders},
-    formats, notes,
+    formats, lookups, notes,
     onnx::{self, GateLimits, OnnxModel},
     report::Report,
     samples, task, text,
@@ -132,6 +132,7 @@ pub(crate) fn resolve(
         notes.push(note);
     }
     let schema = fields::schema(&manifest.input, &parts.signature, report);
+    let lookups = lookups::declare(&manifest.input, &schema, report);
     let prediction = manifest.output.prediction.as_deref();
     let answers = answers::answers(&parts, prediction, report);
     ModelSpec {
@@ -156,6 +157,7 @@ pub(crate) fn resolve(
         deterministic: manifest.deterministic,
         stateful: manifest.stateful,
         columns: manifest.v2.columns,
+        lookups,
         samples,
         notes,
     }

@@ -3,6 +3,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use weir_config::HumanDuration;
 use weir_types::{DType, Scalar};
 
 use crate::{
@@ -98,6 +99,28 @@ pub struct InputTable {
     /// The fields of a row, in the column order of the model's inputs. Default: one field an
     /// input.
     pub field: Vec<FieldTable>,
+    /// Keys of a row that name entities, by which fields with `from` are looked up. Default:
+    /// one an entity, called as the feature view calls it.
+    pub key: Vec<KeyTable>,
+}
+
+/// A key of a row that names an entity.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KeyTable {
+    /// The key in a row.
+    pub name: String,
+    /// The entity of the feature views, where it has another name and there is more than one.
+    pub entity: Option<String>,
+    /// Other accepted keys.
+    #[serde(default)]
+    pub alias: Vec<String>,
+    /// `string` or `int64`. Default: what the feature view says.
+    pub dtype: Option<DTypeWord>,
+    /// For the docs page.
+    pub description: Option<String>,
+    /// A typical value, for the docs page.
+    pub example: Option<ScalarValue>,
 }
 
 /// What to do with keys that are no field.
@@ -141,8 +164,14 @@ pub struct FieldTable {
     /// Whether `null` is a value: NaN for floats, the empty string for strings.
     #[serde(default)]
     pub nullable: bool,
-    /// The value when the key is absent.
+    /// The value when the key is absent; with `from`, when nothing is known either.
     pub default: Option<ScalarValue>,
+    /// The feature, as `view.feature`, that is looked up when the key is absent and the row says
+    /// of which entity. A value in the row counts.
+    pub from: Option<String>,
+    /// How old a value that is looked up may be, by its event time. Default: as old as its view
+    /// keeps it.
+    pub max_age: Option<HumanDuration>,
     /// At least.
     pub ge: Option<f64>,
     /// Greater than.
@@ -180,6 +209,8 @@ impl FieldTable {
             shape: None,
             nullable: false,
             default: None,
+            from: None,
+            max_age: None,
             ge: None,
             gt: None,
             le: None,

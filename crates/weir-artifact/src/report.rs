@@ -28,6 +28,14 @@ impl Report {
         self.problems.push(problem);
     }
 
+    /// A problem at the key path `path` of which nothing is said yet.
+    pub(crate) fn place(&self, path: &str) -> Problem {
+        match &self.places {
+            Some(places) => places.problem(path, String::new()),
+            None => Problem::new(&self.file, String::new()),
+        }
+    }
+
     /// The value, or else its error is reported at `path`.
     pub(crate) fn keep<T>(&mut self, path: &str, result: Result<T, String>) -> Option<T> {
         result.map_err(|message| self.at(path, message)).ok()

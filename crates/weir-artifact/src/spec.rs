@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::SystemTime};
 
-use crate::GraphPlan;
+use crate::{GraphPlan, Lookups};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use weir_types::{Answer, ModelName, Schema, Signature, Version};
@@ -216,6 +216,8 @@ pub struct ModelSpec {
     pub stateful: bool,
     /// Whether tensor clients see one input a field instead of the model's own inputs.
     pub columns: bool,
+    /// Fields that are filled in from the feature views of a server.
+    pub lookups: Lookups,
     /// Golden rows.
     pub samples: Vec<Sample>,
     /// What a reader should know about the artefact, for example an export that is known to

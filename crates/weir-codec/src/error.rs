@@ -83,6 +83,13 @@ impl Echo {
         Self(json.into_boxed_str())
     }
 
+    /// A number.
+    pub(crate) fn from_float(x: f64) -> Self {
+        let mut json = String::new();
+        push_json_float(&mut json, x);
+        Self::from_json(json)
+    }
+
     /// `null`.
     pub(crate) fn null() -> Self {
         Self::from_json("null".into())
@@ -107,6 +114,14 @@ pub struct FieldError {
     pub input: Echo,
     /// Parameters of the message.
     pub ctx: Option<Context>,
+}
+
+impl FieldError {
+    /// A mistake in something that is no body, at `loc`, without the value at fault.
+    pub fn elsewhere(kind: &'static str, loc: [&'static str; 2], msg: &'static str) -> Self {
+        let loc = loc.map(|step| Loc::Key(step.into())).into();
+        Self { kind, loc, msg: msg.into(), input: Echo::null(), ctx: None }
+    }
 }
 
 /// Why a body gives no batch.

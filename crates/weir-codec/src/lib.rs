@@ -14,9 +14,11 @@ mod answer;
 mod error;
 mod fast;
 mod full;
+mod lookup;
 mod number;
 mod plan;
 mod query;
+mod records;
 mod sink;
 pub mod v2;
 
@@ -26,7 +28,9 @@ use weir_types::{Batch, Schema};
 
 pub use answer::{write_answer, write_floats, write_string};
 pub use error::{CodecError, Context, ContextValue, Echo, FieldError, Loc, Rejection, write_detail};
+pub use lookup::{Absent, Decoded, Lookups, Wanted};
 pub use query::{QueryDecoder, QueryParam, QueryValues};
+pub use records::{Record, RecordDecoder, RecordPart, RecordShape, Records};
 
 use plan::Plan;
 
@@ -77,25 +81,57 @@ pub struct RowDecoder {
 }
 
 impl RowDecoder {
-    /// Prepares a decoder.
+    /// Prepares a decoder of explicit rows: none leaves a value to be looked up.
     ///
     /// # Errors
     /// [`CodecError`] where schema, shape and limits do not fit together: a pattern that is
     /// no regular expression, a default of another type, a column of no field.
     pub fn new(schema: Arc<Schema>, shape: BodyShape, limits: DecodeLimits) -> Result<Self, CodecError> {
+        let schema = if schema.looks_up() { Arc::new(schema.explicit()) } else { schema };
+        Self::looking_up(schema, shape, limits)
+    }
+
+    /// Prepares a decoder of rows that may name an entity instead of carrying the values that
+    /// are known of it: for [`decode_rows`](Self::decode_rows).
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), and for a looked-up field that is not a single value.
+    pub fn looking_up(
+        schema: Arc<Schema>,
+        shape: BodyShape,
+        limits: DecodeLimits,
+    ) -> Result<Self, CodecError> {
         Ok(Self { plan: Plan::new(schema, shape, limits)? })
     }
 
-    /// Decodes a body: one tensor a model input, in signature order.
+    /// Decodes a body of explicit rows: one tensor a model input, in signature order.
     ///
     /// # Errors
     /// [`Rejection::Unparsable`] for bytes that FastAPI does not get to validate,
-    /// [`Rejection::Invalid`] with everything that is wrong otherwise.
+    /// [`Rejection::Invalid`] with everything that is wrong otherwise; values that are left to
+    /// be looked up are wrong here.
     pub fn decode(&self, body: &[u8]) -> Result<Batch, Rejection> {
+        self.explicit(self.decode_rows(body)?)
+    }
+
+    /// Decodes a body: its rows, and what they leave to be looked up.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode), but for what is left to be looked up.
+    pub fn decode_rows(&self, body: &[u8]) -> Result<Decoded, Rejection> {
         match fast::decode(&self.plan, body) {
-            Some(batch) => Ok(batch),
-            None => self.decode_fully(body),
+            Some(decoded) => Ok(decoded),
+            None => self.decode_rows_fully(body),
         }
+    }
+
+    fn explicit(&self, decoded: Decoded) -> Result<Batch, Rejection> {
+        if decoded.lookups.is_empty() {
+            return Ok(decoded.batch);
+        }
+        let unknown = || Err(Absent { kind: "missing", msg: "Field required".into() });
+        let found = decoded.lookups.wanted.iter().map(|_| unknown()).collect();
+        self.fill(decoded, found)
     }
 
     /// What [`decode`](Self::decode) does when the good path gives up. Public for the
@@ -105,12 +141,27 @@ impl RowDecoder {
     /// As `decode`.
     #[doc(hidden)]
     pub fn decode_fully(&self, body: &[u8]) -> Result<Batch, Rejection> {
+        self.explicit(self.decode_rows_fully(body)?)
+    }
+
+    /// [`decode_fully`](Self::decode_fully) for rows that leave values to be looked up.
+    ///
+    /// # Errors
+    /// As `decode_rows`.
+    #[doc(hidden)]
+    pub fn decode_rows_fully(&self, body: &[u8]) -> Result<Decoded, Rejection> {
         full::decode(&self.plan, body)
     }
 
     /// The good path alone; `None` where it gives up.
     #[doc(hidden)]
     pub fn decode_fast(&self, body: &[u8]) -> Option<Batch> {
+        fast::decode(&self.plan, body).map(|decoded| decoded.batch)
+    }
+
+    /// [`decode_fast`](Self::decode_fast) for rows that leave values to be looked up.
+    #[doc(hidden)]
+    pub fn decode_rows_fast(&self, body: &[u8]) -> Option<Decoded> {
         fast::decode(&self.plan, body)
     }
 

@@ -33,6 +33,8 @@ pub(crate) struct FieldPlan {
     pub(crate) place: Option<Place>,
     /// Number of elements, 1 for a scalar; meaningless without a place.
     pub(crate) width: usize,
+    /// The entity key (an index of [`Plan::fields`]) that its value can be looked up by.
+    pub(crate) key: Option<usize>,
 }
 
 /// Where a field lies in an input of fixed width.
@@ -47,8 +49,7 @@ pub(crate) struct Place {
 impl FieldPlan {
     /// A scalar field that fills no input: a query parameter.
     pub(crate) fn standalone(f: &Field) -> Result<Self, CodecError> {
-        let slot = SlotPlan { dtype: f.dtype, dims: Vec::new(), width: Some(1), open_field: None };
-        field(f, &[slot])
+        field(f, &[SlotPlan::scalar(f.dtype)], 0)
     }
 
     /// Index into the input's elements; `None` means "append".
@@ -70,6 +71,13 @@ pub(crate) struct SlotPlan {
     pub(crate) open_field: Option<usize>,
 }
 
+impl SlotPlan {
+    /// A column of single values.
+    fn scalar(dtype: DType) -> Self {
+        Self { dtype, dims: Vec::new(), width: Some(1), open_field: None }
+    }
+}
+
 /// What a key of a row means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct KeyUse {
@@ -85,7 +93,11 @@ pub(crate) struct Plan {
     pub(crate) schema: Arc<Schema>,
     pub(crate) shape: BodyShape,
     pub(crate) limits: DecodeLimits,
+    /// The schema's fields, then its entity keys: to the decoder they are fields too, that fill
+    /// columns of their own behind the model's inputs.
     pub(crate) fields: Vec<FieldPlan>,
+    /// How many of them are the schema's fields.
+    pub(crate) own: usize,
     pub(crate) slots: Vec<SlotPlan>,
     /// For columns: fields that no column fills.
     pub(crate) uncovered: Vec<usize>,
@@ -101,16 +113,21 @@ impl Plan {
         shape: BodyShape,
         limits: DecodeLimits,
     ) -> Result<Self, CodecError> {
-        let slots = slots(&schema)?;
-        let fields = schema.fields.iter().map(|f| field(f, &slots)).collect::<Result<Vec<_>, _>>()?;
-        let uncovered = uncovered(&shape, &fields)?;
+        let mut slots = slots(&schema)?;
+        let inputs = slots.len();
+        slots.extend(schema.keys.iter().map(|key| SlotPlan::scalar(key.dtype)));
+        let own = schema.fields.len();
+        let keyed: Vec<Field> = schema.keys.iter().enumerate().map(|(i, k)| k.field(inputs + i)).collect();
+        let all = schema.fields.iter().chain(&keyed);
+        let fields = all.map(|f| field(f, &slots, own)).collect::<Result<Vec<_>, _>>()?;
+        let uncovered = uncovered(&shape, &fields, own)?;
         let keys = keys(&schema);
         // Body, list of rows, row, then the field's own lists: no shape nests deeper.
         let needed = 3 + fields.iter().map(|f| f.dims.len()).max().unwrap_or(0);
         if limits.max_depth < needed {
             return Err(CodecError::Depth { max_depth: limits.max_depth, needed });
         }
-        Ok(Self { schema, shape, limits, fields, slots, uncovered, keys })
+        Ok(Self { schema, shape, limits, fields, own, slots, uncovered, keys })
     }
 
     /// What `key` means in a row.
@@ -155,7 +172,7 @@ fn slots(schema: &Schema) -> Result<Vec<SlotPlan>, CodecError> {
     }).collect()
 }
 
-fn field(f: &Field, slots: &[SlotPlan]) -> Result<FieldPlan, CodecError> {
+fn field(f: &Field, slots: &[SlotPlan], own: usize) -> Result<FieldPlan, CodecError> {
     let slot = slots.get(f.input).ok_or_else(|| {
         CodecError::Shape(format!("field `{}` fills input {}, which there is not", f.name, f.input))
     })?;
@@ -177,8 +194,12 @@ fn field(f: &Field, slots: &[SlotPlan]) -> Result<FieldPlan, CodecError> {
     if default.is_some() && place.is_none() {
         return Err(CodecError::DefaultLength(f.name.clone()));
     }
+    if f.source.is_some() && !dims.is_empty() {
+        return Err(CodecError::Shape(format!("field `{}` is looked up, so it is a single value", f.name)));
+    }
     Ok(FieldPlan {
         name: f.name.clone(),
+        key: f.source.as_ref().map(|source| own + source.key),
         dims,
         nullable: f.nullable,
         default,
@@ -192,8 +213,10 @@ fn field(f: &Field, slots: &[SlotPlan]) -> Result<FieldPlan, CodecError> {
 
 fn keys(schema: &Schema) -> HashMap<Box<str>, KeyUse> {
     let mut keys = HashMap::new();
-    for (field, f) in schema.fields.iter().enumerate() {
-        for (rank, key) in std::iter::once(&f.name).chain(&f.alias).enumerate() {
+    let fields = schema.fields.iter().map(|f| (&f.name, &f.alias));
+    let entities = schema.keys.iter().map(|k| (&k.name, &k.alias));
+    for (field, (name, alias)) in fields.chain(entities).enumerate() {
+        for (rank, key) in std::iter::once(name).chain(alias).enumerate() {
             // `Schema::check` refuses duplicates; the first field keeps the key otherwise.
             keys.entry(key.as_str().into()).or_insert(KeyUse { field, rank });
         }
@@ -201,7 +224,7 @@ fn keys(schema: &Schema) -> HashMap<Box<str>, KeyUse> {
     keys
 }
 
-fn uncovered(shape: &BodyShape, fields: &[FieldPlan]) -> Result<Vec<usize>, CodecError> {
+fn uncovered(shape: &BodyShape, fields: &[FieldPlan], own: usize) -> Result<Vec<usize>, CodecError> {
     let BodyShape::Columns { keys } = shape else { return Ok(Vec::new()) };
     for (i, (key, field)) in keys.iter().enumerate() {
         if *field >= fields.len() {
@@ -211,8 +234,10 @@ fn uncovered(shape: &BodyShape, fields: &[FieldPlan]) -> Result<Vec<usize>, Code
             return Err(CodecError::Shape(format!("column `{key}` or its field is named twice")));
         }
     }
-    let open: Vec<_> = (0..fields.len()).filter(|i| keys.iter().all(|(_, f)| f != i)).collect();
-    match open.iter().find(|&&i| fields[i].default.is_none()) {
+    let covered = |index: usize| keys.iter().any(|&(_, f)| f == index);
+    let open: Vec<_> = (0..own).filter(|&i| !covered(i)).collect();
+    let looked_up = |i: usize| fields[i].key.is_some_and(covered);
+    match open.iter().find(|&&i| fields[i].default.is_none() && !looked_up(i)) {
         Some(&i) => Err(CodecError::Shape(format!(
             "field `{}` has neither a column in the request nor a default",
             fields[i].name

@@ -3,7 +3,7 @@
 use weir_types::{Batch, Tensor, TensorData};
 
 use crate::{
-    number,
+    Decoded, Lookups, Wanted, number,
     plan::{FieldPlan, Plan},
 };
 
@@ -23,6 +23,8 @@ pub(crate) struct Sink<'p> {
     rows: usize,
     /// Lengths that the first value decided, one list a field; empty where no field is open.
     open: Vec<Vec<Option<usize>>>,
+    /// What is to be looked up.
+    wanted: Vec<Wanted>,
 }
 
 impl<'p> Sink<'p> {
@@ -35,7 +37,17 @@ impl<'p> Sink<'p> {
         } else {
             Vec::new()
         };
-        Self { plan, data: plan.slots.iter().map(room).collect(), rows: 0, open }
+        Self { plan, data: plan.slots.iter().map(room).collect(), rows: 0, open, wanted: Vec::new() }
+    }
+
+    /// Goes on with tensors that were finished before.
+    pub(crate) fn resume(plan: &'p Plan, data: Vec<TensorData>, rows: usize) -> Self {
+        Self { plan, data, rows, open: Vec::new(), wanted: Vec::new() }
+    }
+
+    /// The tensors' data, for one that was resumed.
+    pub(crate) fn into_data(self) -> Vec<TensorData> {
+        self.data
     }
 
     /// Rows begun.
@@ -141,9 +153,15 @@ impl<'p> Sink<'p> {
         true
     }
 
-    /// The batch. `None` only if the plan is at odds with itself.
-    pub(crate) fn finish(self) -> Option<Batch> {
-        let Self { plan, data, rows, open } = self;
+    /// Notes that the field's value is to be looked up.
+    pub(crate) fn want(&mut self, row: usize, field: usize) {
+        self.wanted.push(Wanted { row, field });
+    }
+
+    /// What was decoded. `None` only if the plan is at odds with itself.
+    pub(crate) fn finish(self) -> Option<Decoded> {
+        let Self { plan, mut data, rows, open, wanted } = self;
+        let entities = data.split_off(plan.slots.len() - plan.schema.keys.len());
         let mut inputs = Vec::with_capacity(data.len());
         for (data, slot) in data.into_iter().zip(&plan.slots) {
             let learned = slot.open_field.and_then(|f| open.get(f));
@@ -155,7 +173,7 @@ impl<'p> Sink<'p> {
             }
             inputs.push(Tensor::new(shape, data).ok()?);
         }
-        Some(Batch { rows, inputs })
+        Some(Decoded { batch: Batch { rows, inputs }, lookups: Lookups { entities, wanted } })
     }
 }
 

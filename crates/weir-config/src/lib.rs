@@ -28,6 +28,6 @@ pub use duration::HumanDuration;
 pub use overrides::{Override, environment};
 pub use parse::{Loaded, MAX_BYTES, parse, parse_with};
 pub use places::{Origin, Places};
-pub use problem::Problem;
+pub use problem::{Problem, nearest};
 pub use schema::json_schema;
 pub use template::default_toml;

@@ -82,7 +82,7 @@ fn cut(text: &str, max: usize) -> String {
 
 /// The one of `known` that `word` was probably meant to be: a few slips away, or alike in
 /// its beginning.
-pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     const ALIKE: f64 = 0.9; // Jaro-Winkler, which favours common beginnings
     let length = word.chars().count();
     if length > MAX_ECHO_CHARS {

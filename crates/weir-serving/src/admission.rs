@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use weir_types::{Deadline, Error, ErrorCode, Grant};
+use weir_types::{Deadline, Error, ErrorCode, Grant, Principal};
 
 use crate::{CacheMode, Caller, ServedVersion};
 
@@ -147,6 +147,11 @@ impl Admitted {
     /// [`ErrorCode::Overloaded`] where it would.
     pub fn would_run(&self, version: &ServedVersion) -> Result<(), Error> {
         version.executor.ready(&self.sender.caller(), self.deadline)
+    }
+
+    /// On whose behalf it was granted.
+    pub fn principal(&self) -> &Principal {
+        self.sender.grant.principal()
     }
 
     /// Whose share of the model the request counts against.

@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! Grant ─ Predictor::admit ─▶ Admitted ─ route ─▶ Routed ─ batch ─▶ Ready ─ execute ─▶ Executed
+//!                                                    └── complete ──┘  (rows that leave features
+//!                                                                       to be looked up)
 //! ```
 //!
 //! A stage can only be reached from the one before it, so no path skips admission and none
@@ -13,6 +15,7 @@ mod background;
 mod cache;
 mod control;
 mod executor;
+mod features;
 mod graph;
 mod load;
 mod predict;
@@ -31,6 +34,7 @@ pub use executor::{
     Batches, Caller, Cores, Done, ExecuteFuture, Executor, Job, Local, LocalOptions, MemoryBudget, Remote,
     Stats, Timing, describe_remote, unmerged,
 };
+pub use features::{Incomplete, Lookup};
 pub use load::{LoadOptions, Loader, Progress};
 pub use predict::{Executed, Predictor, Ready, Routed};
 pub use snapshot::{Failure, ServedModel, ServedVersion, ServingSnapshot};

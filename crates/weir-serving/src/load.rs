@@ -14,12 +14,14 @@ use weir_artifact::{
     BatchingTable, Candidate, Discovery, FolderProblem, Kind, LoadedModel, ModelSpec, Problem,
 };
 use weir_engine::{EngineInfo, EngineOptions};
+use weir_features::Features;
 use weir_types::{Clock, Error, ModelName, Version};
 
 use crate::{
     Cache, Cores, Executor, Local, LocalOptions, MemoryBudget, ServedVersion, ServingSnapshot, Stats,
     background::Background,
     executor::{self, Resident, Trial},
+    features::{self, Lookup},
     graph, samples,
 };
 
@@ -36,6 +38,9 @@ pub struct LoadOptions {
     pub clock: Arc<dyn Clock>,
     /// Memory that all models share; without one, all stay loaded.
     pub budget: Option<Arc<MemoryBudget>>,
+    /// Where fields that models take from feature views are looked up. Without it, all rows are
+    /// explicit.
+    pub features: Option<Features>,
     /// `[batching]` in place of each model's own: to measure what it would come to.
     pub batching: Option<BatchingTable>,
     /// Where answers are kept of models that want it; without one, none are.
@@ -206,7 +211,7 @@ impl Loader {
         if candidate.kind == Kind::Remote {
             return self.load_remote(candidate, serving);
         }
-        let model = self.options.read(candidate)?;
+        let (model, lookup) = self.options.read(candidate)?;
         if let Some(serving) = serving.filter(|s| *s.spec == model.spec) {
             return Ok(serving.clone());
         }
@@ -217,7 +222,7 @@ impl Loader {
         let (engine, executor) = attempt?;
         let spec = Arc::new(model.spec);
         let executor = self.options.keeping(&spec, &engine, &[], executor);
-        Ok(Arc::new(ServedVersion { spec, engine, executor, members: Vec::new() }))
+        Ok(Arc::new(ServedVersion { spec, engine, executor, lookup, members: Vec::new() }))
     }
 
     /// Asks the server that runs the model what it is, and runs its golden rows there.
@@ -228,6 +233,7 @@ impl Loader {
             }
             unknown.reason
         })?;
+        let lookup = features::bind(&mut described.spec, self.options.features.as_ref())?;
         if let Some(serving) =
             serving.filter(|s| s.spec.digest == described.spec.digest && s.spec.cache == described.spec.cache)
         {
@@ -244,7 +250,7 @@ impl Loader {
         let executor = Arc::new(described.executor(clock.clone(), Arc::default(), *queue)?);
         let (spec, engine) = (Arc::new(described.spec), described.engine);
         let executor = self.options.keeping(&spec, &engine, &[], executor);
-        Ok(Arc::new(ServedVersion { spec, engine, executor, members: Vec::new() }))
+        Ok(Arc::new(ServedVersion { spec, engine, executor, lookup, members: Vec::new() }))
     }
 
     /// Starts a model that sleeps when its memory is needed.
@@ -261,7 +267,7 @@ impl Loader {
         let (options, candidate, digest) =
             (self.options.clone(), candidate.clone(), model.spec.digest.clone());
         let wake = Box::new(move |stats| {
-            let model = options.read(&candidate)?;
+            let (model, _) = options.read(&candidate)?;
             if model.spec.digest != digest {
                 return Err(format!("{} changed since it was loaded: reload", candidate.folder.display()));
             }
@@ -276,13 +282,14 @@ impl Loader {
 type Started = Result<(EngineInfo, Arc<dyn Executor>), String>;
 
 impl LoadOptions {
-    /// Reads a model from disk.
-    fn read(&self, candidate: &Candidate) -> Result<LoadedModel, String> {
+    /// Reads a model from disk, and finds where its rows are completed.
+    fn read(&self, candidate: &Candidate) -> Result<(LoadedModel, Option<Arc<Lookup>>), String> {
         let mut model = weir_artifact::load(candidate).map_err(|problems| lines(&problems))?;
         if let Some(batching) = &self.batching {
             model.spec.batching = batching.clone();
         }
-        Ok(model)
+        let lookup = features::bind(&mut model.spec, self.features.as_ref())?;
+        Ok((model, lookup))
     }
 
     /// `executor`, keeping its answers where that is wanted.

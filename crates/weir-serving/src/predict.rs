@@ -2,10 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
+use weir_features::EventTime;
 use weir_types::{Batch, Clock, Deadline, Error, ErrorCode, Outputs};
 
 use crate::{
-    Admission, Admitted, CacheMode, CacheOutcome, Done, Job, Room, Sender, ServedVersion, cache::not_cached,
+    Admission, Admitted, CacheMode, CacheOutcome, Done, Job, Lookup, Room, Sender, ServedVersion, cache::not_cached,
 };
 
 /// The use case's entrance.
@@ -73,15 +74,27 @@ impl Routed {
     /// `InvalidArgument` for more rows than the model's limit. Faces that decode by a
     /// limit of their own never see this; it is the bound that holds for every face.
     pub fn batch(self, batch: Batch) -> Result<Ready, Error> {
+        self.check_rows(batch.rows)?;
+        Ok(Ready { routed: self, batch, feature_asof: None })
+    }
+
+    pub(crate) fn check_rows(&self, rows: usize) -> Result<(), Error> {
         let most = self.version.spec.limits.max_rows;
-        if batch.rows > most {
-            let text = format!(
-                "{} rows in one request, model `{}` takes {most}",
-                batch.rows, self.version.spec.name
-            );
+        if rows > most {
+            let text = format!("{rows} rows in one request, model `{}` takes {most}", self.version.spec.name);
             return Err(Error::invalid(text));
         }
-        Ok(Ready { routed: self, batch })
+        Ok(())
+    }
+
+    /// How the version's rows are completed.
+    pub(crate) fn lookup(&self) -> Result<Arc<Lookup>, Error> {
+        let nowhere = || Error::internal("the version has nothing to look features up in");
+        self.version.lookup.clone().ok_or_else(nowhere)
+    }
+
+    pub(crate) fn deadline(&self) -> Deadline {
+        self.admitted.deadline()
     }
 }
 
@@ -90,9 +103,15 @@ impl Routed {
 pub struct Ready {
     routed: Routed,
     batch: Batch,
+    feature_asof: Option<EventTime>,
 }
 
 impl Ready {
+    /// The same, of which the oldest looked-up value is from `oldest`.
+    pub(crate) fn with_asof(self, oldest: Option<EventTime>) -> Self {
+        Self { feature_asof: oldest, ..self }
+    }
+
     /// Runs it. Dropping the future withdraws the request.
     ///
     /// # Errors
@@ -112,7 +131,7 @@ impl Ready {
         let done = version.executor.execute(job).await?;
         let Done { outputs, tokens, cache, queued, ran } = done;
         let tokens = tokens.map(|rows| rows.into_iter().map(|row| row as usize).sum());
-        Ok(Executed { outputs, tokens, cache, queued, ran, version })
+        Ok(Executed { outputs, tokens, cache, queued, ran, version, feature_asof: self.feature_asof })
     }
 }
 
@@ -131,4 +150,7 @@ pub struct Executed {
     pub ran: Duration,
     /// The version that answered.
     pub version: Arc<ServedVersion>,
+    /// The oldest event time among the values that were looked up; `None` where none was, or
+    /// all had their defaults.
+    pub feature_asof: Option<EventTime>,
 }

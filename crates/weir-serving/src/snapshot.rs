@@ -10,7 +10,7 @@ use weir_artifact::{Candidate, FolderProblem, GraphDraft, Kind, ModelSpec};
 use weir_engine::EngineInfo;
 use weir_types::{Error, ErrorCode, ModelName, Version};
 
-use crate::Executor;
+use crate::{Executor, Lookup};
 
 /// One version of a model, ready to answer.
 pub struct ServedVersion {
@@ -20,6 +20,8 @@ pub struct ServedVersion {
     pub engine: EngineInfo,
     /// Where it runs.
     pub executor: Arc<dyn Executor>,
+    /// Where its rows' features are looked up, if they are.
+    pub lookup: Option<Arc<Lookup>>,
     /// The versions that it asks, if it is made of others: what it answers is theirs.
     pub members: Vec<Arc<ServedVersion>>,
 }

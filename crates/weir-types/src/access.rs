@@ -48,6 +48,12 @@ pub enum Access<'a> {
     Read,
     /// Load, unload and swap models.
     Deploy,
+    /// Look at what a feature view knows of an entity.
+    ReadFeatures(&'a str),
+    /// Put features into a view, or forget an entity there.
+    WriteFeatures(&'a str),
+    /// Send events of a stream.
+    SendEvents(&'a str),
 }
 
 /// Proof that access was decided in the caller's favour.

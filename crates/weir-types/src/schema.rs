@@ -1,7 +1,7 @@
 //! The typed rows of a model: named fields, their rules, and where each lands in the
 //! model's input tensors.
 
-use crate::{DType, Dim};
+use crate::{DType, Dim, EntityKey, FeatureSource};
 
 /// A single value in a schema: a default, an allowed value, an example.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,6 +73,8 @@ pub struct Field {
     pub nullable: bool,
     /// The value when the key is absent. Scalars only.
     pub default: Option<Scalar>,
+    /// Where the value is looked up when the key is absent. Scalars only.
+    pub source: Option<FeatureSource>,
     /// Limits on the value.
     pub rules: Rules,
     /// For the docs page.
@@ -95,6 +97,7 @@ impl Field {
             shape: Vec::new(),
             nullable: false,
             default: None,
+            source: None,
             rules: Rules::default(),
             description: None,
             example: None,
@@ -125,7 +128,7 @@ pub struct InputSlot {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SchemaError {
     /// Two fields answer to one key.
-    #[error("two fields are called `{0}`")]
+    #[error("two fields or keys are called `{0}`")]
     DuplicateKey(String),
     /// `null` would have no value.
     #[error(
@@ -149,6 +152,8 @@ pub enum SchemaError {
 pub struct Schema {
     /// Fields in the operator's order, which is the order errors come in.
     pub fields: Vec<Field>,
+    /// Keys of a row that name entities: where the fields with a source are looked up.
+    pub keys: Vec<EntityKey>,
     /// The inputs they fill, in signature order.
     pub inputs: Vec<InputSlot>,
     /// Keys that are no field.
@@ -177,9 +182,11 @@ impl Schema {
 
     fn duplicate_keys(&self) -> Vec<SchemaError> {
         let mut seen = std::collections::HashSet::new();
-        self.fields
-            .iter()
-            .flat_map(|f| std::iter::once(&f.name).chain(&f.alias))
+        let fields = self.fields.iter().map(|f| (&f.name, &f.alias));
+        let keys = self.keys.iter().map(|k| (&k.name, &k.alias));
+        fields
+            .chain(keys)
+            .flat_map(|(name, alias)| std::iter::once(name).chain(alias))
             .filter(|key| !seen.insert(key.as_str()))
             .map(|key| SchemaError::DuplicateKey(key.clone()))
             .collect()

@@ -5,6 +5,7 @@ mod commands;
 mod environment;
 mod output;
 mod settings;
+mod state;
 mod telemetry;
 
 use std::process::ExitCode;

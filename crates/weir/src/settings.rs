@@ -18,6 +18,7 @@ use weir_artifact::Candidate;
 use weir_clients::redis::{Redis, RedisConfig, RedisConfigError, RedisProblem};
 use weir_config::{HumanDuration, Loaded, Origin, Override, Places, Problem};
 use weir_engine::EngineOptions;
+use weir_features::{IdempotencyConfig, StateConfig, ViewConfig};
 use weir_serving::{CacheConfig, Cores, Failure, LoadOptions, Loader, MemoryBudget, ServedVersion};
 use weir_types::{Clock, SystemClock};
 
@@ -35,6 +36,12 @@ pub(crate) struct Settings {
     pub(crate) cache: CacheConfig,
     /// The Redis that replicas share; without it, each is on its own.
     pub(crate) redis: Option<RedisConfig>,
+    /// Where features, aggregates and idempotency keys are kept.
+    pub(crate) state: StateConfig,
+    /// How answers are kept under an `Idempotency-Key`.
+    pub(crate) idempotency: IdempotencyConfig,
+    /// Feature views.
+    pub(crate) view: Vec<ViewConfig>,
     /// Routes that the operator declares.
     pub(crate) route: Vec<RouteConfig>,
 }
@@ -67,6 +74,11 @@ pub(crate) fn load(sources: &Sources, flags: Vec<Override>) -> anyhow::Result<Lo
     if in_file("server.onnxruntime") {
         server.onnxruntime = server.onnxruntime.take().map(|path| folder.join(path));
     }
+    let state = &mut loaded.value.state.path;
+    if in_file("state.path") {
+        *state = folder.join(&*state).to_string_lossy().into_owned();
+    }
+    let server = &mut loaded.value.server;
     if in_file("server.trace_file") {
         server.trace_file = server.trace_file.take().map(|path| folder.join(path));
     }
@@ -183,6 +195,7 @@ pub(crate) fn load_options(server: &ServerConfig, clock: Arc<dyn Clock>) -> Load
         budget: server.memory_budget.map(|budget| std::sync::Arc::new(MemoryBudget::new(budget.0))),
         batching: None,
         cache: None,
+        features: None,
     }
 }
 

@@ -84,7 +84,7 @@ impl Admin {
         builder.add(Get, "/docs/{file}", Handler::Asset, None);
         // The paths are those above, which a test compiles.
         let routes = builder.finish(&mut |_, problem| tracing::error!("{problem}"));
-        let document = openapi::document(&operations, env!("CARGO_PKG_VERSION"));
+        let document = openapi::document(&operations, false, env!("CARGO_PKG_VERSION"));
         Self { routes, openapi: document.to_string().into() }
     }
 }

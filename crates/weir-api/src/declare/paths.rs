@@ -6,11 +6,14 @@ use super::{Declarations, MODELS_PREFIX, RouteProblem};
 use crate::{
     config::{RouteConfig, RouteMethod},
     operation::OperationKind,
+    state::{EVENTS, FEATURES},
 };
 
 /// What begins paths that the server keeps for itself, and what is there.
-const OWN: [(&str, &str); 3] = [
+const OWN: [(&str, &str); 5] = [
     (MODELS_PREFIX, "the models' own paths are"),
+    (FEATURES, "feature views are"),
+    (EVENTS, "event streams are"),
     ("/docs/", "the files of the docs page are"),
     ("/v2/", "the Open Inference Protocol is"),
 ];
@@ -79,6 +82,7 @@ pub(super) fn clashes(all: &Declarations, routes: &[RouteConfig]) -> Vec<RoutePr
         OperationKind::Builtin(_)
         | OperationKind::Admin(_)
         | OperationKind::Embeddings { .. }
+        | OperationKind::State(_)
         | OperationKind::V2(_) => true,
     });
     let own: HashSet<(&str, RouteMethod)> =

@@ -36,7 +36,16 @@ pub(super) fn success(
     if let Some(example) = example(spec, predict) {
         media["example"] = example;
     }
-    json!({"description": "Successful Response", "content": {"application/json": media}})
+    let mut success = json!({"description": "Successful Response"});
+    if spec.schema.looks_up() {
+        let asof = json!({
+            "description": "The oldest event time among the features that were looked up; not there where none was",
+            "schema": {"type": "string", "format": "date-time"},
+        });
+        success["headers"] = json!({"Weir-Feature-Asof": components.header("WeirFeatureAsof", asof)});
+    }
+    success["content"] = json!({"application/json": media});
+    success
 }
 
 /// A list of the usual answer, or of objects of the words that `?outputs=` names.
@@ -48,7 +57,7 @@ fn selected(spec: &ModelSpec, key: &str, word: &Word, components: &mut Component
     let words = json!({"properties": words, "type": "object", "title": "Outputs"});
     let items = match word {
         Word::Answer(answer) => json!({"anyOf": [answer_schema(spec, answer, components), words]}),
-        Word::Model | Word::Version => return entry(spec, key, word, true, components),
+        Word::Model | Word::Version | Word::FeatureAsof => return entry(spec, key, word, true, components),
     };
     json!({"items": items, "type": "array", "title": title(key)})
 }
@@ -58,6 +67,10 @@ fn entry(spec: &ModelSpec, key: &str, word: &Word, many: bool, components: &mut 
     let mut schema = match word {
         Word::Model => json!({"type": "string", "const": spec.name.as_str()}),
         Word::Version => json!({"type": "string"}),
+        Word::FeatureAsof => json!({
+            "anyOf": [{"type": "string", "format": "date-time"}, {"type": "null"}],
+            "description": "The oldest event time among the features that were looked up",
+        }),
         Word::Answer(answer) => {
             let one = answer_schema(spec, answer, components);
             if many { json!({"items": one, "type": "array"}) } else { one }
@@ -161,6 +174,7 @@ fn example(spec: &ModelSpec, predict: &Predict<'_>) -> Option<Value> {
         let value = match word {
             Word::Model => json!(spec.name.as_str()),
             Word::Version => json!(spec.version.as_str()),
+            Word::FeatureAsof => Value::Null,
             Word::Answer(answer) if spec.answer("prediction") == Some(answer) => {
                 let told: Option<Vec<_>> = rows.iter().map(|sample| sample.prediction.clone()).collect();
                 let told = told.filter(|told| !told.is_empty())?;

@@ -19,6 +19,7 @@ mod names;
 mod parameters;
 mod problems;
 mod schema;
+mod state;
 #[cfg(test)]
 mod tests;
 mod v2;
@@ -37,10 +38,11 @@ use crate::{
 use names::Components;
 
 /// The OpenAPI 3.1 document of a server that offers `operations`, in their order; `version`
-/// is the server's. The same operations give the same bytes.
-pub(crate) fn document(operations: &[Operation], version: &str) -> Value {
+/// is the server's, which keeps answers by `Idempotency-Key` or not. The same operations give the
+/// same bytes.
+pub(crate) fn document(operations: &[Operation], idempotency: bool, version: &str) -> Value {
     let cached = operations.iter().any(|o| matches!(o.kind, OperationKind::Predict { cached: true, .. }));
-    let mut writer = Writer { models: latest(operations), cached, ..Writer::default() };
+    let mut writer = Writer { models: latest(operations), cached, idempotency, ..Writer::default() };
     let mut paths: Map<String, Value> = Map::new();
     for operation in operations {
         let Some(described) = writer.operation(operation) else { continue };
@@ -73,6 +75,8 @@ struct Writer<'o> {
     models: Vec<&'o ModelSpec>,
     /// Whether any of them keeps its answers.
     cached: bool,
+    /// Whether answers are kept by `Idempotency-Key`.
+    idempotency: bool,
     components: Components,
     ids: HashSet<String>,
 }
@@ -94,6 +98,9 @@ impl Writer<'_> {
             OperationKind::Embeddings { models, cached } => {
                 let described = embeddings::describe(models, &mut self.components);
                 self.caching(merge(head, described), *cached)
+            }
+            OperationKind::State(endpoint) => {
+                merge(head, state::describe(endpoint, self.idempotency, &mut self.components))
             }
             OperationKind::V2(endpoint) => {
                 let described = v2::describe(*endpoint, &operation.path, &self.models, &mut self.components);
@@ -138,16 +145,17 @@ impl Writer<'_> {
         let answer = answer::success(spec, predict, &operation.path, &mut self.components);
         let mut responses = Map::new();
         responses.insert("200".into(), answer);
-        let statuses: &[u16] = if predict.selectable {
-            &[400, 404, 408, 413, 415, 422, 500, 503, 504]
-        } else {
-            &[400, 408, 413, 415, 422, 500, 503, 504]
-        };
-        problems::add(statuses, &mut responses, &mut self.components);
+        let some = [(404, predict.selectable), (409, self.idempotency)];
+        let left_out: Vec<u16> = some.into_iter().filter(|(_, there)| !there).map(|(code, _)| code).collect();
+        let mut statuses = vec![400, 404, 408, 409, 413, 415, 422, 500, 503, 504];
+        statuses.retain(|status| !left_out.contains(status));
+        problems::add(&statuses, &mut responses, &mut self.components);
         let mut described = head;
         described.insert("description".into(), description(spec).into());
-        if predict.selectable {
-            described.insert("parameters".into(), parameters::selection(spec));
+        let mut parameters = if predict.selectable { parameters::selection(spec) } else { Vec::new() };
+        parameters.extend(self.idempotency.then(state::idempotency_key));
+        if !parameters.is_empty() {
+            described.insert("parameters".into(), parameters.into());
         }
         described.insert(
             "requestBody".into(),

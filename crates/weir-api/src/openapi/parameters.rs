@@ -93,7 +93,7 @@ fn value(parameter: &ParameterConfig) -> Value {
 }
 
 /// `?outputs=` and `?version=` of `:predict`.
-pub(super) fn selection(spec: &ModelSpec) -> Value {
+pub(super) fn selection(spec: &ModelSpec) -> Vec<Value> {
     let words: Vec<_> = spec.answers.iter().map(|(word, _)| word.as_str()).collect();
     let any: Vec<_> = words.iter().map(|word| literal(word)).collect();
     let any = any.join("|");
@@ -102,22 +102,22 @@ pub(super) fn selection(spec: &ModelSpec) -> Value {
         "pattern": format!("^({any})(,({any}))*$"),
         "title": "Outputs",
     });
-    json!([
-        {
+    vec![
+        json!({
             "name": "outputs",
             "in": "query",
             "required": false,
             "schema": outputs,
             "description": format!("What to answer, separated by commas: {}.", words.join(", ")),
-        },
-        {
+        }),
+        json!({
             "name": "version",
             "in": "query",
             "required": false,
             "schema": {"type": "string", "title": "Version"},
             "description": "The version to ask; the latest without it.",
-        },
-    ])
+        }),
+    ]
 }
 
 /// `text` as a pattern that matches it alone.

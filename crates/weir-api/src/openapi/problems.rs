@@ -23,6 +23,11 @@ fn response(status: u16, components: &mut Components) -> Value {
         404 => detail("NotFound", "There is no such model, version or path", components),
         422 => validation(components),
         408 => problem("RequestTimeout", "The body did not arrive in time", None, components),
+        409 => {
+            let headers = json!({"Retry-After": retry_after(components)});
+            let text = "The request with this `Idempotency-Key` is being answered";
+            problem("Conflict", text, Some(headers), components)
+        }
         413 => problem("TooLarge", "The body is larger than the server takes", None, components),
         501 => problem("Unsupported", "The server does not do this as it is set up", None, components),
         415 => problem("UnsupportedMediaType", "The body has a Content-Encoding", None, components),

@@ -38,13 +38,54 @@ fn component_names(spec: &ModelSpec, what: &str) -> [String; 2] {
 }
 
 fn row(spec: &ModelSpec, components: &mut Components) -> Value {
-    let properties = spec.schema.fields.iter().map(|f| (f.name.clone(), field(f))).collect();
-    let required = spec.schema.fields.iter().filter(|f| f.default.is_none());
+    let fields = spec.schema.fields.iter().map(|f| (f.name.clone(), looked_up(spec, f)));
+    let properties = keys(spec).chain(fields).collect();
+    let required = spec.schema.fields.iter().filter(|f| f.default.is_none() && f.source.is_none());
     let mut schema = object(spec, properties, required.map(|f| f.name.as_str()).collect());
+    let alternatives: Vec<_> = (0..spec.schema.keys.len()).filter_map(|key| either(spec, key)).collect();
+    if !alternatives.is_empty() {
+        schema.insert("allOf".into(), alternatives.into());
+    }
     if let Some(example) = spec.example_rows(EXAMPLE_ROWS).into_iter().next() {
         schema.insert("examples".into(), json!([example]));
     }
     components.schema(&component_names(spec, "Row"), schema.into())
+}
+
+/// The keys that name entities.
+fn keys(spec: &ModelSpec) -> impl Iterator<Item = (String, Value)> + '_ {
+    spec.schema.keys.iter().map(|key| {
+        let mut schema = field(&key.field(0));
+        let what = "Names the entity whose features stand in for fields that are left out.";
+        schema["description"] = match schema["description"].as_str() {
+            Some(text) => format!("{text}. {what}").into(),
+            None => what.into(),
+        };
+        (key.name.clone(), schema)
+    })
+}
+
+/// A field, with what stands in for it.
+fn looked_up(spec: &ModelSpec, described: &Field) -> Value {
+    let mut schema = field(described);
+    if let Some(source) = &described.source {
+        let key = spec.schema.keys.get(source.key).map_or("", |key| &key.name);
+        let what = format!("Without it, `{}.{}` of `{key}` counts.", source.view, source.feature);
+        schema["description"] = match schema["description"].as_str() {
+            Some(text) => format!("{text}. {what}").into(),
+            None => what.into(),
+        };
+    }
+    schema
+}
+
+/// A row has the key, or all that would be looked up by it; nothing where all of that has
+/// defaults.
+fn either(spec: &ModelSpec, key: usize) -> Option<Value> {
+    let by_key = |f: &&Field| f.default.is_none() && f.source.as_ref().is_some_and(|s| s.key == key);
+    let fields: Vec<_> = spec.schema.fields.iter().filter(by_key).map(|f| f.name.as_str()).collect();
+    let name = &spec.schema.keys.get(key)?.name;
+    (!fields.is_empty()).then(|| json!({"anyOf": [{"required": [name]}, {"required": fields}]}))
 }
 
 fn rows(spec: &ModelSpec, key: &str, components: &mut Components) -> Value {
@@ -67,8 +108,8 @@ fn rows(spec: &ModelSpec, key: &str, components: &mut Components) -> Value {
 }
 
 fn columns(spec: &ModelSpec, keys: &[(String, usize)], components: &mut Components) -> Value {
-    let fields = || keys.iter().filter_map(|(key, field)| Some((key, spec.schema.fields.get(*field)?)));
-    let properties = fields().map(|(key, field)| (key.clone(), column(spec, key, field))).collect();
+    let fields = || keys.iter().filter_map(|(key, place)| Some((key, spec.schema.place(*place)?)));
+    let properties = fields().map(|(key, field)| (key.clone(), column(spec, key, &field))).collect();
     let mut schema = object(spec, properties, fields().map(|(key, _)| key.as_str()).collect());
     if let Some(example) = example_columns(spec, keys) {
         schema.insert("examples".into(), json!([example]));

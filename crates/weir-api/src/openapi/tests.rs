@@ -15,9 +15,15 @@ use crate::{
     v2::rest::ENDPOINTS,
 };
 
+mod state;
+
 fn golden(name: &str, operations: &[Operation]) {
+    golden_of(name, operations, false);
+}
+
+fn golden_of(name: &str, operations: &[Operation], idempotency: bool) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
-    let text = serde_json::to_string_pretty(&document(operations, "0.0.0")).unwrap() + "\n";
+    let text = serde_json::to_string_pretty(&document(operations, idempotency, "0.0.0")).unwrap() + "\n";
     #[allow(clippy::disallowed_methods)] // a switch of this test, not of the crate
     if std::env::var_os("WEIR_BLESS").is_some() {
         std::fs::write(&path, &text).unwrap();
@@ -56,6 +62,7 @@ fn spec(name: &str, task: Task, fields: Vec<Field>, outputs: &[(&str, DType, Vec
         deterministic: true,
         stateful: false,
         columns: false,
+        lookups: Default::default(),
         samples: Vec::new(),
         notes: Vec::new(),
     }
@@ -276,7 +283,7 @@ fn entities_and_embeddings() {
         ],
     );
     let none = operation(RouteMethod::Post, "/v1/embeddings", "models", embeddings(vec![]));
-    assert_eq!(document(&[none], "0")["paths"], json!({}), "described where there is a model to ask");
+    assert_eq!(document(&[none], false, "0")["paths"], json!({}), "described where there is a model to ask");
 }
 
 #[test]
@@ -323,7 +330,7 @@ fn every_rule_and_every_parameter() {
 fn paths_that_spell_the_same_id_get_different_ones() {
     let fixed = || OperationKind::Template { query: vec![], path: vec![], response: json!({}) };
     let operations = ["/a-b", "/a_b", "/a.b"].map(|path| operation(RouteMethod::Get, path, "", fixed()));
-    let document = document(&operations, "0");
+    let document = document(&operations, false, "0");
     let ids: Vec<_> =
         document["paths"].as_object().unwrap().values().map(|p| p["get"]["operationId"].clone()).collect();
     assert_eq!(ids, ["a_b_get", "a_b_get_2", "a_b_get_3"]);
@@ -353,7 +360,7 @@ fn every_reference_leads_somewhere() {
         .enumerate()
         .map(|(i, shape)| predict(&format!("/{i}"), &spec, shape, &[("p", "prediction")]))
         .collect();
-    let document = document(&operations, "0");
+    let document = document(&operations, false, "0");
     let mut found = Vec::new();
     references(&document, &mut found);
     assert!(found.len() > 20);

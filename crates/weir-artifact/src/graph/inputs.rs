@@ -85,6 +85,7 @@ pub(super) fn schema(
     let own = fields::schema(&InputTable { field: Vec::new(), ..table.clone() }, signature, report);
     Schema {
         fields,
+        keys: Vec::new(),
         inputs: signature.inputs.iter().map(slot).collect(),
         extra: if all(|s| s.extra == Extra::Ignore) { Extra::Ignore } else { own.extra },
         coerce: if all(|s| s.coerce == Coercion::Strict) { Coercion::Strict } else { own.coerce },
@@ -100,7 +101,8 @@ fn inherited(inputs: &[Input<'_>]) -> Option<Vec<Field>> {
             // A field that is its input is called as that is.
             let whole = renamed && field.name == input.model.signature.inputs[input.index].name;
             let name = if whole { input.spec.name.clone() } else { field.name.clone() };
-            Field { name, input: to, ..field.clone() }
+            // What is looked up for a graph, it says itself.
+            Field { name, input: to, source: None, ..field.clone() }
         })
     });
     let fields: Vec<Field> = fields.collect();

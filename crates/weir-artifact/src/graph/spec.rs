@@ -11,6 +11,7 @@ use super::{
 use crate::{
     ModelLimits, ModelSpec, Task, answers, digest,
     load::Parts,
+    lookups,
     task::{Decision, check_labels, number_output},
 };
 
@@ -34,6 +35,7 @@ pub(super) fn spec(resolver: &mut Resolver<'_>, graph: Resolved<'_>) -> Option<M
     }
     let rows = members.iter().map(|m| m.limits.max_rows).chain([manifest.limits.max_rows]).min();
     let digests: Vec<&str> = plan.members.iter().zip(&members).map(|(_, m)| m.digest.as_str()).collect();
+    let lookups = lookups::declare(&manifest.input, &schema, resolver.report);
     resolver.report.problems.is_empty().then(|| ModelSpec {
         name: draft.candidate.name.clone(),
         version: draft.candidate.version.clone(),
@@ -56,6 +58,7 @@ pub(super) fn spec(resolver: &mut Resolver<'_>, graph: Resolved<'_>) -> Option<M
         deterministic,
         stateful,
         columns: manifest.v2.columns,
+        lookups,
         samples: draft.samples.clone(),
         notes: draft.notes.clone(),
     })

@@ -9,5 +9,6 @@ mod formats;
 mod golden;
 mod graphs;
 mod hostile;
+mod lookups;
 mod notes;
 mod support;

@@ -11,10 +11,10 @@ mod value;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer as _, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use weir_types::{Batch, Extra};
+use weir_types::Extra;
 
 use crate::{
-    BodyShape,
+    BodyShape, Decoded,
     plan::{INSTANCES, Plan},
     sink::Sink,
 };
@@ -22,8 +22,8 @@ use row::RowSeed;
 use seen::Seen;
 use value::{SkipSeed, ValueSeed};
 
-/// The batch, or `None` where this path gives up.
-pub(crate) fn decode(plan: &Plan, body: &[u8]) -> Option<Batch> {
+/// What the body holds, or `None` where this path gives up.
+pub(crate) fn decode(plan: &Plan, body: &[u8]) -> Option<Decoded> {
     // serde_json does not look into the strings that it skips, so the whole body is checked
     // to be UTF-8 first; on ASCII that costs next to nothing.
     let text = std::str::from_utf8(body).ok()?;
@@ -192,9 +192,7 @@ impl<'de> Visitor<'de> for ColumnsVisitor<'_, '_> {
         }
         for row in 0..state.sink.rows() {
             for &field in &state.plan.uncovered {
-                if !state.sink.default(&state.plan.fields[field], row) {
-                    return Err(give_up());
-                }
+                row::absent(state, row, field)?;
             }
         }
         Ok(())

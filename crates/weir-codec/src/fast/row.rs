@@ -87,12 +87,23 @@ fn fill_absent<E: serde::de::Error>(state: &mut State<'_>, row: usize) -> Result
     if state.seen.len() == state.plan.fields.len() {
         return Ok(());
     }
-    for (i, field) in state.plan.fields.iter().enumerate() {
-        if !state.seen.contains(i) && !state.sink.default(field, row) {
-            return Err(give_up());
+    for field in 0..state.plan.own {
+        if !state.seen.contains(field) {
+            absent(state, row, field)?;
         }
     }
     Ok(())
+}
+
+/// A field that a row does not have is looked up where the row says of which entity, else it
+/// has its default.
+pub(super) fn absent<E: serde::de::Error>(state: &mut State<'_>, row: usize, field: usize) -> Result<(), E> {
+    let plan = &state.plan.fields[field];
+    if plan.key.is_some_and(|key| state.seen.contains(key)) {
+        state.sink.want(row, field);
+        return Ok(());
+    }
+    if state.sink.default(plan, row) { Ok(()) } else { Err(give_up()) }
 }
 
 /// What a key of a row is.

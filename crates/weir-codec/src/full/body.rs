@@ -1,6 +1,6 @@
 //! Bodies, rows, columns and lists.
 
-use weir_types::{Batch, Coercion, Extra};
+use weir_types::{Coercion, Extra};
 
 use super::{
     check::{self, Checked},
@@ -8,13 +8,13 @@ use super::{
     report::{Fault, Report},
 };
 use crate::{
-    BodyShape, Loc, Rejection,
+    BodyShape, Decoded, Loc, Rejection,
     plan::{FieldPlan, KeyUse, Plan},
     sink::Sink,
 };
 
 /// Validates a document and fills the batch, or gives all errors.
-pub(super) fn validate(plan: &Plan, doc: &Doc<'_>) -> Result<Batch, Rejection> {
+pub(super) fn validate(plan: &Plan, doc: &Doc<'_>) -> Result<Decoded, Rejection> {
     let report = Report::new(plan, doc);
     let found = vec![None; plan.fields.len()];
     let mut validator = Validator { plan, doc, report, sink: Sink::new(plan), found };
@@ -108,7 +108,7 @@ impl<'a> Validator<'a> {
         self.find_fields(node);
         // Once there is an error nothing will be kept.
         let row = if self.report.is_clean() { self.sink.begin_row() } else { 0 };
-        for (index, field) in plan.fields.iter().enumerate() {
+        for index in 0..plan.fields.len() {
             if self.report.is_full() {
                 return;
             }
@@ -119,18 +119,46 @@ impl<'a> Validator<'a> {
                     self.field(index, row, found.value);
                     self.report.loc_leave();
                 }
-                None if self.report.is_clean() && self.sink.default(field, row) => {}
-                None if field.default.is_some() => {}
-                None => {
-                    self.report.loc_enter(Loc::Key(field.name.clone().into()));
-                    self.report.missing(node);
-                    self.report.loc_leave();
-                }
+                // A key is missed where a field needs it.
+                None if index >= plan.own => {}
+                None => self.absent(index, row, node),
             }
         }
         self.extras(node, |this, name, key| {
             plan.key(name).and_then(|known| this.found[known.field]).is_some_and(|found| found.key == key)
         });
+    }
+
+    /// A field that a row does not have is looked up where the row says of which entity, else
+    /// it has its default. Without either, what is missing is the entity's key.
+    fn absent(&mut self, index: usize, row: usize, node: NodeId) {
+        let field = &self.plan.fields[index];
+        let clean = self.report.is_clean();
+        let missing = match field.key {
+            Some(key) if self.found[key].is_some() => {
+                return if clean {
+                    self.sink.want(row, index)
+                };
+            }
+            _ if field.default.is_some() => {
+                if clean {
+                    let _ = self.sink.default(field, row);
+                }
+                return;
+            }
+            Some(key) if self.is_told(key, index) => return,
+            Some(key) => key,
+            None => index,
+        };
+        self.report.loc_enter(Loc::Key(self.plan.fields[missing].name.clone().into()));
+        self.report.missing(node);
+        self.report.loc_leave();
+    }
+
+    /// Whether a field before `index` has missed `key` in this row already.
+    fn is_told(&self, key: usize, index: usize) -> bool {
+        let needs = |i: usize| self.plan.fields[i].key == Some(key) && self.plan.fields[i].default.is_none();
+        (0..index).any(|i| needs(i) && self.found[i].is_none())
     }
 
     /// Finds each field's key in one pass over the row, so that a row of very many keys
@@ -276,11 +304,21 @@ impl<'a> Validator<'a> {
         }
     }
 
+    fn is_column(&self, key: Option<usize>) -> bool {
+        let BodyShape::Columns { keys } = &self.plan.shape else { return false };
+        key.is_some_and(|key| keys.iter().any(|&(_, field)| field == key))
+    }
+
     fn fill_uncovered(&mut self) {
         for row in 0..self.sink.rows() {
-            for &field in &self.plan.uncovered {
-                // The plan has seen to it that each has a default.
-                let _ = self.sink.default(&self.plan.fields[field], row);
+            for &index in &self.plan.uncovered {
+                let field = &self.plan.fields[index];
+                // The plan has seen to it that each has a default or a key.
+                if self.is_column(field.key) {
+                    self.sink.want(row, index);
+                } else {
+                    let _ = self.sink.default(field, row);
+                }
             }
         }
     }

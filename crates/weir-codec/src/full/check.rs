@@ -2,6 +2,8 @@
 //! (`pydantic-core/src/input/input_python.rs` and `validators/`): FastAPI hands it what
 //! Python's `json` module read.
 
+use weir_types::Scalar;
+
 use super::{
     doc::{Doc, Kind, NodeId},
     report::Fault,
@@ -57,6 +59,21 @@ pub(super) fn check(doc: &Doc<'_>, field: &FieldPlan, strict: bool, node: NodeId
 /// Checks a value that came as text, in a query string.
 pub(crate) fn check_text(field: &FieldPlan, text: &str) -> Result<Checked, Fault> {
     check_given(field, false, &Given::Text(text, false))
+}
+
+/// Checks a value that the server has, by the rules for one in a body.
+pub(crate) fn check_scalar(field: &FieldPlan, value: &Scalar) -> Result<Checked, Fault> {
+    let digits;
+    let given = match value {
+        Scalar::Bool(b) => Given::Bool(*b),
+        Scalar::Int(n) => {
+            digits = n.to_string();
+            Given::Int(&digits)
+        }
+        Scalar::Float(x) => Given::Float(*x),
+        Scalar::String(text) => Given::Text(text, false),
+    };
+    check_given(field, false, &given)
 }
 
 fn check_given(field: &FieldPlan, strict: bool, given: &Given<'_>) -> Result<Checked, Fault> {

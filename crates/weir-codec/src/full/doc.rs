@@ -9,7 +9,7 @@ use std::{
 
 /// What a node is. Objects are followed by key, value, key, value …, lists by their items.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Null,
     True,
     False,
@@ -43,11 +43,11 @@ pub(super) struct Node {
 }
 
 /// Index of a node.
-pub(super) type NodeId = u32;
+pub(crate) type NodeId = u32;
 
 /// A document.
 #[derive(Debug, Default)]
-pub(super) struct Doc<'t> {
+pub(crate) struct Doc<'t> {
     pub(super) text: &'t str,
     pub(super) nodes: Vec<Node>,
     /// Of keys given more than once: the first one's key → the last one's value.
@@ -57,9 +57,9 @@ pub(super) struct Doc<'t> {
 /// A string's characters. A surrogate without its other half is no character of a Rust
 /// string: it reads as U+FFFD, and `lone` says so.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Text<'t> {
-    pub(super) chars: Cow<'t, str>,
-    pub(super) lone: bool,
+pub(crate) struct Text<'t> {
+    pub(crate) chars: Cow<'t, str>,
+    pub(crate) lone: bool,
 }
 
 impl<'t> Doc<'t> {
@@ -71,23 +71,23 @@ impl<'t> Doc<'t> {
         self.nodes[id as usize]
     }
 
-    pub(super) fn kind(&self, id: NodeId) -> Kind {
+    pub(crate) fn kind(&self, id: NodeId) -> Kind {
         self.node(id).kind
     }
 
     /// Number of items of a list, or of keys written in an object.
-    pub(super) fn len(&self, id: NodeId) -> usize {
+    pub(crate) fn len(&self, id: NodeId) -> usize {
         self.node(id).end as usize
     }
 
     /// The text of a number, or what stands between a string's quotes.
-    pub(super) fn raw(&self, id: NodeId) -> &'t str {
+    pub(crate) fn raw(&self, id: NodeId) -> &'t str {
         let node = self.node(id);
         self.text.get(node.start as usize..node.end as usize).unwrap_or_default()
     }
 
     /// A string's characters.
-    pub(super) fn string(&self, id: NodeId) -> Text<'t> {
+    pub(crate) fn string(&self, id: NodeId) -> Text<'t> {
         match self.kind(id) {
             Kind::Escaped => unescape(self.raw(id)),
             _ => Text { chars: Cow::Borrowed(self.raw(id)), lone: false },
@@ -95,7 +95,7 @@ impl<'t> Doc<'t> {
     }
 
     /// Items of a list.
-    pub(super) fn items(&self, list: NodeId) -> impl Iterator<Item = NodeId> + '_ {
+    pub(crate) fn items(&self, list: NodeId) -> impl Iterator<Item = NodeId> + '_ {
         let end = self.node(list).next;
         let mut at = list + 1;
         std::iter::from_fn(move || {
@@ -109,7 +109,7 @@ impl<'t> Doc<'t> {
 
     /// Key and value of an object as a Python dict holds them: keys where they first
     /// appeared, values as they were last given.
-    pub(super) fn entries(&self, object: NodeId) -> impl Iterator<Item = (NodeId, NodeId)> + '_ {
+    pub(crate) fn entries(&self, object: NodeId) -> impl Iterator<Item = (NodeId, NodeId)> + '_ {
         let end = self.node(object).next;
         let mut at = object + 1;
         std::iter::from_fn(move || {

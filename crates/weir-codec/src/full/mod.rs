@@ -8,24 +8,28 @@ mod echo;
 mod report;
 mod scan;
 
-use weir_types::Batch;
-
-use crate::{Context, ContextValue, Echo, FieldError, Loc, Rejection, plan::Plan};
+use crate::{Context, ContextValue, Decoded, Echo, FieldError, Loc, Rejection, plan::Plan};
 use scan::ScanError;
 
-pub(crate) use check::{Checked, check_text};
+pub(crate) use check::{Checked, check_scalar, check_text};
+pub(crate) use doc::{Doc, Kind, NodeId};
 pub(crate) use echo::text as echo_text;
-pub(crate) use report::Fault;
+pub(crate) use report::{Fault, Report};
 
 /// Decodes a body, or says everything that is wrong with it.
-pub(crate) fn decode(plan: &Plan, body: &[u8]) -> Result<Batch, Rejection> {
+pub(crate) fn decode(plan: &Plan, body: &[u8]) -> Result<Decoded, Rejection> {
+    body::validate(plan, &document(body, plan.limits.max_depth)?)
+}
+
+/// The document that a body is.
+pub(crate) fn document(body: &[u8], max_depth: usize) -> Result<Doc<'_>, Rejection> {
     if body.is_empty() {
         return Err(invalid(missing_body()));
     }
     let text = std::str::from_utf8(body).map_err(|_| Rejection::Unparsable)?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    match scan::scan(text, plan.limits.max_depth) {
-        Ok(doc) => body::validate(plan, &doc),
+    match scan::scan(text, max_depth) {
+        Ok(doc) => Ok(doc),
         Err(ScanError::Unparsable) => Err(Rejection::Unparsable),
         Err(ScanError::Syntax { message, at }) => Err(invalid(json_invalid(text, message, at))),
     }

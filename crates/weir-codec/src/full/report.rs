@@ -7,7 +7,7 @@ use super::{
 use crate::{Context, ContextValue, DecodeLimits, Echo, FieldError, Loc, plan::Plan};
 
 /// Pydantic's text for what should be an object.
-pub(super) const MODEL_TYPE_MSG: &str = "Input should be a valid dictionary or object to extract fields from";
+pub(crate) const MODEL_TYPE_MSG: &str = "Input should be a valid dictionary or object to extract fields from";
 
 /// What is wrong with one value, before it is known where the value stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,30 +64,34 @@ impl Fault {
 }
 
 /// Errors found so far, and the place that is being looked at.
-pub(super) struct Report<'d> {
-    pub(super) doc: &'d Doc<'d>,
-    pub(super) errors: Vec<FieldError>,
+pub(crate) struct Report<'d> {
+    pub(crate) doc: &'d Doc<'d>,
+    pub(crate) errors: Vec<FieldError>,
     limits: DecodeLimits,
     loc: Vec<Loc>,
 }
 
 impl<'d> Report<'d> {
-    pub(super) fn new(plan: &'d Plan, doc: &'d Doc<'d>) -> Self {
-        let loc = vec![Loc::Key("body".into())];
-        Self { doc, errors: Vec::new(), limits: plan.limits, loc }
+    pub(crate) fn new(plan: &'d Plan, doc: &'d Doc<'d>) -> Self {
+        Self::of(plan.limits, doc)
+    }
+
+    /// For a body that no plan describes.
+    pub(crate) fn of(limits: DecodeLimits, doc: &'d Doc<'d>) -> Self {
+        Self { doc, errors: Vec::new(), limits, loc: vec![Loc::Key("body".into())] }
     }
 
     /// Whether so many errors were found that no more are looked for.
-    pub(super) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.errors.len() >= self.limits.max_errors.max(1)
     }
 
-    pub(super) fn is_clean(&self) -> bool {
+    pub(crate) fn is_clean(&self) -> bool {
         self.errors.is_empty()
     }
 
     /// Runs `look` one step further in.
-    pub(super) fn at<T>(&mut self, step: Loc, look: impl FnOnce(&mut Self) -> T) -> T {
+    pub(crate) fn at<T>(&mut self, step: Loc, look: impl FnOnce(&mut Self) -> T) -> T {
         self.loc.push(step);
         let found = look(self);
         self.loc.pop();
@@ -95,17 +99,17 @@ impl<'d> Report<'d> {
     }
 
     /// Looks one step further in, until [`loc_leave`](Self::loc_leave).
-    pub(super) fn loc_enter(&mut self, step: Loc) {
+    pub(crate) fn loc_enter(&mut self, step: Loc) {
         self.loc.push(step);
     }
 
     /// Looks one step further out again.
-    pub(super) fn loc_leave(&mut self) {
+    pub(crate) fn loc_leave(&mut self) {
         self.loc.pop();
     }
 
     /// A key as a step, cut as echoed values are.
-    pub(super) fn key_step(&self, key: &str) -> Loc {
+    pub(crate) fn key_step(&self, key: &str) -> Loc {
         let mut end = self.limits.max_echo_bytes.min(key.len());
         while !key.is_char_boundary(end) {
             end -= 1;
@@ -114,7 +118,7 @@ impl<'d> Report<'d> {
         Loc::Key(format!("{}{cut}", &key[..end]).into())
     }
 
-    pub(super) fn push(&mut self, fault: Fault, input: NodeId) {
+    pub(crate) fn push(&mut self, fault: Fault, input: NodeId) {
         let input = echo::value(self.doc, input, self.limits.max_echo_bytes);
         self.push_echo(fault, input);
     }
@@ -126,19 +130,19 @@ impl<'d> Report<'d> {
         }
     }
 
-    pub(super) fn missing(&mut self, parent: NodeId) {
+    pub(crate) fn missing(&mut self, parent: NodeId) {
         self.push(Fault::plain("missing", "Field required"), parent);
     }
 
-    pub(super) fn no_object(&mut self, node: NodeId) {
+    pub(crate) fn no_object(&mut self, node: NodeId) {
         self.push(Fault::plain("model_attributes_type", MODEL_TYPE_MSG), node);
     }
 
-    pub(super) fn no_list(&mut self, node: NodeId) {
+    pub(crate) fn no_list(&mut self, node: NodeId) {
         self.push(Fault::plain("list_type", "Input should be a valid list"), node);
     }
 
-    pub(super) fn extra(&mut self, key: &str, value: NodeId) {
+    pub(crate) fn extra(&mut self, key: &str, value: NodeId) {
         let step = self.key_step(key);
         self.at(step, |r| r.push(Fault::plain("extra_forbidden", "Extra inputs are not permitted"), value));
     }

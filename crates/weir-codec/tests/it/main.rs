@@ -8,6 +8,8 @@ mod bounds;
 mod corpus;
 mod decode;
 mod differences;
+mod lookups;
 mod oracle;
+mod records;
 mod schemas;
 mod values;

@@ -73,7 +73,7 @@ fn body_schema(schema: &Value) -> Schema {
     }
     let extra = if schema["extra"] == "forbid" { Extra::Forbid } else { Extra::Ignore };
     let coerce = if schema["coerce"] == "strict" { Coercion::Strict } else { Coercion::Lax };
-    let schema = Schema { fields, inputs, extra, coerce };
+    let schema = Schema { fields, inputs, extra, coerce, ..Schema::default() };
     schema.check().unwrap();
     schema
 }

@@ -7,7 +7,7 @@ use weir_engine::EngineInfo;
 use weir_types::{ErrorCode, ModelName, Version};
 
 use super::{GraphExecutor, order::order};
-use crate::{LoadOptions, ServedVersion, ServingSnapshot, background::Background, samples};
+use crate::{LoadOptions, ServedVersion, ServingSnapshot, background::Background, features, samples};
 
 /// Builds every graph whose draft `next` holds on the models that `next` serves. A graph that
 /// is the same on the same models is taken over as it is; one that cannot be built leaves in
@@ -50,7 +50,8 @@ fn build(
     };
     let lookup =
         |model: &ModelName, version: Option<&Version>| find(model, version).map(|served| &*served.spec);
-    let spec = draft.resolve(&lookup).map_err(|problems| lines(&problems))?;
+    let mut spec = draft.resolve(&lookup).map_err(|problems| lines(&problems))?;
+    let lookup = features::bind(&mut spec, options.features.as_ref())?;
     let plan = spec.graph.clone().ok_or("the graph has no plan")?;
     let members = plan.members.iter().map(|member| find(&member.model, Some(&member.version)).cloned());
     let members = members.collect::<Result<Vec<_>, _>>()?;
@@ -62,7 +63,7 @@ fn build(
     samples::check_executor(&spec, &*executor, &*options.clock, background)?;
     let (spec, engine) = (Arc::new(spec), info(&plan));
     let executor = options.keeping(&spec, &engine, &members, executor);
-    Ok(Arc::new(ServedVersion { engine, spec, executor, members }))
+    Ok(Arc::new(ServedVersion { engine, spec, executor, lookup, members }))
 }
 
 /// Whether `serving` is what would be built.

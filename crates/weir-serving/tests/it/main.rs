@@ -1,9 +1,10 @@
 //! Behaviour of weir-serving with real models on disk.
 
 // Helpers of tests fail tests: clippy's allowance covers `#[test]` functions only.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod cache;
+mod features;
 mod graphs;
 mod life;
 mod remote;

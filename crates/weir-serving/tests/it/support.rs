@@ -82,8 +82,9 @@ impl Models {
     }
 }
 
-fn options(budget: Option<u64>) -> LoadOptions {
+pub(crate) fn options(budget: Option<u64>) -> LoadOptions {
     LoadOptions {
+        features: None,
         engine: EngineOptions::default(),
         cores: Arc::new(Cores::new(2)),
         queue: 8,

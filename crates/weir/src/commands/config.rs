@@ -11,6 +11,7 @@ use crate::{
     commands::start::{Started, start},
     output::Output,
     settings::{self, Settings},
+    state::Opening,
 };
 
 pub(crate) fn run(command: Config, output: &Output) -> anyhow::Result<ExitCode> {
@@ -36,7 +37,8 @@ pub(crate) fn run(command: Config, output: &Output) -> anyhow::Result<ExitCode> 
 fn check(sources: &Sources, output: &Output) -> anyhow::Result<ExitCode> {
     let loaded = settings::load(sources, Vec::new())?;
     let routes = loaded.value.route.len();
-    let Started { server, models, failures, .. } = start(loaded.value, &loaded.places, output)?;
+    let Started { server, models, failures, .. } =
+        start(loaded.value, &loaded.places, Opening::Check, output)?;
     let problems = [failures, server.err().unwrap_or_default()];
     let problems: Vec<_> = problems.into_iter().filter(|lines| !lines.is_empty()).collect();
     if !problems.is_empty() {

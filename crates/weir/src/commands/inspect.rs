@@ -87,7 +87,7 @@ fn document(spec: &ModelSpec, engine: &Loaded) -> Value {
         "inputs": tensors(&spec.signature.inputs),
         "outputs": tensors(&spec.signature.outputs),
         "graph": graph_document(spec),
-        "fields": spec.schema.fields.iter().map(field_document).collect::<Vec<_>>(),
+        "fields": spec.schema.fields.iter().enumerate().map(|(i, f)| field_document(spec, i, f)).collect::<Vec<_>>(),
         "labels": spec.labels,
         "aggregation": aggregation(spec),
         "words": spec.answers.iter().map(|(word, _)| word).collect::<Vec<_>>(),
@@ -111,8 +111,17 @@ fn graph_document(spec: &ModelSpec) -> Value {
     json!({ "members": members, "calls": plan.calls, "drawing": drawing.lines().collect::<Vec<_>>() })
 }
 
-fn field_document(field: &Field) -> Value {
-    json!({ "name": field.name, "dtype": dtype(field), "rules": rules(field) })
+fn field_document(spec: &ModelSpec, index: usize, field: &Field) -> Value {
+    let mut document = json!({ "name": field.name, "dtype": dtype(field), "rules": rules(field) });
+    if let Some(source) = source(spec, index) {
+        document["from"] = source.into();
+    }
+    document
+}
+
+/// The feature that a server with feature views fills the field in from.
+fn source(spec: &ModelSpec, index: usize) -> Option<String> {
+    spec.lookups.sources().find(|(field, _)| *field == index).map(|(_, source)| source)
 }
 
 fn print(spec: &ModelSpec, engine: &Loaded, output: &Output) {
@@ -146,7 +155,13 @@ fn print(spec: &ModelSpec, engine: &Loaded, output: &Output) {
         .schema
         .fields
         .iter()
-        .map(|f| vec![f.name.clone(), dtype(f), rules(f), f.description.clone().unwrap_or_default()])
+        .enumerate()
+        .map(|(i, f)| {
+            let from = source(spec, i).map(|source| format!("from {source}"));
+            let rules = from.into_iter().chain([rules(f)]).filter(|part| !part.is_empty());
+            let rules = rules.collect::<Vec<_>>().join(", ");
+            vec![f.name.clone(), dtype(f), rules, f.description.clone().unwrap_or_default()]
+        })
         .collect();
     output.table(&["field", "dtype", "rules", "description"], &fields);
     if let Some(request) = sample_request(spec) {

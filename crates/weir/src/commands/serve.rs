@@ -17,6 +17,7 @@ use crate::{
     commands::start::{Started, start},
     output::Output,
     settings::{self, Settings, route_lines},
+    state::Opening,
     telemetry,
 };
 
@@ -68,7 +69,7 @@ fn prepare(
     places: &Places,
     output: &Output,
 ) -> anyhow::Result<(Server, Loader, Option<Cache>)> {
-    let Started { loader, cache, server, models, failures } = start(settings, places, output)?;
+    let Started { loader, cache, server, models, failures } = start(settings, places, Opening::Use, output)?;
     if models == 0 {
         bail!("no model could be loaded\n{failures}");
     }

@@ -2,15 +2,16 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use weir_api::Server;
 use weir_config::Places;
 use weir_serving::{Cache, LoadOptions, Loader, Progress, ServingSnapshot};
-use weir_types::{AllowLocal, SystemClock};
+use weir_types::{AllowLocal, Clock, SystemClock};
 
 use crate::{
     output::Output,
     settings::{self, Settings, failure_lines, route_lines},
+    state::{self, Opening},
 };
 
 /// Models that were loaded and routes that were compiled, as far as they could be.
@@ -29,21 +30,29 @@ pub(super) struct Started {
 /// Loads the models and compiles the routes.
 ///
 /// # Errors
-/// Where there is nothing to load.
-pub(super) fn start(settings: Settings, places: &Places, output: &Output) -> anyhow::Result<Started> {
-    let Settings { server, route, cache, redis, .. } = settings;
-    if server.models.is_empty() {
+/// Where there is nothing to load, and everything that is wrong with the views and their store.
+pub(super) fn start(
+    settings: Settings,
+    places: &Places,
+    opening: Opening,
+    output: &Output,
+) -> anyhow::Result<Started> {
+    if settings.server.models.is_empty() {
         bail!(
             "nothing to serve: name a model (weir serve PATH) or list `models` under [server] in a --config file"
         );
     }
-    let clock = Arc::new(SystemClock);
-    let redis = settings::redis(redis.as_ref(), places)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let redis = settings::redis(settings.redis.as_ref(), places)?;
+    let state = state::open(&settings, places, &clock, redis.as_ref(), opening);
+    let state = state.map_err(|problems| anyhow!(settings::lines(&problems)))?;
+    let Settings { server, route, cache, .. } = settings;
     let cache = cache.enabled.then(|| match &redis {
         Some(redis) => Cache::sharing(cache, clock.clone(), Arc::new(redis.clone())),
         None => Cache::new(cache, clock.clone()),
     });
-    let options = LoadOptions { cache: cache.clone(), ..settings::load_options(&server, clock.clone()) };
+    let options = settings::load_options(&server, clock.clone());
+    let options = LoadOptions { cache: cache.clone(), features: state.features.clone(), ..options };
     let loader = Loader::new(server.models.clone(), options);
     let progress = |p: Progress<'_>| {
         output.progress(&format!("loading {}/{} {}", p.number, p.total, p.candidate.name));
@@ -52,7 +61,7 @@ pub(super) fn start(settings: Settings, places: &Places, output: &Output) -> any
     output.progress("");
     let away = snapshot.failures().iter().filter(|failure| failure.transient).count();
     let (models, failures) = (snapshot.models().count() + away, failure_lines(snapshot.failures()));
-    let server = Server::new(server, route, snapshot, Arc::new(AllowLocal), clock);
+    let server = Server::with_state(server, route, snapshot, state, (Arc::new(AllowLocal), clock));
     let server = server.map_err(|problems| route_lines(&problems, places));
     if let Ok(server) = &server {
         cache.iter().for_each(|cache| server.offer_cache(cache.clone()));

@@ -31,5 +31,6 @@ mod scenario;
 mod scenarios;
 mod schemathesis;
 mod server;
+mod state;
 mod tune;
 mod v2clients;

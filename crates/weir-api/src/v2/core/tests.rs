@@ -77,6 +77,7 @@ fn view(inputs: Vec<TensorSpec>, fields: Vec<Field>, columns: bool) -> ModelView
         deterministic: true,
         stateful: false,
         columns,
+        lookups: Default::default(),
         samples: Vec::new(),
         notes: Vec::new(),
     };
@@ -85,6 +86,7 @@ fn view(inputs: Vec<TensorSpec>, fields: Vec<Field>, columns: bool) -> ModelView
         spec: Arc::new(spec),
         engine,
         executor: Arc::new(Echo::default()),
+        lookup: None,
         members: Vec::new(),
     };
     let snapshot = Arc::new(Arc::new(ServingSnapshot::default()).into());

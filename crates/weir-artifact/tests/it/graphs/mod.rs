@@ -4,10 +4,10 @@
 mod triton;
 mod wrong;
 
-use std::{fmt::Write, path::Path};
+use std::{collections::BTreeMap, fmt::Write, path::Path};
 
 use weir_artifact::{Candidate, Kind, ModelSpec, Operation, Problem, Selector, discover, load, read_graph};
-use weir_types::{ModelName, Version};
+use weir_types::{DType, FeatureCatalogue, ModelName, Version, ViewShape};
 
 use crate::support::{Folder, assert_golden};
 
@@ -238,4 +238,30 @@ fn a_graph_beside_an_artefact_is_refused() {
     let folder = models().with("m/g/model.toml", MEAN).with_model("m/g/model.onnx", "housing");
     let problems = resolve(&folder).unwrap_err();
     assert!(folder.told(&problems).contains("model.onnx lies beside it"), "{}", folder.told(&problems));
+}
+
+#[test]
+fn what_is_looked_up_for_a_graph_it_says_itself() {
+    let catalogue = FeatureCatalogue(BTreeMap::from([(
+        "user".into(),
+        ViewShape {
+            entity: "user_id".into(),
+            key: DType::Int64,
+            features: BTreeMap::from([("income".into(), DType::Float32)]),
+        },
+    )]));
+    let from = |text: &str| text.replace("ge = 0.0", "from = \"user.income\"");
+    let steps = "[[graph.step]]\nmodel = \"east\"\n[[graph.step]]\nmodel = \"west\"\n[[graph.step]]\nname = \"blend\"\n\
+                 kind = \"mean\"\nof = [\"east.probabilities\", \"west.probabilities\"]\n";
+    let folder = models().with("m/east/model.toml", &from(HOUSES)).with("m/g/model.toml", steps);
+    let mut members = specs(&folder);
+    members.iter_mut().for_each(|spec| spec.bind_features(&catalogue).unwrap());
+    let mut inherited = against(&folder, &members).unwrap();
+    inherited.bind_features(&catalogue).unwrap();
+    assert!(!inherited.schema.looks_up() && inherited.schema.fields.iter().all(|f| f.source.is_none()));
+    folder.write("m/g/model.toml", format!("{}{steps}", from(HOUSES)).as_bytes());
+    let mut own = against(&folder, &members).unwrap();
+    own.bind_features(&catalogue).unwrap();
+    assert_eq!(own.schema.keys[0].name, "user_id");
+    assert_eq!(own.schema.fields.iter().filter(|f| f.source.is_some()).count(), 1);
 }

@@ -186,11 +186,12 @@ pub(super) fn served(name: &str, signature: Signature, executor: Arc<dyn Executo
         deterministic: true,
         stateful: false,
         columns: false,
+        lookups: Default::default(),
         samples: Vec::new(),
         notes: Vec::new(),
     };
     let engine = EngineInfo { name: "test", version: "1".into(), reason: "a test".into() };
-    Arc::new(ServedVersion { spec: Arc::new(spec), engine, executor, members: Vec::new() })
+    Arc::new(ServedVersion { spec: Arc::new(spec), engine, executor, lookup: None, members: Vec::new() })
 }
 
 /// Models `m0`, `m1`, … that take the input `x` of three floats.

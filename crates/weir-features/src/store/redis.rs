@@ -1,0 +1,263 @@
+//! A store in a Redis that replicas share.
+//!
+//! Redis holds a *stamp* (8 bytes, of its own for each write), the expiry (8 bytes), and the
+//! value. An update reads, decides in this process, and stores what was decided if stamp and
+//! expiry are still those that were read: a script of three commands on one key, so that it
+//! works in a cluster without hash tags. If they are not, somebody else was first, and it
+//! decides again. Updates of one process to the same key wait for each other here, so that only
+//! replicas ever meet there.
+//!
+//! Expiry goes by the clock that is handed in, as in the other stores; Redis' own only tidies
+//! up.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::sync::{Mutex, MutexGuard};
+use weir_clients::redis::{Redis, RedisError, Reply, Run, Script};
+use weir_types::Clock;
+
+use super::{Change, Decide, Store, StoreError, StoreFuture, Stored, Update, checked};
+use crate::{config::StoreKind, encoding::Reader, value::EventTime};
+
+/// Sets the key to ARGV[2], or nothing, if its first 16 bytes are still ARGV[1].
+static SWAP: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "if redis.call('GETRANGE', KEYS[1], 0, 15) ~= ARGV[1] then return 0 end \
+         if ARGV[2] == '' then redis.call('UNLINK', KEYS[1]) \
+         elseif ARGV[3] == '' then redis.call('SET', KEYS[1], ARGV[2]) \
+         else redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end \
+         return 1",
+    )
+});
+
+const HEAD: usize = 16;
+
+/// Locks that the keys of this process share.
+const STRIPES: usize = 256;
+
+/// Keys of one round trip.
+const ROUND: usize = 512;
+
+/// Times that an update is decided before it gives up. Each time lost is one that another
+/// replica won.
+const MAX_ATTEMPTS: usize = 32;
+
+/// A store in Redis.
+pub struct RedisStore(Arc<Inner>);
+
+struct Inner {
+    redis: Redis,
+    clock: Arc<dyn Clock>,
+    stripes: Vec<Mutex<()>>,
+    hasher: RandomState,
+    writes: AtomicU64,
+}
+
+impl RedisStore {
+    /// Keeps state in `redis`, under keys that begin with `f:` and `i:`.
+    pub fn new(redis: Redis, clock: Arc<dyn Clock>) -> Self {
+        Self(Arc::new(Inner {
+            redis,
+            clock,
+            stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+            writes: AtomicU64::new(0),
+        }))
+    }
+}
+
+impl Store for RedisStore {
+    fn get(&self, keys: Vec<Bytes>) -> StoreFuture<Vec<Option<Bytes>>> {
+        let inner = Arc::clone(&self.0);
+        Box::pin(async move {
+            let (now, held) = (inner.now(), inner.redis.get_many(&keys).await?);
+            let value = |held: Option<Bytes>| Ok(held.map(Held::read).transpose()?.and_then(|h| h.live(now)));
+            held.into_iter().map(value).collect()
+        })
+    }
+
+    fn update(&self, updates: Vec<Update>) -> StoreFuture<()> {
+        let inner = Arc::clone(&self.0);
+        Box::pin(async move { inner.update(updates).await })
+    }
+
+    fn kind(&self) -> StoreKind {
+        StoreKind::Redis
+    }
+}
+
+/// What Redis holds of a key.
+#[derive(Debug, Clone)]
+struct Held {
+    head: Bytes,
+    stored: Stored,
+}
+
+impl Held {
+    fn read(held: Bytes) -> Result<Self, StoreError> {
+        let mut from = Reader(&held);
+        let expires = from.u64().and(from.i64());
+        let expires =
+            expires.ok_or_else(|| StoreError::Failed("Redis holds a value that is not ours".into()))?;
+        let stored = Stored { value: held.slice(HEAD..), expires: EventTime::from_micros(expires) };
+        Ok(Self { head: held.slice(..HEAD), stored })
+    }
+
+    fn live(self, now: EventTime) -> Option<Bytes> {
+        self.stored.is_live(now).then_some(self.stored.value)
+    }
+}
+
+/// The updates of one key, in their order.
+struct Pending {
+    key: Bytes,
+    decides: Vec<Decide>,
+}
+
+/// What is to be stored: the arguments of the script.
+struct Swap {
+    key: Bytes,
+    head: Bytes,
+    value: Vec<u8>,
+    ttl_ms: String,
+}
+
+impl Inner {
+    fn now(&self) -> EventTime {
+        self.clock.wall().into()
+    }
+
+    async fn update(&self, updates: Vec<Update>) -> Result<(), StoreError> {
+        let mut keys: BTreeMap<Bytes, Vec<Decide>> = BTreeMap::new();
+        for Update { key, decide } in updates {
+            keys.entry(key).or_default().push(decide);
+        }
+        let mut pending: Vec<_> = keys.into_iter().map(|(key, decides)| Pending { key, decides }).collect();
+        while !pending.is_empty() {
+            let round = pending.split_off(pending.len().saturating_sub(ROUND));
+            let stripes = self.stripes(&round);
+            let _locks = self.lock(stripes).await;
+            self.settle(round).await?;
+        }
+        Ok(())
+    }
+
+    /// The locks of these keys, in the order in which every call takes them, so that no two
+    /// calls wait for each other.
+    fn stripes(&self, round: &[Pending]) -> Vec<usize> {
+        let stripe = |pending: &Pending| self.hasher.hash_one(&pending.key) as usize % STRIPES;
+        let mut stripes: Vec<_> = round.iter().map(stripe).collect();
+        stripes.sort_unstable();
+        stripes.dedup();
+        stripes
+    }
+
+    async fn lock(&self, stripes: Vec<usize>) -> Vec<MutexGuard<'_, ()>> {
+        let mut locks = Vec::with_capacity(stripes.len());
+        for stripe in stripes {
+            locks.push(self.stripes[stripe].lock().await);
+        }
+        locks
+    }
+
+    async fn settle(&self, mut round: Vec<Pending>) -> Result<(), StoreError> {
+        for _ in 0..MAX_ATTEMPTS {
+            round = self.attempt(round).await?;
+            if round.is_empty() {
+                return Ok(());
+            }
+        }
+        Err(StoreError::Contended)
+    }
+
+    /// Those that somebody else was faster than.
+    async fn attempt(&self, mut round: Vec<Pending>) -> Result<Vec<Pending>, StoreError> {
+        let keys: Vec<Bytes> = round.iter().map(|pending| pending.key.clone()).collect();
+        let held = self.redis.get_many(&keys).await?;
+        let now = self.now();
+        let mut swaps = Vec::new();
+        for (pending, held) in round.iter_mut().zip(held) {
+            let held = held.map(Held::read).transpose()?;
+            swaps.extend(self.decide(pending, held, now)?);
+        }
+        let lost = self.swap(swaps).await?;
+        round.retain(|pending| lost.contains(&pending.key));
+        Ok(round)
+    }
+
+    /// Runs the scripts; the keys of those that found another head.
+    async fn swap(&self, swaps: Vec<Swap>) -> Result<HashSet<Bytes>, StoreError> {
+        let keys: Vec<[&[u8]; 1]> = swaps.iter().map(|swap| [&swap.key[..]]).collect();
+        let args: Vec<[&[u8]; 3]> =
+            swaps.iter().map(|swap| [&swap.head[..], &swap.value, swap.ttl_ms.as_bytes()]).collect();
+        let runs: Vec<_> =
+            keys.iter().zip(&args).map(|(keys, args)| Run { script: &SWAP, keys, args }).collect();
+        let replies = self.redis.run_many(&runs).await;
+        let mut lost = HashSet::new();
+        for (swap, reply) in swaps.iter().zip(replies) {
+            match reply? {
+                Reply::Integer(1) => {}
+                _ => drop(lost.insert(swap.key.clone())),
+            }
+        }
+        Ok(lost)
+    }
+
+    /// What the updates of one key make of it together; `None` if nothing.
+    fn decide(
+        &self,
+        pending: &mut Pending,
+        held: Option<Held>,
+        now: EventTime,
+    ) -> Result<Option<Swap>, StoreError> {
+        let head = held.as_ref().map(|held| held.head.clone()).unwrap_or_default();
+        let mut current = held.map(|held| held.stored).filter(|stored| stored.is_live(now));
+        let mut changed = false;
+        for decide in &mut pending.decides {
+            let there = current.as_ref().map(|stored| &stored.value[..]);
+            match checked(&pending.key, decide(there), now)? {
+                Change::Keep => continue,
+                Change::Delete => current = None,
+                Change::Put(stored) => current = Some(stored),
+            }
+            changed = true;
+        }
+        let key = pending.key.clone();
+        let swap = |value, ttl_ms| Some(Swap { key, head, value, ttl_ms });
+        Ok(match current {
+            _ if !changed => None,
+            None => swap(Vec::new(), String::new()),
+            Some(stored) => swap(self.with_head(&stored), ttl_ms(&stored, now)),
+        })
+    }
+
+    fn with_head(&self, stored: &Stored) -> Vec<u8> {
+        let stamp = self.hasher.hash_one(self.writes.fetch_add(1, Ordering::Relaxed));
+        let expires = stored.expires.map_or(i64::MAX, EventTime::micros);
+        [&stamp.to_le_bytes()[..], &expires.to_le_bytes(), &stored.value].concat()
+    }
+}
+
+/// How long Redis keeps it: somewhat longer than it lives, for replicas whose clocks are behind.
+fn ttl_ms(stored: &Stored, now: EventTime) -> String {
+    const LONGER: Duration = Duration::from_secs(60);
+    stored.expires.map_or_else(String::new, |end| (now.age(end) + LONGER).as_millis().to_string())
+}
+
+impl From<RedisError> for StoreError {
+    fn from(error: RedisError) -> Self {
+        match error {
+            RedisError::Unavailable(_) | RedisError::Timeout => StoreError::Unavailable,
+            error => StoreError::Failed(error.to_string()),
+        }
+    }
+}
