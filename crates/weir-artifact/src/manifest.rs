@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use weir_types::{DType, Scalar};
 
 use crate::{
-    Activation, Aggregation, BatchingTable, EngineChoice, GraphTable, ModelLimits, Pooling, RemoteTable, Task,
+    Activation, Aggregation, BatchingTable, EngineChoice, GraphTable, ModelLimits, Pooling, RemoteTable,
+    SequenceTable, Task,
 };
 
 /// What the artefact cannot say about a model.
@@ -27,7 +28,7 @@ pub struct Manifest {
     pub labels: Option<Vec<String>>,
     /// Whether the same row always gets the same answer; `false` turns caching off.
     pub deterministic: bool,
-    /// Whether the model keeps state between calls.
+    /// Whether the model keeps state between calls; `[sequence]` says so too.
     pub stateful: bool,
     /// JSON lines of golden rows with expected answers: run when the model loads, a mismatch
     /// refuses it.
@@ -46,6 +47,8 @@ pub struct Manifest {
     pub graph: Option<GraphTable>,
     /// For models that another server runs: where.
     pub remote: Option<RemoteTable>,
+    /// For models that keep state: which of their tensors go from one request to the next.
+    pub sequence: Option<SequenceTable>,
     /// How clients of the Open Inference Protocol V2 see the model.
     pub v2: V2Table,
 }
@@ -69,6 +72,7 @@ impl Default for Manifest {
             text: None,
             graph: None,
             remote: None,
+            sequence: None,
             v2: V2Table::default(),
         }
     }

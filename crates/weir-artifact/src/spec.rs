@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::SystemTime};
 
-use crate::GraphPlan;
+use crate::{GraphPlan, SequenceSpec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use weir_types::{Answer, ModelName, Schema, Signature, Version};
@@ -212,6 +212,8 @@ pub struct ModelSpec {
     pub deterministic: bool,
     /// Whether the model keeps state between calls.
     pub stateful: bool,
+    /// Present for models whose state this server keeps: sequences.
+    pub sequence: Option<Arc<SequenceSpec>>,
     /// Whether tensor clients see one input a field instead of the model's own inputs.
     pub columns: bool,
     /// Golden rows.

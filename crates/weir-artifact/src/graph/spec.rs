@@ -49,6 +49,7 @@ pub(super) fn spec(resolver: &mut Resolver<'_>, graph: Resolved<'_>) -> Option<M
         batching: manifest.batching.clone(),
         deterministic: manifest.deterministic && members.iter().all(|m| m.deterministic),
         stateful: manifest.stateful || members.iter().any(|m| m.stateful),
+        sequence: None,
         columns: manifest.v2.columns,
         samples: draft.samples.clone(),
         notes: draft.notes.clone(),

@@ -10,4 +10,5 @@ mod golden;
 mod graphs;
 mod hostile;
 mod notes;
+mod sequences;
 mod support;
