@@ -11,10 +11,15 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header, request::Parts};
 
+use weir_types::{SequenceId, SequenceStep};
+
 use crate::listener::Ambiguous;
 
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("request-timeout");
+const SEQUENCE_ID: HeaderName = HeaderName::from_static("sequence-id");
+const SEQUENCE_START: HeaderName = HeaderName::from_static("sequence-start");
+const SEQUENCE_END: HeaderName = HeaderName::from_static("sequence-end");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Longest request id taken from a caller.
@@ -69,6 +74,33 @@ pub(crate) fn timeout(headers: &HeaderMap, longest: Duration) -> Result<Duration
     match seconds.and_then(|s| s.parse::<f64>().ok()).and_then(|s| Duration::try_from_secs_f64(s).ok()) {
         Some(timeout) => Ok(timeout.min(longest)),
         None => Err("the header Request-Timeout is decimal seconds, for example 0.25"),
+    }
+}
+
+/// Which step of which sequence the request is: `Sequence-Id`, `Sequence-Start: true`,
+/// `Sequence-End: true`.
+///
+/// # Errors
+/// What is wrong with one of them.
+pub(crate) fn sequence(headers: &HeaderMap) -> Result<Option<SequenceStep>, String> {
+    let id = headers.get(SEQUENCE_ID).map(|value| value.to_str().map_or("\0", str::trim));
+    let id = id.map(SequenceId::text).transpose().map_err(|why| format!("the header Sequence-Id: {why}"))?;
+    let (start, end) = (flag(headers, &SEQUENCE_START)?, flag(headers, &SEQUENCE_END)?);
+    match id.flatten() {
+        Some(id) => Ok(Some(SequenceStep { id, start, end })),
+        None if start || end => {
+            Err("a sequence starts and ends by its id: send the header Sequence-Id too".to_owned())
+        }
+        None => Ok(None),
+    }
+}
+
+fn flag(headers: &HeaderMap, name: &HeaderName) -> Result<bool, String> {
+    match headers.get(name).map(|value| value.as_bytes().trim_ascii()) {
+        None => Ok(false),
+        Some(value) if value.eq_ignore_ascii_case(b"true") => Ok(true),
+        Some(value) if value.eq_ignore_ascii_case(b"false") => Ok(false),
+        Some(_) => Err(format!("the header {name} is true or false")),
     }
 }
 
@@ -154,6 +186,28 @@ mod tests {
         assert_eq!(of("1000000"), Ok(longest));
         for bad in ["", "-1", "1e3", "inf", "NaN", "1s", "."] {
             assert!(of(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_sequence_is_told_in_three_headers() {
+        let of = |pairs: &[(&'static str, &str)]| sequence(&headers(pairs));
+        assert_eq!(of(&[]), Ok(None));
+        let step = SequenceStep { id: SequenceId::Text("call-7".into()), start: true, end: false };
+        assert_eq!(of(&[("sequence-id", "call-7"), ("sequence-start", "True")]), Ok(Some(step)));
+        let step = SequenceStep { id: SequenceId::Number(7), start: false, end: true };
+        assert_eq!(
+            of(&[("sequence-id", "7"), ("sequence-end", "true"), ("sequence-start", "false")]),
+            Ok(Some(step))
+        );
+        for bad in [
+            &[("sequence-start", "true")][..],
+            &[("sequence-id", "0"), ("sequence-end", "true")],
+            &[("sequence-id", "a b")],
+            &[("sequence-id", "ä")],
+            &[("sequence-id", "7"), ("sequence-start", "yes")],
+        ] {
+            assert!(of(bad).is_err(), "{bad:?}");
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod process;
 mod remote;
+mod sequences;
 
 use std::{
     fmt,
@@ -281,6 +282,7 @@ impl Collector for ModelCollector {
             }
         }
         remote::encode(&mut encoder, &versions)?;
+        sequences::encode(&mut encoder, &versions)?;
         let failed = ConstGauge::new(snapshot.failures().len() as i64);
         let text = "Versions that could not be loaded the last time it was tried";
         failed.encode(encoder.encode_descriptor("weir_load_failures", text, None, failed.metric_type())?)

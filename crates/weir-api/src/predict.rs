@@ -80,6 +80,7 @@ pub(crate) async fn answer(
     let chosen = Chosen::of(face, handler, head)?;
     let handler = chosen.handler;
     let mut admitted = admit(shared, handler, (peer, head))?;
+    admitted.follow(head::sequence(&head.headers).map_err(Error::invalid)?);
     let bytes = body::read(incoming, &mut admitted, shared.body_limits).await?;
     let (executed, decoding) = execute(shared, handler, admitted, head, bytes).await?;
     let template = chosen.response.as_ref().unwrap_or(&handler.response);

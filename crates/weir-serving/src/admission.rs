@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use weir_types::{Deadline, Error, ErrorCode, Grant};
+use weir_types::{Deadline, Error, ErrorCode, Grant, SequenceStep};
 
 use crate::{Caller, ServedVersion};
 
@@ -106,7 +106,7 @@ impl Room {
 
     /// Admits the request that was read into this room.
     pub fn admit(self, sender: Sender, deadline: Deadline) -> Admitted {
-        Admitted { room: self, deadline, sender, priority: 0 }
+        Admitted { room: self, deadline, sender, priority: 0, sequence: None }
     }
 }
 
@@ -123,6 +123,7 @@ pub struct Admitted {
     deadline: Deadline,
     sender: Sender,
     priority: u64,
+    sequence: Option<SequenceStep>,
 }
 
 impl Admitted {
@@ -160,6 +161,15 @@ impl Admitted {
     /// Gives the request a priority: 1 goes first, 0 is the model's default.
     pub fn prioritise(&mut self, priority: u64) {
         self.priority = priority;
+    }
+
+    pub(crate) fn sequence(&self) -> Option<SequenceStep> {
+        self.sequence.clone()
+    }
+
+    /// Says which step of which sequence the request is.
+    pub fn follow(&mut self, step: Option<SequenceStep>) {
+        self.sequence = step;
     }
 
     /// When the answer stops being of use.

@@ -31,11 +31,13 @@ mod worker;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::{future::Future, pin::Pin, time::Duration};
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use weir_clients::GuardStats;
-use weir_types::{Batch, Deadline, Error, ErrorCode, Outputs};
+use weir_engine::Step;
+use weir_types::{Batch, Deadline, Error, ErrorCode, Outputs, SequenceStep, Tensor};
 
+use crate::Sequences;
 pub use caller::Caller;
 pub use cores::Cores;
 pub use local::{Local, LocalOptions};
@@ -49,7 +51,7 @@ pub(crate) use trial::Trial;
 pub use trial::unmerged;
 
 /// One request's work.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Job {
     /// The rows.
     pub batch: Batch,
@@ -60,12 +62,16 @@ pub struct Job {
     pub priority: u64,
     /// Whose share it counts against.
     pub caller: Caller,
+    /// Which step of which sequence it is, for a model that keeps state.
+    pub sequence: Option<SequenceStep>,
+    /// What the engine is told of that. Set where sequences are kept, by nobody else.
+    pub(crate) step: Option<Step>,
 }
 
 impl Job {
     /// A job of default priority from nobody in particular.
     pub fn new(batch: Batch, deadline: Deadline) -> Self {
-        Self { batch, deadline, priority: 0, caller: Caller::Unknown }
+        Self { batch, deadline, priority: 0, caller: Caller::Unknown, sequence: None, step: None }
     }
 }
 
@@ -77,6 +83,8 @@ pub struct Done {
     /// Tokens that the model read for it, as [`Prepared::tokens`](weir_engine::Prepared::tokens)
     /// counts them; `None` for models that read no text.
     pub tokens: Option<usize>,
+    /// What the step of a sequence left for the next one; taken where sequences are kept.
+    pub state: Option<Arc<[Tensor]>>,
     /// How long the job waited for a thread.
     pub queued: Duration,
     /// How long it ran: the engine, and between the pieces of a job that was cut, others.
@@ -89,6 +97,8 @@ struct Answered {
     outputs: Outputs,
     /// As [`Done::tokens`].
     tokens: Option<usize>,
+    /// As [`Done::state`].
+    state: Option<Arc<[Tensor]>>,
 }
 
 /// The future of one execution. Dropping it means that nobody waits any more: work that
@@ -125,6 +135,11 @@ pub trait Executor: Send + Sync {
 
     /// Memory that the model holds now, where that is known: models under a budget.
     fn resident_bytes(&self) -> Option<u64> {
+        None
+    }
+
+    /// The sequences that are kept for the model, where it keeps state.
+    fn sequences(&self) -> Option<&Arc<Sequences>> {
         None
     }
 

@@ -16,6 +16,7 @@ mod graph;
 mod load;
 mod predict;
 mod samples;
+mod sequence;
 mod snapshot;
 mod watch;
 
@@ -27,5 +28,6 @@ pub use executor::{
 };
 pub use load::{LoadOptions, Loader, Progress};
 pub use predict::{Executed, Predictor, Ready, Routed};
+pub use sequence::{Expected, SequenceCounts, SequenceStore, Sequences, StoreFuture, Token};
 pub use snapshot::{Failure, ServedModel, ServedVersion, ServingSnapshot};
 pub use watch::Watch;

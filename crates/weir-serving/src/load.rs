@@ -10,15 +10,20 @@ use std::{
     thread,
 };
 
-use weir_artifact::{BatchingTable, Candidate, Discovery, FolderProblem, Kind, LoadedModel, Problem};
+use weir_artifact::{
+    BatchingTable, Candidate, Discovery, FolderProblem, Kind, LoadedModel, ModelSpec, Problem,
+    SequenceStoreWord,
+};
 use weir_engine::{EngineInfo, EngineOptions};
 use weir_types::{Clock, Error, ModelName, Version};
 
 use crate::{
-    Cores, Executor, Local, LocalOptions, MemoryBudget, ServedVersion, ServingSnapshot, Stats,
+    Cores, Executor, Local, LocalOptions, MemoryBudget, SequenceStore, Sequences, ServedVersion,
+    ServingSnapshot, Stats,
     background::Background,
     executor::{self, Resident, Trial},
     graph, samples,
+    sequence::SequenceExecutor,
 };
 
 /// How models are loaded.
@@ -36,6 +41,8 @@ pub struct LoadOptions {
     pub budget: Option<Arc<MemoryBudget>>,
     /// `[batching]` in place of each model's own: to measure what it would come to.
     pub batching: Option<BatchingTable>,
+    /// Where models keep sequences whose `[sequence]` says so.
+    pub sequences: Option<Arc<dyn SequenceStore>>,
 }
 
 /// Loads what is on disk into a [`ServingSnapshot`].
@@ -211,6 +218,7 @@ impl Loader {
             Some(budget) => self.start_within(&budget, candidate, &model),
         };
         let (engine, executor) = attempt?;
+        let executor = self.options.sequenced(&model.spec, executor, serving)?;
         Ok(Arc::new(ServedVersion { spec: Arc::new(model.spec), engine, executor, members: Vec::new() }))
     }
 
@@ -273,6 +281,28 @@ impl LoadOptions {
             model.spec.batching = batching.clone();
         }
         Ok(model)
+    }
+
+    /// The executor with the sequences of a model that keeps state: those of `serving` go on if it
+    /// has the same digest, and else end with it: a state means nothing to other weights.
+    fn sequenced(
+        &self,
+        spec: &ModelSpec,
+        executor: Arc<dyn Executor>,
+        serving: Option<&Arc<ServedVersion>>,
+    ) -> Result<Arc<dyn Executor>, String> {
+        let Some(sequence) = &spec.sequence else { return Ok(executor) };
+        let store = match sequence.store {
+            SequenceStoreWord::Memory => None,
+            SequenceStoreWord::Redis => Some(self.sequences.clone().ok_or(
+                "sequence.store is \"redis\", and the server has none: write [redis] into weir.toml, or leave it out",
+            )?),
+        };
+        let same = serving.filter(|serving| serving.spec.digest == spec.digest);
+        let table = same.and_then(|serving| serving.executor.sequences()).cloned();
+        let table = table.unwrap_or_else(|| Arc::new(Sequences::new(self.clock.clone())));
+        let of = (spec, sequence.clone());
+        Ok(Arc::new(SequenceExecutor::new(executor, of, table, store, self.clock.clone())))
     }
 
     /// Builds the engine, runs the golden rows and starts the executor.

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use weir_types::{Batch, Clock, Deadline, Error, ErrorCode, Outputs};
+use weir_types::{Batch, Clock, Deadline, Error, ErrorCode, ModelName, Outputs, SequenceId};
 
 use crate::{Admission, Admitted, Done, Job, Room, Sender, ServedVersion};
 
@@ -97,16 +97,23 @@ impl Ready {
     /// What the version's executor says.
     pub async fn execute(self) -> Result<Executed, Error> {
         let Routed { admitted, version } = self.routed;
-        let job = Job {
-            batch: self.batch,
-            deadline: admitted.deadline(),
-            priority: admitted.priority(),
-            caller: admitted.caller(),
-        };
+        let sequence = admitted.sequence();
+        if let Some(step) = sequence.as_ref().filter(|_| version.spec.sequence.is_none()) {
+            return Err(no_state(&version.spec.name, &step.id));
+        }
+        let (priority, caller) = (admitted.priority(), admitted.caller());
+        let job = Job { priority, caller, sequence, ..Job::new(self.batch, admitted.deadline()) };
         let done = version.executor.execute(job).await?;
-        let Done { outputs, tokens, queued, ran } = done;
+        let Done { outputs, tokens, queued, ran, .. } = done;
         Ok(Executed { outputs, tokens, queued, ran, version })
     }
+}
+
+/// Whoever names a sequence believes that something is remembered: better told than left to find
+/// out. (Triton ignores it.)
+fn no_state(model: &ModelName, id: &SequenceId) -> Error {
+    let text = format!("model `{model}` keeps no state: leave out the sequence `{id}`");
+    Error::invalid(text)
 }
 
 /// An answered request.

@@ -139,6 +139,7 @@ pub(crate) fn load_options(server: &ServerConfig, clock: Arc<dyn Clock>) -> Load
         clock,
         budget: server.memory_budget.map(|budget| std::sync::Arc::new(MemoryBudget::new(budget.0))),
         batching: None,
+        sequences: None,
     }
 }
 

@@ -134,10 +134,17 @@ impl Writer<'_> {
             &[400, 408, 413, 415, 422, 500, 503, 504]
         };
         problems::add(statuses, &mut responses, &mut self.components);
+        if spec.sequence.is_some() {
+            problems::add(&[409], &mut responses, &mut self.components);
+        }
         let mut described = head;
         described.insert("description".into(), description(spec).into());
-        if predict.selectable {
-            described.insert("parameters".into(), parameters::selection(spec));
+        let selection = predict.selectable.then(|| parameters::selection(spec));
+        let sequence = spec.sequence.as_ref().map(|_| parameters::sequence());
+        let parameters: Vec<Value> =
+            selection.into_iter().flatten().chain(sequence.into_iter().flatten()).collect();
+        if !parameters.is_empty() {
+            described.insert("parameters".into(), parameters.into());
         }
         described.insert(
             "requestBody".into(),

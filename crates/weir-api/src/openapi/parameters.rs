@@ -93,7 +93,7 @@ fn value(parameter: &ParameterConfig) -> Value {
 }
 
 /// `?outputs=` and `?version=` of `:predict`.
-pub(super) fn selection(spec: &ModelSpec) -> Value {
+pub(super) fn selection(spec: &ModelSpec) -> [Value; 2] {
     let words: Vec<_> = spec.answers.iter().map(|(word, _)| word.as_str()).collect();
     let any: Vec<_> = words.iter().map(|word| literal(word)).collect();
     let any = any.join("|");
@@ -102,22 +102,46 @@ pub(super) fn selection(spec: &ModelSpec) -> Value {
         "pattern": format!("^({any})(,({any}))*$"),
         "title": "Outputs",
     });
-    json!([
-        {
+    [
+        json!({
             "name": "outputs",
             "in": "query",
             "required": false,
             "schema": outputs,
             "description": format!("What to answer, separated by commas: {}.", words.join(", ")),
-        },
-        {
+        }),
+        json!({
             "name": "version",
             "in": "query",
             "required": false,
             "schema": {"type": "string", "title": "Version"},
             "description": "The version to ask; the latest without it.",
-        },
-    ])
+        }),
+    ]
+}
+
+/// The headers of a model that keeps state.
+pub(super) fn sequence() -> [Value; 3] {
+    let flag = |name: &str, description: &str| {
+        json!({
+            "name": name,
+            "in": "header",
+            "required": false,
+            "schema": {"type": "boolean", "default": false, "title": name},
+            "description": description,
+        })
+    };
+    [
+        json!({
+            "name": "Sequence-Id",
+            "in": "header",
+            "required": true,
+            "schema": {"type": "string", "pattern": "^[!-~]{1,128}$", "title": "Sequence-Id"},
+            "description": "The sequence that the request goes on with; any text of your choice.",
+        }),
+        flag("Sequence-Start", "Whether the sequence begins (again) with this request."),
+        flag("Sequence-End", "Whether the sequence ends with this request."),
+    ]
 }
 
 /// `text` as a pattern that matches it alone.

@@ -54,6 +54,7 @@ fn spec(name: &str, task: Task, fields: Vec<Field>, outputs: &[(&str, DType, Vec
         batching: weir_artifact::BatchingTable::default(),
         deterministic: true,
         stateful: false,
+        sequence: None,
         columns: false,
         samples: Vec::new(),
         notes: Vec::new(),

@@ -6,8 +6,8 @@ use std::{
 };
 
 use tokio::sync::oneshot;
-use weir_engine::{CancelFlag, Prepared};
-use weir_types::{Batch, Deadline, Error, Outputs};
+use weir_engine::{CancelFlag, Prepared, Step};
+use weir_types::{Batch, Deadline, Error, Outputs, Tensor};
 
 use super::{Answered, Done, cut::Cut};
 
@@ -40,6 +40,8 @@ pub(super) struct Call {
     pub(super) cancel: CancelFlag,
     /// When it came.
     pub(super) since: Instant,
+    /// Where it is in its sequence, for models that keep state. Such a job is one piece.
+    pub(super) step: Option<Step>,
     cut: Cut,
     /// The rows, where there are several pieces.
     batch: Option<Batch>,
@@ -53,6 +55,8 @@ struct Progress {
     parts: Vec<Option<Outputs>>,
     /// Tokens of the parts that are there.
     tokens: Option<usize>,
+    /// What the step of a sequence left.
+    state: Option<Arc<[Tensor]>>,
     started: Option<Instant>,
 }
 
@@ -79,15 +83,17 @@ impl Call {
     pub(super) fn new(
         batch: Batch,
         cut: Cut,
-        deadline: Deadline,
-        since: Instant,
+        (deadline, since): (Deadline, Instant),
+        step: Option<Step>,
     ) -> (Arc<Self>, Vec<Piece>, oneshot::Receiver<Result<Done, Error>>) {
         let (reply, answer) = oneshot::channel();
         let pieces = cut.pieces();
         let parts = (0..pieces).map(|_| None).collect();
-        let progress = Mutex::new(Progress { reply: Some(reply), parts, tokens: None, started: None });
+        let progress =
+            Mutex::new(Progress { reply: Some(reply), parts, tokens: None, state: None, started: None });
         let (whole, batch) = if pieces == 1 { (Some(batch), None) } else { (None, Some(batch)) };
-        let call = Arc::new(Self { deadline, cancel: CancelFlag::default(), since, cut, batch, progress });
+        let call =
+            Arc::new(Self { deadline, cancel: CancelFlag::default(), since, step, cut, batch, progress });
         let pieces = match whole {
             Some(batch) => vec![Piece { call: call.clone(), index: 0, work: Work::Whole(batch) }],
             None => (0..pieces).map(|index| Piece { call: call.clone(), index, work: Work::Part }).collect(),
@@ -118,7 +124,8 @@ impl Call {
         let started = *progress.started.get_or_insert(start);
         let whole = match result {
             Err(error) => Err(error),
-            Ok(Answered { outputs, tokens }) => {
+            Ok(Answered { outputs, tokens, state }) => {
+                progress.state = state;
                 *progress.parts.get_mut(index)? = Some(outputs);
                 if let Some(tokens) = tokens {
                     *progress.tokens.get_or_insert(0) += tokens;
@@ -130,12 +137,12 @@ impl Call {
                 self.cut.join(parts)
             }
         };
-        let (reply, tokens) = (progress.reply.take()?, progress.tokens);
+        let (reply, tokens, state) = (progress.reply.take()?, progress.tokens, progress.state.take());
         drop(progress);
         // One piece that failed fails the call: the others need not run.
         self.cancel.cancel();
         let (queued, ran) = (started - self.since, end - started);
-        let result = whole.map(|outputs| Done { outputs, tokens, queued, ran });
+        let result = whole.map(|outputs| Done { outputs, tokens, state, queued, ran });
         Some(Ended { result, took: (queued, ran), reply })
     }
 

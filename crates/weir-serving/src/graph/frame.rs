@@ -116,12 +116,8 @@ impl<'a> Frame<'a> {
     async fn ask(&self, step: &PlannedStep, member: usize, inputs: &[Source]) -> Result<Given, Error> {
         let inputs = self.tensors(inputs)?.into_iter().map(Arc::unwrap_or_clone).collect();
         let Terms { deadline, priority, caller, held } = self.terms;
-        let job = Job {
-            batch: Batch { rows: self.rows, inputs },
-            deadline: *deadline,
-            priority: *priority,
-            caller: caller.clone(),
-        };
+        let batch = Batch { rows: self.rows, inputs };
+        let job = Job { priority: *priority, caller: caller.clone(), ..Job::new(batch, *deadline) };
         let version = self.graph.members.get(member).ok_or_else(broken)?;
         let done = version.executor.execute(job).await.map_err(|error| in_step(step, error))?;
         // Small models run on this thread: many of them must let other requests through.

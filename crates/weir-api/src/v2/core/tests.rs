@@ -29,6 +29,7 @@ impl Executor for Echo {
         let done = Done {
             outputs: Outputs { rows, tensors: inputs },
             tokens: None,
+            state: None,
             queued: Duration::ZERO,
             ran: Duration::ZERO,
         };
@@ -74,6 +75,7 @@ fn view(inputs: Vec<TensorSpec>, fields: Vec<Field>, columns: bool) -> ModelView
         batching: weir_artifact::BatchingTable::default(),
         deterministic: true,
         stateful: false,
+        sequence: None,
         columns,
         samples: Vec::new(),
         notes: Vec::new(),

@@ -188,7 +188,7 @@ impl Remote {
         self.stats.finished(&result, (Duration::ZERO, ran), self.clock.wall());
         let outputs = result?;
         self.stats.rows.fetch_add(outputs.rows as u64, std::sync::atomic::Ordering::Relaxed);
-        Ok(Done { outputs, tokens: None, queued: Duration::ZERO, ran })
+        Ok(Done { outputs, tokens: None, state: None, queued: Duration::ZERO, ran })
     }
 
     /// Tells the log what callers are not told.

@@ -78,7 +78,13 @@ impl Executor for Slow {
     fn execute(&self, job: Job) -> ExecuteFuture<'_> {
         self.0.clock().advance(LONG);
         let outputs = Outputs { rows: job.batch.rows, tensors: job.batch.inputs };
-        Box::pin(std::future::ready(Ok(Done { outputs, tokens: None, queued: Duration::ZERO, ran: LONG })))
+        Box::pin(std::future::ready(Ok(Done {
+            outputs,
+            tokens: None,
+            state: None,
+            queued: Duration::ZERO,
+            ran: LONG,
+        })))
     }
 
     fn stats(&self) -> &Stats {

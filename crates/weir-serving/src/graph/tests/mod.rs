@@ -120,6 +120,7 @@ impl Executor for Asked {
             Ok(Done {
                 outputs: model.answer(&job.batch),
                 tokens: None,
+                state: None,
                 queued: Duration::ZERO,
                 ran: Duration::ZERO,
             })
@@ -172,6 +173,7 @@ pub(super) fn served(name: &str, signature: Signature, executor: Arc<dyn Executo
         batching: Default::default(),
         deterministic: true,
         stateful: false,
+        sequence: None,
         columns: false,
         samples: Vec::new(),
         notes: Vec::new(),
