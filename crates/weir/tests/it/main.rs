@@ -28,6 +28,7 @@ mod remote;
 mod scenario;
 mod scenarios;
 mod schemathesis;
+mod sequences;
 mod server;
 mod tune;
 mod v2clients;
