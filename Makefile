@@ -3,7 +3,7 @@ PORT ?= 8000
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt bench bench-v2 bench-reload bench-batching bench-overload fuzz test-perf-analyzer test-shuttle venvs fetch deny cargo
+.PHONY: help demo test lint fmt bench bench-v2 bench-reload bench-batching bench-overload fuzz test-perf-analyzer test-shuttle test-storm venvs servers fetch deny cargo
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,8 +46,14 @@ test-perf-analyzer: cargo ## slow lane: Triton's perf_analyzer over HTTP and gRP
 test-shuttle: cargo ## slow lane: interleavings of the lane between callers and workers
 	CARGO_TARGET_DIR=target/shuttle RUSTFLAGS="--cfg shuttle" cargo test -p weir-serving --lib executor::lane
 
+test-storm: cargo servers ## slow lane: a million calls to Redis, three in ten dropped, no reply in the wrong place
+	WEIR_STORM_CALLS=1000000 cargo test -p weir-clients --test it redis::storm -- --nocapture
+
 venvs: ## Python environments that the tests use, in .cache/venvs
 	@scripts/venvs.sh
+
+servers: ## redis-server for the tests, into .cache/servers (where it is not on PATH)
+	@scripts/servers.sh
 
 fetch: cargo ## the encoder and tokenizer of the sentiment model, into .cache/sentiment
 	@cargo xtask fetch

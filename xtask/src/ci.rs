@@ -17,6 +17,7 @@ use crate::{
 /// The stages that are other programs. Order: what the later ones need, then the cheapest.
 const COMMANDS: &[(&str, &[&str])] = &[
     ("environments", &["make", "--no-print-directory", "venvs"]),
+    ("servers", &["make", "--no-print-directory", "servers"]),
     ("format", &["cargo", "fmt", "--all", "--check"]),
     ("codegen", &["cargo", "xtask", "codegen", "--check"]),
     ("deny", &["make", "--no-print-directory", "deny"]),

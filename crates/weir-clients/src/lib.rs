@@ -2,11 +2,13 @@
 //! ([`Client`]) and asynchronous for requests in flight ([`HttpPool`], [`GrpcPool`]), the latter behind a
 //! [`Guard`]: deadline, retry budget, breaker, adaptive limit, hedge.
 //!
-//! Redis, object stores and brokers join it with the features that need them.
+//! [`redis`] has caches and state behind the same breaker. Object stores and brokers join it with the
+//! features that need them.
 
 mod grpc;
 mod http;
 mod pool;
+pub mod redis;
 mod resilience;
 
 pub use self::http::{Client, ClientError, Reply};

@@ -7,6 +7,8 @@ const LAYERS: &[(&str, u8)] = &[
     ("weir-types", 0),
     ("weir-config", 0),
     ("weir-clients", 0),
+    // Servers for tests, which any crate's may start.
+    ("weir-testbed", 0),
     ("weir-codec", 1),
     ("weir-artifact", 1),
     ("weir-engine", 1),
@@ -27,6 +29,10 @@ const LAYERS: &[(&str, u8)] = &[
 const SIBLINGS: &[(&str, &str)] = &[
     // An engine runs what the artefact crate read: its spec and its parsed graph.
     ("weir-engine", "weir-artifact"),
+    // The table of a client is read in the words of configuration files.
+    ("weir-clients", "weir-config"),
+    // Its tests run against real servers.
+    ("weir-clients", "weir-testbed"),
 ];
 
 /// Stands beside the layers: nothing depends on it and it depends on no crate of ours, so
@@ -50,9 +56,15 @@ fn layer(name: &str) -> Option<u8> {
     LAYERS.iter().find(|(known, _)| *known == name).map(|(_, layer)| *layer)
 }
 
+/// Starts servers: a dev-dependency of any crate, and nothing else.
+const ONLY_IN_TESTS: &str = "weir-testbed";
+
 /// What is wrong with the edge, if anything.
 fn edge(from: &Crate, to: &str) -> Option<String> {
     let place = &from.manifest;
+    if to == ONLY_IN_TESTS && from.shipped.iter().any(|name| name == to) {
+        return Some(format!("{place}: {to} is for tests: it goes under [dev-dependencies]"));
+    }
     if from.name == BESIDE || to == BESIDE {
         return Some(format!(
             "{place}: {} may not depend on {to}: {BESIDE} stands beside the layers",
@@ -94,6 +106,14 @@ mod tests {
         let found = problems(&[("weir-codec", &["weir-serving"])]);
         assert_eq!(found.len(), 1);
         assert!(found[0].contains("weir-codec (layer 1)") && found[0].contains("point down"), "{found:?}");
+    }
+
+    #[test]
+    fn the_testbed_is_for_tests() {
+        assert!(problems(&[("weir", &["weir-testbed"])])[0].contains("dev-dependencies"));
+        let mut user = example("weir", &["weir-testbed"]);
+        user.shipped.clear();
+        assert_eq!(check(&[user, example("weir-testbed", &[])]), [""; 0]);
     }
 
     #[test]

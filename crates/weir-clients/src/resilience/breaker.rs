@@ -98,6 +98,25 @@ impl Breaker {
         Ok(Pass { life: self.life, probe: true })
     }
 
+    /// Asks to make one call that is no probe: for those who leave it to others to find out that
+    /// the server is back.
+    ///
+    /// # Errors
+    /// How long to wait before asking again; nothing where that depends on the probe alone.
+    pub fn pass_closed(&self, now: Instant) -> Result<Pass, Duration> {
+        match self.open {
+            None => Ok(Pass { life: self.life, probe: false }),
+            Some((until, _)) => Err(until.saturating_duration_since(now)),
+        }
+    }
+
+    /// Opens it if it is closed: the server is known to be away.
+    pub fn open(&mut self, now: Instant) {
+        if self.open.is_none() {
+            self.trip(now, self.policy.open);
+        }
+    }
+
     /// Tells what came of a call.
     pub fn settle(&mut self, pass: Pass, health: Health, now: Instant) {
         if pass.life != self.life {
@@ -229,6 +248,7 @@ mod tests {
             for (gap, action) in steps {
                 now += Duration::from_millis(gap);
                 let state = breaker.state(now);
+                prop_assert_eq!(breaker.pass_closed(now).is_ok(), state == BreakerState::Closed);
                 match action {
                     0 | 1 => match breaker.pass(now) {
                         Ok(pass) => {

@@ -92,6 +92,8 @@ struct State {
 #[derive(Debug)]
 pub struct Guard {
     policy: Policy,
+    /// Whether calls leave it to [`Guard::probe`] to find out that the server is back.
+    kept: bool,
     /// Held for a few additions, never across a wait.
     state: Mutex<State>,
     counts: Counts,
@@ -115,7 +117,31 @@ impl Guard {
             budget: RetryBudget::new(&policy.retry),
         };
         let random = AtomicU64::new(RandomState::new().hash_one(0u8));
-        Self { policy, state: Mutex::new(state), counts: Counts::default(), random }
+        Self { policy, kept: false, state: Mutex::new(state), counts: Counts::default(), random }
+    }
+
+    /// Calls by `policy` that are never spent on a server that may still be away: once the breaker
+    /// has opened, somebody has to [`probe`](Self::probe) until it closes.
+    pub fn kept(policy: Policy) -> Self {
+        Self { kept: true, ..Self::new(policy) }
+    }
+
+    /// Makes one attempt, until `deadline`, also as the probe of an open breaker.
+    ///
+    /// # Errors
+    /// The attempt's; [`CallError::BreakerOpen`] with the time to wait.
+    pub async fn probe<T>(
+        &self,
+        deadline: Instant,
+        attempt: impl Future<Output = Result<T, CallError>>,
+    ) -> Result<T, CallError> {
+        let ticket = self.ticket(true)?;
+        self.run_until(ticket, deadline, attempt).await
+    }
+
+    /// Opens a closed breaker: the server is known to be away, without a call having failed.
+    pub fn open(&self) {
+        self.lock().breaker.open(Instant::now().into_std());
     }
 
     /// Makes the call until it is answered, or may not be repeated, or `deadline` is near.
@@ -146,7 +172,7 @@ impl Guard {
     where
         F: Future<Output = Result<T, CallError>>,
     {
-        let ticket = self.ticket()?;
+        let ticket = self.ticket(!self.kept)?;
         let mut first = pin!(self.run(ticket, deadline, attempt));
         let Some(after) = self.policy.hedge_after.filter(|_| self.policy.repeatable) else {
             return first.await;
@@ -174,9 +200,18 @@ impl Guard {
     where
         F: Future<Output = Result<T, CallError>>,
     {
-        count(&self.counts.attempts);
         let until = deadline.min(ticket.started + self.policy.timeout);
-        let result = timeout_at(until, attempt(until)).await.unwrap_or(Err(CallError::TimedOut));
+        self.run_until(ticket, until, attempt(until)).await
+    }
+
+    async fn run_until<T>(
+        &self,
+        ticket: Ticket<'_>,
+        until: Instant,
+        attempt: impl Future<Output = Result<T, CallError>>,
+    ) -> Result<T, CallError> {
+        count(&self.counts.attempts);
+        let result = timeout_at(until, attempt).await.unwrap_or(Err(CallError::TimedOut));
         if result.is_err() {
             count(&self.counts.failed);
         }
@@ -184,10 +219,14 @@ impl Guard {
         result
     }
 
-    fn ticket(&self) -> Result<Ticket<'_>, CallError> {
+    fn ticket(&self, may_probe: bool) -> Result<Ticket<'_>, CallError> {
         let now = Instant::now();
         let mut state = self.lock();
-        let pass = state.breaker.pass(now.into_std()).map_err(|wait| {
+        let pass = match may_probe {
+            true => state.breaker.pass(now.into_std()),
+            false => state.breaker.pass_closed(now.into_std()),
+        };
+        let pass = pass.map_err(|wait| {
             count(&self.counts.broken);
             CallError::BreakerOpen(wait)
         })?;
@@ -205,7 +244,7 @@ impl Guard {
         if !closed || !self.withdraw() {
             return None;
         }
-        let ticket = self.ticket().ok()?;
+        let ticket = self.ticket(false).ok()?;
         count(&self.counts.hedges);
         Some(ticket)
     }

@@ -140,3 +140,24 @@ async fn a_hedge_overtakes_a_slow_call_within_the_budget() {
     let stateful = Guard::new(Policy { repeatable: false, ..hedging() });
     assert_eq!(call(&stateful, LONG, vec![(3_000, Ok(1))]).await, (Ok(1), 1));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_kept_guard_spends_no_call_on_finding_out_that_the_server_is_back() {
+    let guard = Guard::kept(Policy { repeatable: false, ..policy() });
+    assert_eq!(call(&guard, LONG, vec![(1, Ok(1))]).await, (Ok(1), 1));
+    guard.open();
+    guard.open();
+    assert_eq!(guard.stats().opened, 1, "once, however often it is said");
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(guard.stats().breaker, BreakerState::HalfOpen);
+    let refused = Err(CallError::BreakerOpen(Duration::ZERO));
+    assert_eq!(call(&guard, LONG, vec![]).await, (refused, 0), "another's probe is waited for");
+    let soon = || Instant::now() + Duration::from_secs(1);
+    let hang: Result<u32, _> = guard.probe(soon(), std::future::pending()).await;
+    assert_eq!(hang, Err(CallError::TimedOut));
+    let early: Result<u32, _> = guard.probe(soon(), async { Ok(1) }).await;
+    assert_eq!(early, Err(CallError::BreakerOpen(Duration::from_secs(2))), "the wait has doubled");
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(guard.probe(soon(), async { Ok(2) }).await, Ok(2));
+    assert_eq!(call(&guard, LONG, vec![(1, Ok(3))]).await, (Ok(3), 1));
+}

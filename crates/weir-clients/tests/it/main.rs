@@ -1,7 +1,8 @@
-//! The pools against hyper's own server, over real sockets.
+//! The pools against hyper's own server, and Redis against `redis-server`, over real sockets.
 
 // Helpers of tests fail tests: clippy's allowance covers `#[test]` functions only.
 #![allow(clippy::unwrap_used)]
 
 mod calls;
+mod redis;
 mod server;
