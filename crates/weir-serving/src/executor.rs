@@ -65,7 +65,7 @@ pub struct Job {
     /// Which step of which sequence it is, for a model that keeps state.
     pub sequence: Option<SequenceStep>,
     /// What the engine is told of that. Set where sequences are kept, by nobody else.
-    pub(crate) step: Option<Step>,
+    pub step: Option<Step>,
 }
 
 impl Job {

@@ -28,6 +28,8 @@ pub use executor::{
 };
 pub use load::{LoadOptions, Loader, Progress};
 pub use predict::{Executed, Predictor, Ready, Routed};
-pub use sequence::{Expected, SequenceCounts, SequenceStore, Sequences, StoreFuture, Token};
+pub use sequence::{
+    Expected, KeepSequences, RedisSequences, SequenceCounts, SequenceStore, Sequences, StoreFuture, Token,
+};
 pub use snapshot::{Failure, ServedModel, ServedVersion, ServingSnapshot};
 pub use watch::Watch;

@@ -18,7 +18,7 @@ use weir_engine::{EngineInfo, EngineOptions};
 use weir_types::{Clock, Error, ModelName, Version};
 
 use crate::{
-    Cores, Executor, Local, LocalOptions, MemoryBudget, SequenceStore, Sequences, ServedVersion,
+    Cores, Executor, KeepSequences, Local, LocalOptions, MemoryBudget, Sequences, ServedVersion,
     ServingSnapshot, Stats,
     background::Background,
     executor::{self, Resident, Trial},
@@ -41,8 +41,8 @@ pub struct LoadOptions {
     pub budget: Option<Arc<MemoryBudget>>,
     /// `[batching]` in place of each model's own: to measure what it would come to.
     pub batching: Option<BatchingTable>,
-    /// Where models keep sequences whose `[sequence]` says so.
-    pub sequences: Option<Arc<dyn SequenceStore>>,
+    /// Where models keep sequences.
+    pub sequences: KeepSequences,
 }
 
 /// Loads what is on disk into a [`ServingSnapshot`].
@@ -292,11 +292,12 @@ impl LoadOptions {
         serving: Option<&Arc<ServedVersion>>,
     ) -> Result<Arc<dyn Executor>, String> {
         let Some(sequence) = &spec.sequence else { return Ok(executor) };
-        let store = match sequence.store {
-            SequenceStoreWord::Memory => None,
-            SequenceStoreWord::Redis => Some(self.sequences.clone().ok_or(
-                "sequence.store is \"redis\", and the server has none: write [redis] into weir.toml, or leave it out",
-            )?),
+        let store = match (sequence.store, &self.sequences) {
+            (SequenceStoreWord::Memory, _) | (_, KeepSequences::Here) => None,
+            (SequenceStoreWord::Redis, KeepSequences::AsDeclared(Some(store))) => Some(store.clone()),
+            (SequenceStoreWord::Redis, KeepSequences::AsDeclared(None)) => {
+                return Err("sequence.store is \"redis\", and the server has none: write [redis] with a url into weir.toml, or leave it out".to_owned());
+            }
         };
         let same = serving.filter(|serving| serving.spec.digest == spec.digest);
         let table = same.and_then(|serving| serving.executor.sequences()).cloned();

@@ -15,9 +15,12 @@ use weir_api::{
     config::{RouteConfig, ServerConfig},
 };
 use weir_artifact::Candidate;
+use weir_clients::redis::{Redis, RedisConfig, RedisProblem};
 use weir_config::{HumanDuration, Loaded, Origin, Override, Places, Problem};
 use weir_engine::EngineOptions;
-use weir_serving::{Cores, Failure, LoadOptions, Loader, MemoryBudget, ServedVersion};
+use weir_serving::{
+    Cores, Failure, KeepSequences, LoadOptions, Loader, MemoryBudget, RedisSequences, ServedVersion,
+};
 use weir_types::{Clock, SystemClock};
 
 use crate::{args::Sources, environment, telemetry::LogConfig};
@@ -30,6 +33,8 @@ pub(crate) struct Settings {
     pub(crate) server: ServerConfig,
     /// Its logs.
     pub(crate) log: LogConfig,
+    /// A Redis that replicas share, for what says `redis`.
+    pub(crate) redis: RedisConfig,
     /// Routes that the operator declares.
     pub(crate) route: Vec<RouteConfig>,
 }
@@ -62,6 +67,12 @@ pub(crate) fn load(sources: &Sources, flags: Vec<Override>) -> anyhow::Result<Lo
     if in_file("server.onnxruntime") {
         server.onnxruntime = server.onnxruntime.take().map(|path| folder.join(path));
     }
+    for (key, path) in loaded.value.redis.files_mut() {
+        if in_file(&format!("redis.{key}")) {
+            *path = folder.join(&*path);
+        }
+    }
+    let server = &mut loaded.value.server;
     if in_file("server.trace_file") {
         server.trace_file = server.trace_file.take().map(|path| folder.join(path));
     }
@@ -139,8 +150,25 @@ pub(crate) fn load_options(server: &ServerConfig, clock: Arc<dyn Clock>) -> Load
         clock,
         budget: server.memory_budget.map(|budget| std::sync::Arc::new(MemoryBudget::new(budget.0))),
         batching: None,
-        sequences: None,
+        sequences: KeepSequences::Here,
     }
+}
+
+/// Where the server's models keep sequences: a Redis if one is named.
+///
+/// # Errors
+/// All that is wrong with `[redis]`, one a line.
+pub(crate) fn sequences(redis: &RedisConfig, places: &Places) -> anyhow::Result<KeepSequences> {
+    if redis.url.is_none() && redis.nodes.is_empty() {
+        return Ok(KeepSequences::AsDeclared(None));
+    }
+    let place = |problem: &RedisProblem| {
+        let key = format!("redis.{}", problem.key);
+        places.problem(&key, format!("`{key}` {}", problem.text))
+    };
+    let redis =
+        Redis::new(redis).map_err(|error| anyhow!(lines(&error.0.iter().map(place).collect::<Vec<_>>())))?;
+    Ok(KeepSequences::AsDeclared(Some(Arc::new(RedisSequences::new(redis)))))
 }
 
 /// One graph, built on the models that lie beside it.

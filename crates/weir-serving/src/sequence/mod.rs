@@ -11,6 +11,7 @@
 //! the sequence as it was, so that the step may be sent again. An idle sequence is its state and
 //! an entry in a map: no task, no timer.
 
+mod redis;
 mod snapshot;
 mod store;
 mod table;
@@ -25,10 +26,21 @@ use weir_engine::Step;
 use weir_types::{Clock, Deadline, Error, ErrorCode, ModelName, Principal, SequenceId, SequenceStep, Tensor};
 
 use crate::{Caller, Done, ExecuteFuture, Executor, Job, Stats, executor::past_deadline};
+pub use redis::RedisSequences;
 use snapshot::Identity;
 pub use store::{Expected, SequenceStore, StoreFuture, Token};
 use table::{Key, Refusal, Turn};
 pub use table::{SequenceCounts, Sequences};
+
+/// Where models keep sequences besides this process.
+#[derive(Clone, Default)]
+pub enum KeepSequences {
+    /// Nowhere, whatever `[sequence]` says: for commands that answer a few rows and end.
+    #[default]
+    Here,
+    /// Where `[sequence]` says; the store for those that say `redis`, if there is one.
+    AsDeclared(Option<Arc<dyn SequenceStore>>),
+}
 
 /// Runs the steps of sequences on a model.
 pub(crate) struct SequenceExecutor {

@@ -85,7 +85,7 @@ fn options(budget: Option<u64>) -> LoadOptions {
         clock: Arc::new(SystemClock),
         budget: budget.map(|bytes| Arc::new(MemoryBudget::new(bytes))),
         batching: None,
-        sequences: None,
+        sequences: KeepSequences::Here,
     }
 }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use anyhow::bail;
 use weir_api::Server;
 use weir_config::Places;
-use weir_serving::{Loader, Progress, ServingSnapshot};
+use weir_serving::{LoadOptions, Loader, Progress, ServingSnapshot};
 use weir_types::{AllowLocal, SystemClock};
 
 use crate::{
@@ -29,14 +29,16 @@ pub(super) struct Started {
 /// # Errors
 /// Where there is nothing to load.
 pub(super) fn start(settings: Settings, places: &Places, output: &Output) -> anyhow::Result<Started> {
-    let Settings { server, route, .. } = settings;
+    let Settings { server, route, redis, .. } = settings;
     if server.models.is_empty() {
         bail!(
             "nothing to serve: name a model (weir serve PATH) or list `models` under [server] in a --config file"
         );
     }
     let clock = Arc::new(SystemClock);
-    let loader = Loader::new(server.models.clone(), settings::load_options(&server, clock.clone()));
+    let sequences = settings::sequences(&redis, places)?;
+    let options = LoadOptions { sequences, ..settings::load_options(&server, clock.clone()) };
+    let loader = Loader::new(server.models.clone(), options);
     let progress = |p: Progress<'_>| {
         output.progress(&format!("loading {}/{} {}", p.number, p.total, p.candidate.name));
     };

@@ -1,5 +1,6 @@
 //! Sequences on a model that adds: what was answered against what a simple model says.
 
+mod redis;
 mod replicas;
 
 use std::{
