@@ -134,6 +134,7 @@ pub(crate) fn resolve(
         limits.max_rows = 1;
         notes.push(note);
     }
+    notes.extend(sequence.as_ref().map(|sequence| sequence.note()));
     if sequence.as_ref().is_some_and(|sequence| sequence.merges) {
         // A row is a step of one sequence.
         limits.max_rows = 1;

@@ -60,7 +60,7 @@ pub(crate) fn load(sources: &Sources, flags: Vec<Override>) -> anyhow::Result<Lo
     let server = &mut loaded.value.server;
     let folder = file.and_then(Path::parent).unwrap_or(Path::new(""));
     // What the environment or a flag says is relative to where its writer is.
-    let in_file = |key| matches!(loaded.places.origin(key), Origin::File { .. });
+    let in_file = |key: &str| matches!(loaded.places.origin(key), Origin::File { .. });
     if in_file("server.models") {
         server.models.iter_mut().for_each(|path| *path = folder.join(&*path));
     }

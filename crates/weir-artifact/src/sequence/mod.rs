@@ -1,6 +1,7 @@
 //! Models that keep state: which of an artefact's inputs and outputs are the server's own.
 
 mod fill;
+mod guess;
 mod read;
 mod table;
 
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use weir_types::{Dim, Signature, Tensor, TensorSpec};
 
+pub(crate) use guess::guess;
 pub(crate) use read::read;
 pub use table::{ConstantTable, ControlTable, ControlWord, SequenceStoreWord, SequenceTable, StateTable};
 
@@ -83,6 +85,19 @@ impl SequenceSpec {
     pub fn state_bytes(&self) -> u64 {
         let bytes = |t: &Tensor| t.data().len() as u64 * t.dtype().size_bytes().unwrap_or(0) as u64;
         self.states.iter().map(|state| bytes(&state.initial)).sum()
+    }
+
+    /// What `weir inspect` says of it.
+    pub(crate) fn note(&self) -> String {
+        let (states, bytes) = (self.states.len(), self.state_bytes());
+        let together = if self.merges {
+            "run together"
+        } else {
+            "run one by one: not all tensors have a dimension for them"
+        };
+        format!(
+            "keeps {states} state tensors, {bytes} bytes a sequence; steps of several sequences {together}"
+        )
     }
 
     /// What goes through the request, the rest of `signature` being the server's own.

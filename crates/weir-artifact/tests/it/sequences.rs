@@ -101,6 +101,18 @@ fn a_triton_model_with_implicit_state_is_read() {
 }
 
 #[test]
+fn a_draft_knows_states_by_their_names() {
+    let folder = folder("smoothing", Some(""));
+    let path = folder.path().join("m");
+    std::fs::remove_file(path.join("model.toml")).unwrap();
+    let text = weir_artifact::draft(&path.join("model.onnx"), None).map_err(|p| folder.told(&p)).unwrap();
+    assert!(text.contains("[[sequence.state]]\ninput = \"h\"\noutput = \"h_out\""), "{text}");
+    assert_eq!(text.matches("[[input.field]]").count(), 1, "{text}");
+    folder.write("m/model.toml", text.as_bytes());
+    assert!(folder.load().unwrap().spec.sequence.is_some());
+}
+
+#[test]
 fn how_long_and_where_states_are_kept_changes_no_answer_and_what_they_are_does() {
     let own = std::fs::read_to_string(models().join("running/model.toml")).unwrap();
     let digest = |text: &str| folder("running", Some(text)).load().unwrap().spec.digest;

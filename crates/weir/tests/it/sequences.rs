@@ -10,11 +10,12 @@ use std::{
 use regex::Regex;
 use rustix::process::Signal;
 use tempfile::TempDir;
+use weir_testbed::RedisServer;
 
 use crate::{
     client::{Connection, Response, request},
     scenario::copy_tree,
-    server::{Server, root},
+    server::{Server, root, weir},
     v2clients::{onnxruntime, run_against},
 };
 
@@ -161,6 +162,59 @@ fn sequences_outlive_a_reload_that_changes_no_answer_and_no_other() {
     assert!(refused(&step(&server, "7", &[], [1.0, 2.0]), 400).contains("the model was replaced since"));
     assert_eq!(answer(&step(&server, "7", &[START], [1.0, 2.0])), serde_json::json!([3.0, 6.0]));
     server.stop();
+}
+
+/// A server whose models keep sequences in the Redis at `url`.
+fn replica(place: &Path, url: &str) -> Server {
+    // Patient: the machine is busy while tests run.
+    let config = format!("[server]\nmodels = [\"models\"]\n[redis]\nurl = {url:?}\ntimeout = \"5s\"\n");
+    fs::write(place.join("weir.toml"), config).unwrap();
+    Server::start(place, &["--config".into(), "weir.toml".into()])
+}
+
+fn declare_redis(place: &Path) {
+    let manifest = place.join("models/running/model.toml");
+    let text = fs::read_to_string(&manifest).unwrap();
+    fs::write(manifest, text.replace("[sequence]\n", "[sequence]\nstore = \"redis\"\n")).unwrap();
+}
+
+#[test]
+fn a_replica_goes_on_where_another_was_killed() {
+    let redis = RedisServer::start();
+    let place = lay_out();
+    declare_redis(place.path());
+    let (a, b) = (replica(place.path(), &redis.url()), replica(place.path(), &redis.url()));
+    assert_eq!(answer(&step(&a, "41", &[START], [1.0, 0.0]))[0], 2.0);
+    assert_eq!(answer(&step(&b, "41", &[], [1.0, 0.0]))[0], 4.0);
+    assert_eq!(answer(&step(&a, "41", &[], [1.0, 0.0]))[0], 6.0, "what a remembers is older");
+    a.signal(Signal::KILL);
+    drop(a);
+    assert_eq!(answer(&step(&b, "41", &[], [1.0, 0.0]))[0], 8.0);
+    let c = replica(place.path(), &redis.url());
+    assert_eq!(answer(&step(&c, "41", &[END], [1.0, 0.0]))[0], 10.0);
+    assert!(refused(&step(&b, "41", &[], [1.0, 0.0]), 400).contains("must specify the START flag"));
+    b.stop();
+    c.stop();
+}
+
+#[test]
+fn a_model_that_wants_redis_is_refused_where_there_is_none() {
+    let place = lay_out();
+    declare_redis(place.path());
+    let mut server = start(place.path());
+    let ready = ask(&server, "/readyz", &[], "");
+    assert!(refused(&ready, 503).contains("write [redis] with a url into weir.toml"), "{}", server.log());
+    server.stop();
+}
+
+#[test]
+fn predict_takes_rows_as_steps() {
+    let place = lay_out();
+    fs::write(place.path().join("rows"), "{\"a\": 1, \"b\": 2}\n{\"a\": 1, \"b\": 2}\n").unwrap();
+    let rows = fs::File::open(place.path().join("rows")).unwrap();
+    let output = weir(place.path()).args(["predict", "models/running"]).stdin(rows).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(text, "{\"prediction\":[2.0,4.0]}\n{\"prediction\":[4.0,8.0]}\n");
 }
 
 #[test]

@@ -114,13 +114,23 @@ pub(super) fn executor(
     clock: &Arc<Standing>,
     store: Option<Arc<dyn SequenceStore>>,
 ) -> SequenceExecutor {
+    executor_on(Arc::new(Cores::new(2)), cost, spec, clock, store)
+}
+
+fn executor_on(
+    cores: Arc<Cores>,
+    cost: Cost,
+    spec: Arc<SequenceSpec>,
+    clock: &Arc<Standing>,
+    store: Option<Arc<dyn SequenceStore>>,
+) -> SequenceExecutor {
     let info = EngineInfo { name: "test", version: "1".into(), reason: "a test".into() };
     let options = LocalOptions {
         batching: weir_artifact::BatchingTable { instances: Some(1), ..Default::default() },
         queue: 10_000,
         merge: true,
         uniform: true,
-        cores: Arc::new(Cores::new(2)),
+        cores,
         clock: clock.clone(),
     };
     let inner = Arc::new(Local::new(Arc::new(Adder(info, cost)), options));
@@ -237,8 +247,9 @@ proptest! {
 
 #[tokio::test]
 async fn steps_of_one_sequence_run_in_the_order_in_which_they_came_and_others_beside_them() {
-    let clock = Standing::new();
-    let executor = Arc::new(executor(Cost::Heavy, spec(100), &clock, None));
+    let (clock, cores) = (Standing::new(), Arc::new(Cores::new(1)));
+    let executor = Arc::new(executor_on(cores.clone(), Cost::Heavy, spec(100), &clock, None));
+    let busy = cores.take(1);
     let mut all = JoinSet::new();
     for n in 0..4u32 {
         for id in 1..9 {
@@ -247,14 +258,19 @@ async fn steps_of_one_sequence_run_in_the_order_in_which_they_came_and_others_be
             all.spawn(async move { (id, n, sum(&executor.execute(job).await.unwrap())) });
         }
     }
+    // The first step of each; the others wait for them.
+    while executor.waiting() < 8 {
+        tokio::task::yield_now().await;
+    }
+    drop(busy);
     let mut answers = all.join_all().await;
     answers.sort_by_key(|(id, n, _)| (*id, *n));
     for (answer, wanted) in answers.iter().zip([1.0, 11.0, 111.0, 1111.0].iter().cycle()) {
         assert_eq!(answer.2, *wanted, "{answer:?}");
     }
     assert_eq!(executor.sequences().unwrap().live(), 0);
-    let merged = executor.stats().batches.sizes().iter().any(|(rows, ..)| *rows > 1);
-    assert!(merged, "steps of different sequences share executions");
+    let sizes = executor.stats().batches.sizes();
+    assert!(sizes.iter().any(|(rows, ..)| *rows == 8), "different sequences share an execution: {sizes:?}");
 }
 
 #[tokio::test]
