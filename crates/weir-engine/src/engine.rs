@@ -113,14 +113,17 @@ impl CancelFlag {
     }
 }
 
+/// The tensors that a step of a sequence leaves for the next one, in the order of the model's
+/// states. Shared: who keeps them and who runs on them need no copies.
+pub type State = Arc<[Tensor]>;
+
 /// Where one item of work stands in its sequence, for models that keep state.
 #[derive(Debug, Clone, Default)]
 pub struct Step {
     /// The sequence, where the model is told.
     pub id: Option<SequenceId>,
-    /// The tensors that the step before left, in the order of the model's states; `None` before
-    /// the first. An execution that succeeds puts those of the next step here.
-    pub state: Option<Arc<[Tensor]>>,
+    /// What the step before left; `None` before the first. An execution that succeeds puts those of the next step here.
+    pub state: Option<State>,
     /// Whether this is the last step.
     pub end: bool,
 }

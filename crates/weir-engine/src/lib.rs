@@ -13,8 +13,8 @@ pub mod text;
 
 pub use classic::ClassicEngine;
 pub use engine::{
-    CancelFlag, Context, Cost, Engine, EngineError, EngineInfo, Payload, Place, Places, Prepared, Step,
-    TokenBatch,
+    CancelFlag, Context, Cost, Engine, EngineError, EngineInfo, Payload, Place, Places, Prepared, State,
+    Step, TokenBatch,
 };
 pub use select::{EngineOptions, load};
 pub use sequence::SequenceEngine;

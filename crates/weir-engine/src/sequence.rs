@@ -15,7 +15,7 @@ use weir_artifact::{Control, ControlWord, Feed, SequenceSpec};
 use weir_types::{Batch, DType, Outputs, SequenceId, Signature, Tensor, TensorData};
 
 use crate::{
-    CancelFlag, Context, Cost, Engine, EngineError, EngineInfo, Prepared, Step,
+    CancelFlag, Context, Cost, Engine, EngineError, EngineInfo, Prepared, State, Step,
     onnx::{Plan, tensors},
 };
 
@@ -45,13 +45,13 @@ impl SequenceEngine {
         items: &[Item<'_>],
         wanted: Option<&[usize]>,
         cancel: &CancelFlag,
-    ) -> Result<(Outputs, Vec<Arc<[Tensor]>>), EngineError> {
+    ) -> Result<(Outputs, Vec<State>), EngineError> {
         let rows = items.iter().map(|(work, _)| work.rows).sum();
         let inputs = self.spec.feeds.iter().map(|feed| self.feed(feed, items)).collect::<Result<_, _>>()?;
         let prepared = self.inner.prepare(Batch { rows, inputs })?;
         let outputs = Some(self.artefact_outputs(wanted));
         let mut context = Context { outputs, cancel: cancel.clone(), steps: Vec::new() };
-        let mut given =
+        let mut given: Vec<Option<Tensor>> =
             self.inner.execute(&[&prepared], &mut context)?.tensors.into_iter().map(Some).collect();
         let states = self.states(&mut given, items.len())?;
         let seen = self.spec.outputs.iter().map(|&output| take(&mut given, output));
@@ -101,11 +101,7 @@ impl SequenceEngine {
 
     /// The new state of each item, held to the type and shape of the initial one: what a step
     /// leaves is what the next one takes.
-    fn states(
-        &self,
-        given: &mut Vec<Option<Tensor>>,
-        items: usize,
-    ) -> Result<Vec<Arc<[Tensor]>>, EngineError> {
+    fn states(&self, given: &mut [Option<Tensor>], items: usize) -> Result<Vec<State>, EngineError> {
         let mut states: Vec<Vec<Tensor>> = vec![Vec::with_capacity(self.spec.states.len()); items];
         for spec in &self.spec.states {
             let whole = take(given, spec.output)?;

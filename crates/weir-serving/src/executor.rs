@@ -34,8 +34,8 @@ pub(crate) mod tests;
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use weir_clients::GuardStats;
-use weir_engine::Step;
-use weir_types::{Batch, Deadline, Error, ErrorCode, Outputs, SequenceStep, Tensor};
+use weir_engine::{State, Step};
+use weir_types::{Batch, Deadline, Error, ErrorCode, Outputs, SequenceStep};
 
 use crate::Sequences;
 pub use caller::Caller;
@@ -84,7 +84,7 @@ pub struct Done {
     /// counts them; `None` for models that read no text.
     pub tokens: Option<usize>,
     /// What the step of a sequence left for the next one; taken where sequences are kept.
-    pub state: Option<Arc<[Tensor]>>,
+    pub state: Option<State>,
     /// How long the job waited for a thread.
     pub queued: Duration,
     /// How long it ran: the engine, and between the pieces of a job that was cut, others.
@@ -98,7 +98,7 @@ struct Answered {
     /// As [`Done::tokens`].
     tokens: Option<usize>,
     /// As [`Done::state`].
-    state: Option<Arc<[Tensor]>>,
+    state: Option<State>,
 }
 
 /// The future of one execution. Dropping it means that nobody waits any more: work that

@@ -6,8 +6,8 @@ use std::{
 };
 
 use tokio::sync::oneshot;
-use weir_engine::{CancelFlag, Prepared, Step};
-use weir_types::{Batch, Deadline, Error, Outputs, Tensor};
+use weir_engine::{CancelFlag, Prepared, State, Step};
+use weir_types::{Batch, Deadline, Error, Outputs};
 
 use super::{Answered, Done, cut::Cut};
 
@@ -56,7 +56,7 @@ struct Progress {
     /// Tokens of the parts that are there.
     tokens: Option<usize>,
     /// What the step of a sequence left.
-    state: Option<Arc<[Tensor]>>,
+    state: Option<State>,
     started: Option<Instant>,
 }
 

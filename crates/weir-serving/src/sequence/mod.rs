@@ -22,7 +22,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::OwnedMutexGuard, time::timeout_at};
 use weir_artifact::{ModelSpec, SequenceSpec};
-use weir_engine::Step;
+use weir_engine::{State, Step};
 use weir_types::{Clock, Deadline, Error, ErrorCode, ModelName, Principal, SequenceId, SequenceStep, Tensor};
 
 use crate::{Caller, Done, ExecuteFuture, Executor, Job, Stats, executor::past_deadline};
@@ -62,7 +62,7 @@ struct Own {
 #[derive(Debug, Default)]
 struct Progress {
     /// What its last step left; `None` before the first.
-    state: Option<Arc<[Tensor]>>,
+    state: Option<State>,
     /// Steps so far.
     step: u64,
     /// What the store holds as far as this process knows: its last write that was confirmed, and
@@ -176,12 +176,7 @@ impl Own {
 
     /// Keeps what a step left. Where that takes a store, it is done also when the caller goes
     /// away meanwhile: a sequence is either a step further or not, never in between.
-    async fn keep(
-        self: &Arc<Self>,
-        asked: &SequenceStep,
-        state: Arc<[Tensor]>,
-        mut held: Held,
-    ) -> Result<(), Lost> {
+    async fn keep(self: &Arc<Self>, asked: &SequenceStep, state: State, mut held: Held) -> Result<(), Lost> {
         if self.store.is_none() {
             self.remember(asked, state, &mut held);
             return Ok(());
@@ -189,7 +184,10 @@ impl Own {
         let (own, asked) = (self.clone(), asked.clone());
         let kept = tokio::spawn(async move {
             match own.write(&asked, &state, &mut held).await {
-                Ok(true) => Ok(own.remember(&asked, state, &mut held)),
+                Ok(true) => {
+                    own.remember(&asked, state, &mut held);
+                    Ok(())
+                }
                 Ok(false) => Err(Lost::Conflict(held)),
                 Err(error) => Err(Lost::Failed(error)),
             }
@@ -197,7 +195,7 @@ impl Own {
         kept.await.unwrap_or_else(|_| Err(Error::internal("keeping the step was cut off").into()))
     }
 
-    fn remember(&self, asked: &SequenceStep, state: Arc<[Tensor]>, held: &mut Held) {
+    fn remember(&self, asked: &SequenceStep, state: State, held: &mut Held) {
         let Held { progress, turn } = held;
         if asked.start {
             Stats::count(&self.table.stats.started);

@@ -8,11 +8,10 @@
 //! Numbers are little-endian. Nothing of it is believed: a value of another model, of another
 //! shape, cut off or changed is no state.
 
-use std::sync::Arc;
-
 use sha2::{Digest, Sha256};
 use weir_artifact::SequenceSpec;
 use weir_codec::v2::{read_raw, write_raw};
+use weir_engine::State;
 use weir_types::{DType, SequenceId, Tensor};
 
 use super::{Token, table::Key};
@@ -86,7 +85,7 @@ pub(super) fn read(
     value: &[u8],
     identity: &Identity,
     spec: &SequenceSpec,
-) -> Result<(Token, u64, Arc<[Tensor]>), String> {
+) -> Result<(Token, u64, State), String> {
     let (body, sum) = value.split_last_chunk().ok_or("it is too short")?;
     if checksum(body) != *sum {
         return Err("its checksum is wrong".to_owned());

@@ -11,7 +11,9 @@ use std::{
 use tempfile::TempDir;
 use weir_artifact::BatchingTable;
 use weir_engine::EngineOptions;
-use weir_serving::{Cores, Keeper, LoadOptions, Loader, MemoryBudget, ModelControl, ServingSnapshot};
+use weir_serving::{
+    Cores, KeepSequences, Keeper, LoadOptions, Loader, MemoryBudget, ModelControl, ServingSnapshot,
+};
 use weir_types::SystemClock;
 
 /// The housing model of the examples.

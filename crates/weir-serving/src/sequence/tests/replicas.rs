@@ -13,10 +13,13 @@ pub(crate) enum Fault {
     After,
 }
 
+/// A value, and until when it is kept.
+type Kept = (Vec<u8>, Instant);
+
 /// Keeps values in this process.
 #[derive(Default)]
 pub(crate) struct MemoryStore {
-    values: Mutex<HashMap<Vec<u8>, (Vec<u8>, Instant)>>,
+    values: Mutex<HashMap<Vec<u8>, Kept>>,
     clock: Option<Arc<Standing>>,
     fault: Mutex<Option<Fault>>,
     writes: AtomicUsize,
@@ -31,12 +34,7 @@ impl MemoryStore {
         self.clock.as_ref().unwrap().now()
     }
 
-    fn change(
-        &self,
-        key: &[u8],
-        expected: Expected<'_>,
-        value: Option<(Vec<u8>, Instant)>,
-    ) -> Result<bool, Error> {
+    fn change(&self, key: &[u8], expected: Expected<'_>, value: Option<Kept>) -> Result<bool, Error> {
         let unavailable = || Error::new(ErrorCode::Unavailable, "the store is away");
         self.writes.fetch_add(1, Ordering::Relaxed);
         let fault = self.fault.lock().unwrap().take();
