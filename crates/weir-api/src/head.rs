@@ -12,11 +12,15 @@ use std::{
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header, request::Parts};
 
 use weir_serving::CacheMode;
+use weir_types::{SequenceId, SequenceStep};
 
 use crate::listener::Ambiguous;
 
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("request-timeout");
+const SEQUENCE_ID: HeaderName = HeaderName::from_static("sequence-id");
+const SEQUENCE_START: HeaderName = HeaderName::from_static("sequence-start");
+const SEQUENCE_END: HeaderName = HeaderName::from_static("sequence-end");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Longest request id taken from a caller.
@@ -110,6 +114,33 @@ fn directives(value: &[u8]) -> impl Iterator<Item = &[u8]> {
         b == b',' && !quoted
     });
     parts.map(|part| part.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii())
+}
+
+/// Which step of which sequence the request is: `Sequence-Id`, `Sequence-Start: true`,
+/// `Sequence-End: true`.
+///
+/// # Errors
+/// What is wrong with one of them.
+pub(crate) fn sequence(headers: &HeaderMap) -> Result<Option<SequenceStep>, String> {
+    let id = headers.get(SEQUENCE_ID).map(|value| value.to_str().map_or("\0", str::trim));
+    let id = id.map(SequenceId::text).transpose().map_err(|why| format!("the header Sequence-Id: {why}"))?;
+    let (start, end) = (flag(headers, &SEQUENCE_START)?, flag(headers, &SEQUENCE_END)?);
+    match id.flatten() {
+        Some(id) => Ok(Some(SequenceStep { id, start, end })),
+        None if start || end => {
+            Err("a sequence starts and ends by its id: send the header Sequence-Id too".to_owned())
+        }
+        None => Ok(None),
+    }
+}
+
+fn flag(headers: &HeaderMap, name: &HeaderName) -> Result<bool, String> {
+    match headers.get(name).map(|value| value.as_bytes().trim_ascii()) {
+        None => Ok(false),
+        Some(value) if value.eq_ignore_ascii_case(b"true") => Ok(true),
+        Some(value) if value.eq_ignore_ascii_case(b"false") => Ok(false),
+        Some(_) => Err(format!("the header {name} is true or false")),
+    }
 }
 
 /// What makes a head ambiguous, so that two readers of it could see two requests
@@ -225,6 +256,28 @@ mod tests {
         assert_eq!(cache_mode(&both), NoCache, "a list over several fields is one list");
         let odd = HeaderValue::from_bytes(b"\xff, no-store").unwrap();
         assert_eq!(cache_mode(&HeaderMap::from_iter([(header::CACHE_CONTROL, odd)])), NoStore);
+    }
+
+    #[test]
+    fn a_sequence_is_told_in_three_headers() {
+        let of = |pairs: &[(&'static str, &str)]| sequence(&headers(pairs));
+        assert_eq!(of(&[]), Ok(None));
+        let step = SequenceStep { id: SequenceId::Text("call-7".into()), start: true, end: false };
+        assert_eq!(of(&[("sequence-id", "call-7"), ("sequence-start", "True")]), Ok(Some(step)));
+        let step = SequenceStep { id: SequenceId::Number(7), start: false, end: true };
+        assert_eq!(
+            of(&[("sequence-id", "7"), ("sequence-end", "true"), ("sequence-start", "false")]),
+            Ok(Some(step))
+        );
+        for bad in [
+            &[("sequence-start", "true")][..],
+            &[("sequence-id", "0"), ("sequence-end", "true")],
+            &[("sequence-id", "a b")],
+            &[("sequence-id", "ä")],
+            &[("sequence-id", "7"), ("sequence-start", "yes")],
+        ] {
+            assert!(of(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

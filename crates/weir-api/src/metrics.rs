@@ -7,6 +7,7 @@ mod cache;
 mod process;
 mod redis;
 mod remote;
+mod sequences;
 mod state;
 
 use std::{
@@ -324,6 +325,7 @@ impl Collector for ModelCollector {
         }
         cache::encode(&mut encoder, &versions)?;
         remote::encode(&mut encoder, &versions)?;
+        sequences::encode(&mut encoder, &versions)?;
         state::encode(&mut encoder, &versions)?;
         let failed = ConstGauge::new(snapshot.failures().len() as i64);
         let text = "Versions that could not be loaded the last time it was tried";

@@ -98,6 +98,7 @@ pub(crate) async fn answer(
     let chosen = Chosen::of(face, handler, head)?;
     let handler = chosen.handler;
     let mut admitted = admit(shared, handler, (peer, head))?;
+    admitted.follow(head::sequence(&head.headers).map_err(Error::invalid)?);
     let bytes = body::read(incoming, &mut admitted, shared.body_limits).await?;
     let once = Once::of(shared, head, admitted.principal(), &bytes, admitted.deadline())?;
     let work = async {

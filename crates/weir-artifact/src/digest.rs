@@ -7,7 +7,8 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    BatchingTable, FieldTable, InputTable, KeyTable, LimitsTable, Manifest, RemoteTable, TextSpec, TextTable,
+    BatchingTable, FieldTable, InputTable, KeyTable, LimitsTable, Manifest, RemoteTable, SequenceTable, TextSpec,
+    TextTable,
 };
 
 /// SHA-256, lower-case hex, over the artefact, tokenizer, head, and of `model.toml` what
@@ -51,6 +52,7 @@ fn canonical(manifest: &Manifest) -> Value {
         limits: LimitsTable { max_rows: LimitsTable::default().max_rows, ..limits.clone() },
         text: None,
         remote: None,
+        sequence: None,
         ..manifest.clone()
     };
     let mut whole = difference(&plain, &Manifest::default());
@@ -60,7 +62,16 @@ fn canonical(manifest: &Manifest) -> Value {
     // All of it: a new timeout is a new executor, which a reload must notice.
     let remote = manifest.remote.as_ref().map(|r| difference(r, &RemoteTable::new("")));
     whole.extend(remote.map(|remote| ("remote".to_owned(), Value::Object(remote))));
+    let sequence = manifest.sequence.as_ref().map(sequence);
+    whole.extend(sequence.map(|sequence| ("sequence".to_owned(), sequence)));
     sorted(Value::Object(whole))
+}
+
+/// How long and where states are kept is no part of an answer.
+fn sequence(table: &SequenceTable) -> Value {
+    let SequenceTable { state, control, constant, .. } = table.clone();
+    let plain = SequenceTable { state, control, constant, ..SequenceTable::default() };
+    Value::Object(difference(&plain, &SequenceTable::default()))
 }
 
 fn field(field: &FieldTable) -> Value {

@@ -13,7 +13,7 @@ use crate::{
 /// The schema of a row; what is wrong goes to `report`.
 pub(crate) fn schema(table: &InputTable, signature: &Signature, report: &mut Report) -> Schema {
     let inputs: Vec<InputSlot> = signature.inputs.iter().map(slot).collect();
-    let fields = if table.field.is_empty() {
+    let fields: Vec<Field> = if table.field.is_empty() {
         inputs.iter().enumerate().map(|(i, slot)| whole_input(i, slot)).collect()
     } else {
         let mut tiler = Tiler { inputs: &inputs, filled: vec![0; inputs.len()], only: only(table, &inputs) };
@@ -28,6 +28,7 @@ pub(crate) fn schema(table: &InputTable, signature: &Signature, report: &mut Rep
         CoerceWord::Lax => Coercion::Lax,
         CoerceWord::Strict => Coercion::Strict,
     };
+    let inputs = narrowed(inputs, &fields);
     let schema = Schema { fields, keys: Vec::new(), inputs, extra, coerce };
     if report.problems.is_empty() {
         check(&schema, report);
@@ -38,6 +39,17 @@ pub(crate) fn schema(table: &InputTable, signature: &Signature, report: &mut Rep
 fn slot(input: &weir_types::TensorSpec) -> InputSlot {
     let row_shape = input.shape.iter().skip(1).cloned().collect();
     InputSlot { name: input.name.clone(), dtype: input.dtype, row_shape }
+}
+
+/// Where one field fills an input whose size is open, the input takes what the field takes.
+fn narrowed(mut inputs: Vec<InputSlot>, fields: &[Field]) -> Vec<InputSlot> {
+    for field in fields {
+        let Some(slot) = inputs.get_mut(field.input) else { continue };
+        if width(&slot.row_shape).is_none() && field.shape.len() == slot.row_shape.len() {
+            slot.row_shape.clone_from(&field.shape);
+        }
+    }
+    inputs
 }
 
 /// The field of an input that no `[[input.field]]` describes.

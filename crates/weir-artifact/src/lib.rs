@@ -24,6 +24,7 @@ mod remote;
 mod report;
 mod rules;
 mod samples;
+mod sequence;
 mod spec;
 mod task;
 mod text;
@@ -47,6 +48,10 @@ pub use manifest::{
 pub use remote::{
     BreakerTable, EncodingWord, LimitTable, RemoteDraft, RemoteFacts, RemoteTable, RetryTable, TensorTable,
     read_remote,
+};
+pub use sequence::{
+    ConstantTable, Control, ControlTable, ControlWord, Feed, SequenceSpec, SequenceStoreWord, SequenceTable,
+    StateSpec, StateTable,
 };
 pub use spec::{
     Activation, Aggregation, EngineChoice, ModelLimits, ModelSpec, Pooling, Sample, Task, TextSpec,

@@ -1,6 +1,6 @@
 //! Reading one version of a model.
 
-use std::{path::Path, sync::Arc};
+use std::{borrow::Cow, path::Path, sync::Arc};
 
 use prost::bytes::Bytes;
 use weir_config::{Loaded, Problem};
@@ -14,7 +14,7 @@ use crate::{
     formats, lookups, notes,
     onnx::{self, GateLimits, OnnxModel},
     report::Report,
-    samples, task, text,
+    samples, sequence, task, text,
 };
 
 /// A model that was read and checked, ready for an engine.
@@ -123,13 +123,24 @@ pub(crate) fn resolve(
     let mut notes = notes::notes(graph);
     let mut limits =
         ModelLimits { max_rows: manifest.limits.max_rows, max_tokens: manifest.limits.max_tokens };
+    let sequence =
+        manifest.sequence.as_ref().and_then(|table| sequence::read(table, &graph.signature, report));
+    let seen = seen(manifest, graph);
+    if manifest.text.is_some() && manifest.sequence.is_some() {
+        report.at("sequence", "a model that reads text keeps no state: leave out `[sequence]` or `[text]`");
+    }
     let parts = match &manifest.text {
         Some(table) => text_parts(manifest, table, &folders, graph, report),
-        None => tensor_parts(manifest, graph, report),
+        None => tensor_parts(manifest, &seen, report),
     };
-    if let Some(note) = one_row(&graph.signature) {
+    if let Some(note) = one_row(&seen.signature) {
         limits.max_rows = 1;
         notes.push(note);
+    }
+    notes.extend(sequence.as_ref().map(|sequence| sequence.note()));
+    if sequence.as_ref().is_some_and(|sequence| sequence.merges) {
+        // A row is a step of one sequence.
+        limits.max_rows = 1;
     }
     let schema = fields::schema(&manifest.input, &parts.signature, report);
     let lookups = lookups::declare(&manifest.input, &schema, report);
@@ -155,11 +166,20 @@ pub(crate) fn resolve(
         batching: manifest.batching.clone(),
         cache: manifest.cache.clone(),
         deterministic: manifest.deterministic,
-        stateful: manifest.stateful,
+        stateful: manifest.stateful || sequence.is_some(),
+        sequence: sequence.map(Arc::new),
         columns: manifest.v2.columns,
         lookups,
         samples,
         notes,
+    }
+}
+
+/// The artefact without the tensors that are the server's own.
+fn seen<'a>(manifest: &Manifest, graph: &'a OnnxModel) -> Cow<'a, OnnxModel> {
+    match &manifest.sequence {
+        None => Cow::Borrowed(graph),
+        Some(table) => Cow::Owned(OnnxModel { signature: table.visible(&graph.signature), ..graph.clone() }),
     }
 }
 

@@ -8,7 +8,7 @@ use weir_types::{DType, Scalar};
 
 use crate::{
     Activation, Aggregation, BatchingTable, CacheTable, EngineChoice, GraphTable, ModelLimits, Pooling,
-    RemoteTable, Task,
+    RemoteTable, SequenceTable, Task,
 };
 
 /// What the artefact cannot say about a model.
@@ -29,7 +29,7 @@ pub struct Manifest {
     pub labels: Option<Vec<String>>,
     /// Whether the same row always gets the same answer; `false` turns caching off.
     pub deterministic: bool,
-    /// Whether the model keeps state between calls.
+    /// Whether the model keeps state between calls; `[sequence]` says so too.
     pub stateful: bool,
     /// JSON lines of golden rows with expected answers: run when the model loads, a mismatch
     /// refuses it.
@@ -50,6 +50,8 @@ pub struct Manifest {
     pub graph: Option<GraphTable>,
     /// For models that another server runs: where.
     pub remote: Option<RemoteTable>,
+    /// For models that keep state: which of their tensors go from one request to the next.
+    pub sequence: Option<SequenceTable>,
     /// How clients of the Open Inference Protocol V2 see the model.
     pub v2: V2Table,
 }
@@ -74,6 +76,7 @@ impl Default for Manifest {
             text: None,
             graph: None,
             remote: None,
+            sequence: None,
             v2: V2Table::default(),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::SystemTime};
 
-use crate::{GraphPlan, Lookups};
+use crate::{GraphPlan, Lookups, SequenceSpec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use weir_types::{Answer, ModelName, Schema, Signature, Version};
@@ -214,6 +214,8 @@ pub struct ModelSpec {
     pub deterministic: bool,
     /// Whether the model keeps state between calls.
     pub stateful: bool,
+    /// Present for models whose state this server keeps: sequences.
+    pub sequence: Option<Arc<SequenceSpec>>,
     /// Whether tensor clients see one input a field instead of the model's own inputs.
     pub columns: bool,
     /// Fields that are filled in from the feature views of a server.

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use weir_types::{Batch, Error, ErrorCode, Outputs, Tensor};
+use weir_types::{Batch, Error, ErrorCode, Outputs, SequenceId, Tensor};
 
 /// What an engine calls itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,7 +113,29 @@ impl CancelFlag {
     }
 }
 
-/// What accompanies one execution. State tensors join it when stateful models come.
+/// The tensors that a step of a sequence leaves for the next one, in the order of the model's
+/// states. Shared: who keeps them and who runs on them need no copies.
+pub type State = Arc<[Tensor]>;
+
+/// Where one item of work stands in its sequence, for models that keep state.
+#[derive(Debug, Clone, Default)]
+pub struct Step {
+    /// The sequence, where the model is told.
+    pub id: Option<SequenceId>,
+    /// What the step before left; `None` before the first. An execution that succeeds puts those of the next step here.
+    pub state: Option<State>,
+    /// Whether this is the last step.
+    pub end: bool,
+}
+
+impl Step {
+    /// Whether this is the first step.
+    pub fn is_first(&self) -> bool {
+        self.state.is_none()
+    }
+}
+
+/// What accompanies one execution.
 #[derive(Debug, Default)]
 pub struct Context {
     /// Indices of the outputs wanted, ascending; `None` for all. Engines may compute only
@@ -121,6 +143,9 @@ pub struct Context {
     pub outputs: Option<Vec<usize>>,
     /// Checked between steps of long work.
     pub cancel: CancelFlag,
+    /// One an item of work, for models that keep state. Empty: each item is the first step of a
+    /// sequence that is forgotten.
+    pub steps: Vec<Step>,
 }
 
 /// Token ids of some texts, not yet padded.

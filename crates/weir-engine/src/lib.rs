@@ -8,10 +8,13 @@ mod classic;
 mod engine;
 pub mod onnx;
 mod select;
+mod sequence;
 pub mod text;
 
 pub use classic::ClassicEngine;
 pub use engine::{
-    CancelFlag, Context, Cost, Engine, EngineError, EngineInfo, Payload, Place, Places, Prepared, TokenBatch,
+    CancelFlag, Context, Cost, Engine, EngineError, EngineInfo, Payload, Place, Places, Prepared, State,
+    Step, TokenBatch,
 };
 pub use select::{EngineOptions, load};
+pub use sequence::SequenceEngine;

@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use weir_artifact::{EngineChoice, LoadedModel, onnx::OnnxModel};
 
 use crate::{
-    ClassicEngine, Cost, Engine, EngineError,
+    ClassicEngine, Cost, Engine, EngineError, SequenceEngine,
     onnx::{LibraryHints, OrtEngine, OrtLibrary, OrtLocation, RtenEngine, candidates},
     text::{TextEngine, TextLimits},
 };
@@ -56,6 +56,9 @@ pub fn load(model: &LoadedModel, options: &EngineOptions) -> Result<Arc<dyn Engi
             OrtLibrary::find(&options.ort).and_then(|library| choice.ort(library, asked("onnxruntime")))
         }
     }?;
+    if let Some(sequence) = &model.spec.sequence {
+        return Ok(Arc::new(SequenceEngine::new(engine, &model.graph.signature, sequence.clone())));
+    }
     let Some(text) = &model.spec.text else { return Ok(engine) };
     let purpose = (model.spec.task, &model.spec.labels[..]);
     let engine = TextEngine::new(engine, &model.graph.signature, text, purpose, text_limits(model))?;

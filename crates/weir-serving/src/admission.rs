@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use weir_types::{Deadline, Error, ErrorCode, Grant, Principal};
+use weir_types::{Deadline, Error, ErrorCode, Grant, Principal, SequenceStep};
 
 use crate::{CacheMode, Caller, ServedVersion};
 
@@ -106,7 +106,7 @@ impl Room {
 
     /// Admits the request that was read into this room.
     pub fn admit(self, sender: Sender, deadline: Deadline) -> Admitted {
-        Admitted { room: self, deadline, sender, priority: 0, cache: CacheMode::Use }
+        Admitted { room: self, deadline, sender, priority: 0, cache: CacheMode::Use, sequence: None }
     }
 }
 
@@ -124,6 +124,7 @@ pub struct Admitted {
     sender: Sender,
     priority: u64,
     cache: CacheMode,
+    sequence: Option<SequenceStep>,
 }
 
 impl Admitted {
@@ -175,6 +176,15 @@ impl Admitted {
     /// Says what the request wants of the cache; without a word it is [`CacheMode::Use`].
     pub fn cache(&mut self, mode: CacheMode) {
         self.cache = mode;
+    }
+
+    pub(crate) fn sequence(&self) -> Option<SequenceStep> {
+        self.sequence.clone()
+    }
+
+    /// Says which step of which sequence the request is.
+    pub fn follow(&mut self, step: Option<SequenceStep>) {
+        self.sequence = step;
     }
 
     /// When the answer stops being of use.

@@ -34,11 +34,13 @@ mod worker;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::{future::Future, pin::Pin, time::Duration};
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use weir_clients::GuardStats;
-use weir_types::{Batch, Deadline, Error, ErrorCode, Outputs};
+use weir_engine::{State, Step};
+use weir_types::{Batch, Deadline, Error, ErrorCode, Outputs, SequenceStep};
 
+use crate::Sequences;
 use crate::cache::{CacheMode, CacheOutcome, Cached};
 
 pub use caller::Caller;
@@ -55,7 +57,7 @@ pub(crate) use trial::Trial;
 pub use trial::unmerged;
 
 /// One request's work.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Job {
     /// The rows.
     pub batch: Batch,
@@ -68,12 +70,24 @@ pub struct Job {
     pub caller: Caller,
     /// What it wants of the cache, where the model has one.
     pub cache: CacheMode,
+    /// Which step of which sequence it is, for a model that keeps state.
+    pub sequence: Option<SequenceStep>,
+    /// What the engine is told of that. Set where sequences are kept, by nobody else.
+    pub step: Option<Step>,
 }
 
 impl Job {
     /// A job of default priority from nobody in particular.
     pub fn new(batch: Batch, deadline: Deadline) -> Self {
-        Self { batch, deadline, priority: 0, caller: Caller::Unknown, cache: CacheMode::Use }
+        Self {
+            batch,
+            deadline,
+            priority: 0,
+            caller: Caller::Unknown,
+            cache: CacheMode::Use,
+            sequence: None,
+            step: None,
+        }
     }
 }
 
@@ -88,6 +102,8 @@ pub struct Done {
     pub tokens: Option<Vec<u32>>,
     /// What the cache did; `None` for models that have none, and where it was not asked.
     pub cache: Option<CacheOutcome>,
+    /// What the step of a sequence left for the next one; taken where sequences are kept.
+    pub state: Option<State>,
     /// How long the job waited for a thread.
     pub queued: Duration,
     /// How long it ran: the engine, and between the pieces of a job that was cut, others.
@@ -100,6 +116,8 @@ struct Answered {
     outputs: Outputs,
     /// As [`Done::tokens`].
     tokens: Option<Vec<u32>>,
+    /// As [`Done::state`].
+    state: Option<State>,
 }
 
 /// The future of one execution. Dropping it means that nobody waits any more: work that
@@ -147,6 +165,11 @@ pub trait Executor: Send + Sync {
 
     /// The part that keeps answers, for a model that has one.
     fn cached(&self) -> Option<&Cached> {
+        None
+    }
+
+    /// The sequences that are kept for the model, where it keeps state.
+    fn sequences(&self) -> Option<&Arc<Sequences>> {
         None
     }
 

@@ -20,6 +20,7 @@ mod graph;
 mod load;
 mod predict;
 mod samples;
+mod sequence;
 mod snapshot;
 mod watch;
 
@@ -37,5 +38,8 @@ pub use executor::{
 pub use features::{Incomplete, Lookup};
 pub use load::{LoadOptions, Loader, Progress};
 pub use predict::{Executed, Predictor, Ready, Routed};
+pub use sequence::{
+    Expected, KeepSequences, RedisSequences, SequenceCounts, SequenceStore, Sequences, StoreFuture, Token,
+};
 pub use snapshot::{Failure, ServedModel, ServedVersion, ServingSnapshot};
 pub use watch::Watch;

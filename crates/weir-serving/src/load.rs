@@ -12,17 +12,20 @@ use std::{
 
 use weir_artifact::{
     BatchingTable, Candidate, Discovery, FolderProblem, Kind, LoadedModel, ModelSpec, Problem,
+    SequenceStoreWord,
 };
 use weir_engine::{EngineInfo, EngineOptions};
 use weir_features::Features;
 use weir_types::{Clock, Error, ModelName, Version};
 
 use crate::{
-    Cache, Cores, Executor, Local, LocalOptions, MemoryBudget, ServedVersion, ServingSnapshot, Stats,
+    Cache, Cores, Executor, KeepSequences, Local, LocalOptions, MemoryBudget, Sequences, ServedVersion,
+    ServingSnapshot, Stats,
     background::Background,
     executor::{self, Resident, Trial},
     features::{self, Lookup},
     graph, samples,
+    sequence::SequenceExecutor,
 };
 
 /// How models are loaded.
@@ -45,6 +48,8 @@ pub struct LoadOptions {
     pub batching: Option<BatchingTable>,
     /// Where answers are kept of models that want it; without one, none are.
     pub cache: Option<Cache>,
+    /// Where models keep sequences.
+    pub sequences: KeepSequences,
 }
 
 /// Loads what is on disk into a [`ServingSnapshot`].
@@ -220,6 +225,7 @@ impl Loader {
             Some(budget) => self.start_within(&budget, candidate, &model),
         };
         let (engine, executor) = attempt?;
+        let executor = self.options.sequenced(&model.spec, executor, serving)?;
         let spec = Arc::new(model.spec);
         let executor = self.options.keeping(&spec, &engine, &[], executor);
         Ok(Arc::new(ServedVersion { spec, engine, executor, lookup, members: Vec::new() }))
@@ -304,6 +310,29 @@ impl LoadOptions {
             Some(cache) => cache.wrap(spec, engine, members, executor),
             None => executor,
         }
+    }
+
+    /// The executor with the sequences of a model that keeps state: those of `serving` go on if it
+    /// has the same digest, and else end with it: a state means nothing to other weights.
+    fn sequenced(
+        &self,
+        spec: &ModelSpec,
+        executor: Arc<dyn Executor>,
+        serving: Option<&Arc<ServedVersion>>,
+    ) -> Result<Arc<dyn Executor>, String> {
+        let Some(sequence) = &spec.sequence else { return Ok(executor) };
+        let store = match (sequence.store, &self.sequences) {
+            (SequenceStoreWord::Memory, _) | (_, KeepSequences::Here) => None,
+            (SequenceStoreWord::Redis, KeepSequences::AsDeclared(Some(store))) => Some(store.clone()),
+            (SequenceStoreWord::Redis, KeepSequences::AsDeclared(None)) => {
+                return Err("sequence.store is \"redis\", and the server has none: write [redis] with a url into weir.toml, or leave it out".to_owned());
+            }
+        };
+        let same = serving.filter(|serving| serving.spec.digest == spec.digest);
+        let table = same.and_then(|serving| serving.executor.sequences()).cloned();
+        let table = table.unwrap_or_else(|| Arc::new(Sequences::new(self.clock.clone())));
+        let of = (spec, sequence.clone());
+        Ok(Arc::new(SequenceExecutor::new(executor, of, table, store, self.clock.clone())))
     }
 
     /// Builds the engine, runs the golden rows and starts the executor.

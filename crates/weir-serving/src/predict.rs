@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use weir_features::EventTime;
-use weir_types::{Batch, Clock, Deadline, Error, ErrorCode, Outputs};
+use weir_types::{Batch, Clock, Deadline, Error, ErrorCode, ModelName, Outputs, SequenceId};
 
 use crate::{
     Admission, Admitted, CacheMode, CacheOutcome, Done, Job, Lookup, Room, Sender, ServedVersion, cache::not_cached,
@@ -118,21 +118,27 @@ impl Ready {
     /// What the version's executor says.
     pub async fn execute(self) -> Result<Executed, Error> {
         let Routed { admitted, version } = self.routed;
-        let job = Job {
-            batch: self.batch,
-            deadline: admitted.deadline(),
-            priority: admitted.priority(),
-            caller: admitted.caller(),
-            cache: admitted.cache_mode(),
-        };
-        if job.cache == CacheMode::OnlyIfCached && version.executor.cached().is_none() {
+        let (priority, caller, cache) = (admitted.priority(), admitted.caller(), admitted.cache_mode());
+        if cache == CacheMode::OnlyIfCached && version.executor.cached().is_none() {
             return Err(not_cached());
         }
+        let sequence = admitted.sequence();
+        if let Some(step) = sequence.as_ref().filter(|_| version.spec.sequence.is_none()) {
+            return Err(no_state(&version.spec.name, &step.id));
+        }
+        let job = Job { priority, caller, cache, sequence, ..Job::new(self.batch, admitted.deadline()) };
         let done = version.executor.execute(job).await?;
-        let Done { outputs, tokens, cache, queued, ran } = done;
+        let Done { outputs, tokens, cache, queued, ran, .. } = done;
         let tokens = tokens.map(|rows| rows.into_iter().map(|row| row as usize).sum());
         Ok(Executed { outputs, tokens, cache, queued, ran, version, feature_asof: self.feature_asof })
     }
+}
+
+/// Whoever names a sequence believes that something is remembered: better told than left to find
+/// out. (Triton ignores it.)
+fn no_state(model: &ModelName, id: &SequenceId) -> Error {
+    let text = format!("model `{model}` keeps no state: leave out the sequence `{id}`");
+    Error::invalid(text)
 }
 
 /// An answered request.

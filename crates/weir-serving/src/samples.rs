@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use serde_json::Value;
 use weir_artifact::{ModelSpec, Sample};
 use weir_codec::{BodyShape, DecodeLimits, RowDecoder, write_answer};
-use weir_engine::{CancelFlag, Context, Engine};
+use weir_engine::{Context, Engine};
 use weir_types::{Batch, Clock, Deadline, Outputs};
 
 use crate::{Executor, Job, background::Background};
@@ -23,8 +23,7 @@ pub(crate) type Answerer<'a> = dyn Fn(Batch) -> Result<Outputs, String> + 'a;
 pub(crate) fn on(engine: &dyn Engine) -> impl Fn(Batch) -> Result<Outputs, String> {
     |batch| {
         let prepared = engine.prepare(batch).map_err(|e| e.to_string())?;
-        let mut context = Context { outputs: None, cancel: CancelFlag::default() };
-        engine.execute(&[&prepared], &mut context).map_err(|e| e.to_string())
+        engine.execute(&[&prepared], &mut Context::default()).map_err(|e| e.to_string())
     }
 }
 

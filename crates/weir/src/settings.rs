@@ -19,7 +19,9 @@ use weir_clients::redis::{Redis, RedisConfig, RedisConfigError, RedisProblem};
 use weir_config::{HumanDuration, Loaded, Origin, Override, Places, Problem};
 use weir_engine::EngineOptions;
 use weir_features::{IdempotencyConfig, StateConfig, ViewConfig};
-use weir_serving::{CacheConfig, Cores, Failure, LoadOptions, Loader, MemoryBudget, ServedVersion};
+use weir_serving::{
+    CacheConfig, Cores, Failure, KeepSequences, LoadOptions, Loader, MemoryBudget, ServedVersion,
+};
 use weir_types::{Clock, SystemClock};
 
 use crate::{args::Sources, environment, telemetry::LogConfig};
@@ -196,6 +198,7 @@ pub(crate) fn load_options(server: &ServerConfig, clock: Arc<dyn Clock>) -> Load
         batching: None,
         cache: None,
         features: None,
+        sequences: KeepSequences::Here,
     }
 }
 

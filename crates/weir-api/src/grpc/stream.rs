@@ -1,11 +1,18 @@
 //! Streams: `ModelStreamInfer`, and what all streams share.
 
-use std::{future::Future, time::Instant};
+use std::{
+    future::{Future, poll_fn},
+    task::Poll,
+    time::Instant,
+};
 
 use bytes::Bytes;
 use http::StatusCode;
 use hyper::body::Incoming;
-use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::{
+    sync::mpsc::{Receiver, Sender, channel},
+    task::unconstrained,
+};
 use tokio_util::task::AbortOnDropHandle;
 use weir_serving::Room;
 use weir_types::{Access, Deadline, Error, ErrorCode};
@@ -88,8 +95,26 @@ async fn read_on(call: &std::sync::Arc<Call>, body: Incoming, asked: Sender<Pend
         };
         let Some(message) = message else { return Ok(()) };
         let call = call.clone();
-        place.send(AbortOnDropHandle::new(tokio::spawn(async move { answer(&call, message, room).await })));
+        let steps = names_a_sequence(&message);
+        let mut work = Box::pin(async move { answer(&call, message, room).await });
+        // Tasks start in any order, steps of a sequence must not: they take their place in it
+        // here. No more than that, and without the task's budget of polls, which might end just
+        // before it.
+        let begun = match steps {
+            true => unconstrained(poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx)))).await,
+            false => Poll::Pending,
+        };
+        place.send(AbortOnDropHandle::new(match begun {
+            Poll::Ready(done) => tokio::spawn(std::future::ready(done)),
+            Poll::Pending => tokio::spawn(work),
+        }));
     }
+}
+
+/// Whether a message may be a step of a sequence: it holds the parameter's name. Where that is
+/// a chance, it costs nothing but the order of work.
+fn names_a_sequence(message: &[u8]) -> bool {
+    memchr::memmem::find(message, b"sequence_id").is_some()
 }
 
 /// Passes answers on in the order of their requests.

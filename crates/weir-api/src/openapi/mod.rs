@@ -145,7 +145,7 @@ impl Writer<'_> {
         let answer = answer::success(spec, predict, &operation.path, &mut self.components);
         let mut responses = Map::new();
         responses.insert("200".into(), answer);
-        let some = [(404, predict.selectable), (409, self.idempotency)];
+        let some = [(404, predict.selectable), (409, self.idempotency || spec.sequence.is_some())];
         let left_out: Vec<u16> = some.into_iter().filter(|(_, there)| !there).map(|(code, _)| code).collect();
         let mut statuses = vec![400, 404, 408, 409, 413, 415, 422, 500, 503, 504];
         statuses.retain(|status| !left_out.contains(status));
@@ -153,6 +153,7 @@ impl Writer<'_> {
         let mut described = head;
         described.insert("description".into(), description(spec).into());
         let mut parameters = if predict.selectable { parameters::selection(spec) } else { Vec::new() };
+        parameters.extend(spec.sequence.iter().flat_map(|_| parameters::sequence()));
         parameters.extend(self.idempotency.then(state::idempotency_key));
         if !parameters.is_empty() {
             described.insert("parameters".into(), parameters.into());

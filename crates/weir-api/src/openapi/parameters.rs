@@ -120,6 +120,30 @@ pub(super) fn selection(spec: &ModelSpec) -> Vec<Value> {
     ]
 }
 
+/// The headers of a model that keeps state.
+pub(super) fn sequence() -> [Value; 3] {
+    let flag = |name: &str, description: &str| {
+        json!({
+            "name": name,
+            "in": "header",
+            "required": false,
+            "schema": {"type": "boolean", "default": false, "title": name},
+            "description": description,
+        })
+    };
+    [
+        json!({
+            "name": "Sequence-Id",
+            "in": "header",
+            "required": true,
+            "schema": {"type": "string", "pattern": "^[!-~]{1,128}$", "title": "Sequence-Id"},
+            "description": "The sequence that the request goes on with; any text of your choice.",
+        }),
+        flag("Sequence-Start", "Whether the sequence begins (again) with this request."),
+        flag("Sequence-End", "Whether the sequence ends with this request."),
+    ]
+}
+
 /// `text` as a pattern that matches it alone.
 fn literal(text: &str) -> String {
     text.chars()

@@ -61,6 +61,7 @@ fn spec(name: &str, task: Task, fields: Vec<Field>, outputs: &[(&str, DType, Vec
         cache: None,
         deterministic: true,
         stateful: false,
+        sequence: None,
         columns: false,
         lookups: Default::default(),
         samples: Vec::new(),

@@ -11,12 +11,12 @@ use weir_config::Problem;
 use weir_types::{DType, TensorSpec};
 
 use crate::{
-    Candidate, Kind, MANIFEST_FILE, Manifest, Task,
+    Candidate, Kind, MANIFEST_FILE, Manifest, SequenceTable, Task,
     discover::{discover, name_of_file},
     load::{read_artifact, resolve},
     onnx::OnnxModel,
     report::Report,
-    task,
+    sequence, task,
 };
 use column::Column;
 
@@ -129,7 +129,10 @@ fn tensors(
     head(&mut out, artifact, graph);
     title(&mut out, name, artifact);
     let mut quiet = Report::new(artifact, None);
-    let resolved = task::resolve(&Manifest::default(), graph, &mut quiet);
+    let states = sequence::guess(&graph.signature);
+    let seen = states.as_ref().map(|table| table.visible(&graph.signature));
+    let seen = OnnxModel { signature: seen.unwrap_or_else(|| graph.signature.clone()), ..graph.clone() };
+    let resolved = task::resolve(&Manifest::default(), &seen, &mut quiet);
     let _ = writeln!(out, "task = {}", quoted(resolved.task.as_str()));
     if resolved.task == Task::Classification {
         let labels = Value::from(resolved.labels.clone());
@@ -142,11 +145,26 @@ fn tensors(
     out.push_str(
         "\n[input]\nextra = \"forbid\"               # or \"ignore\": skip keys that are no field\n",
     );
-    fields(&mut out, &graph.signature.inputs, columns)?;
+    fields(&mut out, &seen.signature.inputs, columns)?;
     if resolved.task == Task::Classification {
         output(&mut out, &resolved.labels);
     }
+    states.iter().for_each(|table| sequences(&mut out, table));
     Ok(out)
+}
+
+/// The tensors that look like a state.
+fn sequences(out: &mut String, table: &SequenceTable) {
+    out.push_str("\n# By their names these go from one request to the next: the server keeps them.\n");
+    let _ = writeln!(
+        out,
+        "[sequence]\nttl = \"{}\"                     # how long a sequence may be idle",
+        table.ttl
+    );
+    for state in &table.state {
+        let (input, output) = (quoted(&state.input), quoted(&state.output));
+        let _ = writeln!(out, "\n[[sequence.state]]\ninput = {input}\noutput = {output}");
+    }
 }
 
 fn output(out: &mut String, labels: &[String]) {

@@ -158,11 +158,12 @@ impl GraphDraft {
     /// Keys that say something about an artefact, of which there is none; and the number of
     /// steps.
     fn check_manifest(&self, report: &mut Report) {
-        let Manifest { artifact, engine, text, .. } = &self.manifest;
+        let Manifest { artifact, engine, text, sequence, .. } = &self.manifest;
         let keys = [
             ("artifact", artifact.is_some()),
             ("engine", *engine != EngineChoice::Auto),
             ("text", text.is_some()),
+            ("sequence", sequence.is_some()),
         ];
         for (key, _) in keys.into_iter().filter(|(_, given)| *given) {
             report.at(key, format!("`{key}` is about a model's own artefact, and a graph has none"));

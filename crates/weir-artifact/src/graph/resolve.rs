@@ -58,6 +58,17 @@ pub(super) struct Typing<'a, 'm> {
     pub(super) done: Vec<Option<(usize, Vec<Typed>)>>,
 }
 
+/// A graph has no sequence to ask a model for: were one step of it done and another not, the
+/// states would be of different moments.
+fn without_state(model: &ModelSpec) -> Result<&ModelSpec, String> {
+    match model.sequence {
+        None => Ok(model),
+        Some(_) => {
+            Err(format!("model `{}` keeps the state of sequences, which a graph cannot ask for", model.name))
+        }
+    }
+}
+
 impl<'a> Resolver<'a> {
     pub(super) fn new(draft: &'a GraphDraft, report: &'a mut Report) -> Self {
         let names = Names::read(&draft.table, report);
@@ -111,7 +122,7 @@ impl<'a> Resolver<'a> {
             let version = version.transpose().map_err(|e: NameError| e.to_string());
             let version = self.report.keep(&format!("graph.step[{i}].version"), version);
             models.push(name.zip(version).and_then(|(name, version): (ModelName, Option<Version>)| {
-                self.report.keep(&at, lookup(&name, version.as_ref()))
+                self.report.keep(&at, lookup(&name, version.as_ref()).and_then(without_state))
             }));
         }
         models

@@ -57,6 +57,7 @@ pub(super) fn spec(resolver: &mut Resolver<'_>, graph: Resolved<'_>) -> Option<M
         cache: manifest.cache.clone(),
         deterministic,
         stateful,
+        sequence: None,
         columns: manifest.v2.columns,
         lookups,
         samples: draft.samples.clone(),

@@ -74,12 +74,13 @@ impl RemoteDraft {
     }
 
     fn check(&self, report: &mut Report) {
-        let Manifest { artifact, engine, graph, text, .. } = &self.manifest;
+        let Manifest { artifact, engine, graph, text, sequence, .. } = &self.manifest;
         for (key, written) in [
             ("artifact", artifact.is_some()),
             ("engine", *engine != EngineChoice::Auto),
             ("graph", graph.is_some()),
             ("text", text.is_some()),
+            ("sequence", sequence.is_some()),
         ] {
             if written {
                 report

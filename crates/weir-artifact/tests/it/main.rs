@@ -11,4 +11,5 @@ mod graphs;
 mod hostile;
 mod lookups;
 mod notes;
+mod sequences;
 mod support;

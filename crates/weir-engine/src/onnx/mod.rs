@@ -15,5 +15,5 @@ mod rten_value;
 
 pub use location::{LibraryHints, MIN_VERSION, OrtLocation, candidates};
 pub use ort::{OrtEngine, OrtLibrary};
-pub(crate) use plan::{Plan, guarded};
+pub(crate) use plan::{Plan, guarded, tensors};
 pub use rten::RtenEngine;

@@ -99,7 +99,7 @@ impl Plan {
     }
 
     /// Indices of the outputs to compute.
-    fn wanted(&self, context: &Context) -> Result<Vec<usize>, EngineError> {
+    pub(crate) fn wanted(&self, context: &Context) -> Result<Vec<usize>, EngineError> {
         let count = self.signature.outputs.len();
         match &context.outputs {
             None => Ok((0..count).collect()),
@@ -197,7 +197,8 @@ fn hollow(shape: Vec<usize>, spec: &TensorSpec) -> Result<Tensor, EngineError> {
         .map_err(|e| EngineError::Runtime(format!("output `{spec}`: {e}")))
 }
 
-fn tensors(work: &Prepared) -> Result<&[Tensor], EngineError> {
+/// The tensors of what [`Plan::prepared`] wrapped.
+pub(crate) fn tensors(work: &Prepared) -> Result<&[Tensor], EngineError> {
     match &work.payload {
         Payload::Tensors(tensors) => Ok(tensors),
         Payload::Tokens(_) => Err(EngineError::Runtime("got tokens where tensors belong".into())),

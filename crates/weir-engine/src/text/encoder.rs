@@ -85,7 +85,8 @@ impl Encoder {
         let inputs = self.inputs.iter().map(|&(role, dtype)| fill(role, dtype, rows, length, pad));
         let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
         let prepared = self.engine.prepare(Batch { rows: rows.len(), inputs })?;
-        let mut context = Context { outputs: Some(vec![self.output]), cancel: cancel.clone() };
+        let mut context =
+            Context { outputs: Some(vec![self.output]), cancel: cancel.clone(), ..Context::default() };
         let mut outputs = self.engine.execute(&[&prepared], &mut context)?;
         if outputs.tensors.len() <= self.output {
             return Err(EngineError::Runtime("the encoder left its output out".into()));

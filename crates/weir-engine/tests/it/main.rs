@@ -10,5 +10,6 @@ mod ort;
 mod runtimes;
 mod select;
 mod sentiment;
+mod sequences;
 mod support;
 mod text;

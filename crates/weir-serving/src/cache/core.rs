@@ -245,7 +245,7 @@ impl Core {
             // The model did not count this one.
             self.inner.stats().hit(self.shared.clock.wall());
         }
-        Done { outputs, tokens, cache: Some(outcome), queued: ran.queued, ran: ran.ran }
+        Done { outputs, tokens, cache: Some(outcome), state: None, queued: ran.queued, ran: ran.ran }
     }
 }
 

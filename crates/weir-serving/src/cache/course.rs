@@ -47,7 +47,7 @@ pub(super) struct Course<'a> {
 
 impl<'a> Course<'a> {
     pub(super) fn new(core: &'a Core, visit: Visit, job: Job) -> Self {
-        let Job { batch, deadline, priority, caller, cache: mode } = job;
+        let Job { batch, deadline, priority, caller, cache: mode, .. } = job;
         Self {
             core,
             visit,
@@ -232,13 +232,8 @@ impl<'a> Course<'a> {
     }
 
     fn job(&self, batch: Batch) -> Job {
-        Job {
-            batch,
-            deadline: self.deadline,
-            priority: self.priority,
-            caller: self.caller.clone(),
-            cache: self.mode.inherited(),
-        }
+        let (priority, caller, cache) = (self.priority, self.caller.clone(), self.mode.inherited());
+        Job { priority, caller, cache, ..Job::new(batch, self.deadline) }
     }
 }
 

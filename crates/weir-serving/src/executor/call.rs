@@ -7,7 +7,7 @@ use std::{
 };
 
 use tokio::sync::{Notify, oneshot};
-use weir_engine::{CancelFlag, Prepared};
+use weir_engine::{CancelFlag, Prepared, Step};
 use weir_types::{Batch, Deadline, Error};
 
 use super::{Answered, Done, cut::Cut};
@@ -43,6 +43,8 @@ pub(super) struct Call {
     ended: Notify,
     /// When it came.
     pub(super) since: Instant,
+    /// Where it is in its sequence, for models that keep state. Such a job is one piece.
+    pub(super) step: Option<Step>,
     cut: Cut,
     /// The rows, where there are several pieces.
     batch: Option<Batch>,
@@ -81,8 +83,8 @@ impl Call {
     pub(super) fn new(
         batch: Batch,
         cut: Cut,
-        deadline: Deadline,
-        since: Instant,
+        (deadline, since): (Deadline, Instant),
+        step: Option<Step>,
     ) -> (Arc<Self>, Vec<Piece>, oneshot::Receiver<Result<Done, Error>>) {
         let (reply, answer) = oneshot::channel();
         let pieces = cut.pieces();
@@ -94,6 +96,7 @@ impl Call {
             cancel: CancelFlag::default(),
             ended: Notify::new(),
             since,
+            step,
             cut,
             batch,
             progress,
@@ -142,8 +145,14 @@ impl Call {
         // One piece that failed fails the call: the others need not run.
         self.cancel();
         let (queued, ran) = (started - self.since, end - started);
-        let result =
-            whole.map(|Answered { outputs, tokens }| Done { outputs, tokens, cache: None, queued, ran });
+        let result = whole.map(|Answered { outputs, tokens, state }| Done {
+            outputs,
+            tokens,
+            cache: None,
+            state,
+            queued,
+            ran,
+        });
         Some(Ended { result, took: (queued, ran), reply })
     }
 

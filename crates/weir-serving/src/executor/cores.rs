@@ -37,7 +37,7 @@ impl Cores {
     }
 
     /// Waits for `threads` of them, or for all where there are fewer.
-    pub(super) fn take(&self, threads: usize) -> Permit<'_> {
+    pub(crate) fn take(&self, threads: usize) -> Permit<'_> {
         let threads = threads.clamp(1, self.total);
         let mut state = lock(&self.state);
         let turn = state.next;
@@ -60,7 +60,7 @@ impl Cores {
 
 /// The right to compute. Given back when dropped.
 #[derive(Debug)]
-pub(super) struct Permit<'a> {
+pub(crate) struct Permit<'a> {
     cores: &'a Cores,
     threads: usize,
 }

@@ -75,11 +75,13 @@ impl Cut {
     ///
     /// # Errors
     /// `Internal` where they do not fit together.
-    pub(super) fn join(&self, parts: Vec<Answered>) -> Result<Answered, Error> {
+    pub(super) fn join(&self, mut parts: Vec<Answered>) -> Result<Answered, Error> {
+        // The step of a sequence is one piece.
+        let state = parts.first_mut().and_then(|part| part.state.take());
         let (parts, tokens): (Vec<_>, Vec<_>) = parts.into_iter().map(|a| (a.outputs, a.tokens)).unzip();
         let tokens =
             tokens.into_iter().collect::<Option<Vec<_>>>().map(|parts| self.in_order(parts.concat()));
-        Ok(Answered { outputs: self.join_outputs(parts)?, tokens })
+        Ok(Answered { outputs: self.join_outputs(parts)?, tokens, state })
     }
 
     /// Values of the rows as they ran, in the request's order.
@@ -151,9 +153,9 @@ mod tests {
                 prop_assert!(rows <= max_rows && (rows <= 1 || rows * longest <= max_length));
                 let TensorData::Int64(values) = inputs[0].data() else { unreachable!("made above") };
                 let tokens = ragged.then(|| values.iter().map(|v| *v as u32).collect());
-                Ok(Answered { outputs: Outputs { rows, tensors: inputs }, tokens })
+                Ok(Answered { outputs: Outputs { rows, tensors: inputs }, tokens, state: None })
             }).collect::<Result<_, TestCaseError>>()?;
-            let Answered { outputs, tokens } = cut.join(parts).unwrap();
+            let Answered { outputs, tokens, .. } = cut.join(parts).unwrap();
             prop_assert_eq!(outputs.tensors, batch.inputs);
             prop_assert_eq!(tokens, ragged.then(|| (0..rows as u32).collect::<Vec<_>>()));
         }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use weir_artifact::BatchingTable;
-use weir_engine::{CancelFlag, Engine};
+use weir_engine::{CancelFlag, Engine, Step};
 use weir_types::{Batch, Clock, Deadline, Error};
 
 use super::{
@@ -147,10 +147,12 @@ impl Core {
             return Err(past_deadline());
         }
         let rows = job.batch.rows;
+        let mut steps: Vec<Step> = job.step.into_iter().collect();
         let result = worker::prepare(&*self.engine, job.batch)
             .and_then(|prepared| {
-                let outputs = worker::execute(self, &[&prepared], CancelFlag::NEVER)?;
-                Ok(Answered { outputs, tokens: prepared.tokens() })
+                let outputs = worker::execute(self, &[&prepared], CancelFlag::NEVER, &mut steps)?;
+                let state = steps.pop().and_then(|step| step.state);
+                Ok(Answered { outputs, tokens: prepared.tokens(), state })
             })
             .map_err(|error| worker::report(&*self.engine, &error));
         let ran = self.options.clock.now() - start;
@@ -159,8 +161,8 @@ impl Core {
             self.stats.answered_rows(rows, ran);
         }
         self.stats.finished(&result, (Duration::ZERO, ran), self.options.clock.wall());
-        let Answered { outputs, tokens } = result?;
-        Ok(Done { outputs, tokens, cache: None, queued: Duration::ZERO, ran })
+        let Answered { outputs, tokens, state } = result?;
+        Ok(Done { outputs, tokens, cache: None, state, queued: Duration::ZERO, ran })
     }
 
     /// How much goes into one execution that begins with `ticket`'s entry.
@@ -209,7 +211,7 @@ impl Core {
     }
 
     fn submit(self: &Arc<Self>, job: Job, size: &Size) -> Result<Waiting<Self>, Error> {
-        let Job { batch, deadline, priority, caller, cache: _ } = job;
+        let Job { batch, deadline, priority, caller, step, .. } = job;
         let now = self.options.clock.now();
         if deadline.is_past(now) {
             Stats::count(&self.stats.expired);
@@ -222,7 +224,7 @@ impl Core {
         let cut = self.cut(size, limits);
         let tickets = size.tickets(&cut, &batch, &self.options.batching.buckets, (level, &caller));
         let asked = Asked::new(&tickets, limits, (level, &caller, deadline));
-        let (call, pieces, answer) = Call::new(batch, cut, deadline, now);
+        let (call, pieces, answer) = Call::new(batch, cut, (deadline, now), step);
         let entries = tickets.into_iter().zip(pieces).collect();
         let pushed = self.lane.push(entries, |state| self.expected().admit(state, &asked));
         let Pushed { places, short_handed } = pushed.inspect_err(|_| Stats::count(&self.stats.refused))?;

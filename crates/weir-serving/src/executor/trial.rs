@@ -100,7 +100,7 @@ impl Trial {
         clock: &dyn Clock,
         rows: &[Batch],
     ) -> Result<(), String> {
-        if spec.stateful {
+        if spec.stateful && !spec.sequence.as_ref().is_some_and(|sequence| sequence.merges) {
             return Err("the model keeps state".to_owned());
         }
         if !by_rows(spec) {
@@ -233,7 +233,9 @@ fn answer(engine: &dyn Engine, rows: &[&Batch]) -> Result<Outputs, EngineError> 
     let prepared =
         rows.iter().map(|row| worker::prepare(engine, (*row).clone())).collect::<Result<Vec<_>, _>>()?;
     let work: Vec<_> = prepared.iter().collect();
-    worker::guarded(|| engine.execute(&work, &mut Context { outputs: None, cancel: CancelFlag::NEVER }))
+    worker::guarded(|| {
+        engine.execute(&work, &mut Context { cancel: CancelFlag::NEVER, ..Context::default() })
+    })
 }
 
 fn near(a: &Outputs, b: &Outputs) -> bool {

@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use weir_engine::{CancelFlag, Context, Engine, EngineError, Prepared};
+use weir_engine::{CancelFlag, Context, Engine, EngineError, Prepared, Step};
 use weir_types::{Batch, Error, Outputs};
 
 use super::{
@@ -148,17 +148,16 @@ fn run(core: &Core, ready: &[Ready], start: Instant) -> Ran {
     let rows: Vec<usize> = work.iter().map(|w| w.rows).collect();
     let cancel = CancelFlag::all(ready.iter().map(|r| r.call.cancel.clone()));
     let began = core.options.clock.now();
-    let result = execute(core, &work, cancel).and_then(|outputs| split(outputs, &rows));
+    let mut steps: Vec<Step> = ready.iter().filter_map(|r| r.call.step.clone()).collect();
+    let result = execute(core, &work, cancel, &mut steps).and_then(|outputs| split(outputs, &rows));
+    let mut states = steps.into_iter().map(|step| step.state);
     match result {
         Ok(parts) => {
             core.stats.answered_rows(rows.iter().sum(), core.options.clock.now() - began);
             for (ready, outputs) in ready.iter().zip(parts) {
-                conclude(
-                    core,
-                    (&ready.call, ready.index),
-                    Ok(Answered { outputs, tokens: ready.prepared.tokens() }),
-                    start,
-                );
+                let (tokens, state) = (ready.prepared.tokens(), states.next().flatten());
+                let answered = Answered { outputs, tokens, state };
+                conclude(core, (&ready.call, ready.index), Ok(answered), start);
             }
             Ran::Answered
         }
@@ -209,10 +208,19 @@ pub(super) fn prepare(engine: &dyn Engine, batch: Batch) -> Result<Prepared, Eng
     guarded(|| engine.prepare(batch))
 }
 
-/// [`Engine::execute`], guarded and counted.
-pub(super) fn execute(core: &Core, work: &[&Prepared], cancel: CancelFlag) -> Result<Outputs, EngineError> {
+/// [`Engine::execute`], guarded and counted. `steps` are those of `work`, for models that keep
+/// state; what they leave for the next ones is in them where it went well.
+pub(super) fn execute(
+    core: &Core,
+    work: &[&Prepared],
+    cancel: CancelFlag,
+    steps: &mut Vec<Step>,
+) -> Result<Outputs, EngineError> {
     Stats::count(&core.stats.executed);
-    guarded(|| core.engine.execute(work, &mut Context { outputs: None, cancel }))
+    let mut context = Context { outputs: None, cancel, steps: std::mem::take(steps) };
+    let outputs = guarded(|| core.engine.execute(work, &mut context))?;
+    *steps = context.steps;
+    Ok(outputs)
 }
 
 /// Logs what is not the caller's, and gives what the caller may see.

@@ -56,7 +56,7 @@ impl GraphExecutor {
     }
 
     async fn answer(&self, job: Job) -> Result<Outputs, Error> {
-        let Job { batch: Batch { rows, inputs }, deadline, priority, caller, cache } = job;
+        let Job { batch: Batch { rows, inputs }, deadline, priority, caller, cache, .. } = job;
         let terms = Terms { deadline, priority, caller, cache: cache.inherited(), held: AtomicU64::new(0) };
         let whole = Frame::whole(self, rows, inputs.into_iter().map(Arc::new).collect(), &terms);
         whole.run().await?;
@@ -84,7 +84,7 @@ impl Executor for GraphExecutor {
             self.stats.finished(&result, (Duration::ZERO, ran), self.clock.wall());
             let outputs = result?;
             self.stats.rows.fetch_add(rows, Ordering::Relaxed);
-            Ok(Done { outputs, tokens: None, cache: None, queued: Duration::ZERO, ran })
+            Ok(Done { outputs, tokens: None, cache: None, state: None, queued: Duration::ZERO, ran })
         })
     }
 

@@ -11,7 +11,9 @@ use std::{
 use tempfile::TempDir;
 use weir_artifact::BatchingTable;
 use weir_engine::EngineOptions;
-use weir_serving::{Cache, Cores, Keeper, LoadOptions, Loader, MemoryBudget, ModelControl, ServingSnapshot};
+use weir_serving::{
+    Cache, Cores, KeepSequences, Keeper, LoadOptions, Loader, MemoryBudget, ModelControl, ServingSnapshot,
+};
 use weir_types::SystemClock;
 
 /// The housing model of the examples.
@@ -92,6 +94,7 @@ pub(crate) fn options(budget: Option<u64>) -> LoadOptions {
         budget: budget.map(|bytes| Arc::new(MemoryBudget::new(bytes))),
         batching: None,
         cache: None,
+        sequences: KeepSequences::Here,
     }
 }
 

@@ -16,7 +16,7 @@ use weir_artifact::{Candidate, Kind};
 use weir_clients::Client;
 use weir_codec::{BodyShape, DecodeLimits, RowDecoder, write_answer, write_string};
 use weir_serving::{Job, Loader, ServedVersion, ServingSnapshot};
-use weir_types::{Answer, Clock, Deadline, SystemClock};
+use weir_types::{Answer, Clock, Deadline, SequenceId, SequenceStep, SystemClock};
 
 use crate::{
     args::Predict,
@@ -83,6 +83,8 @@ struct Local {
     decoder: RowDecoder,
     answer: Answer,
     runtime: tokio::runtime::Runtime,
+    /// Whether no row was answered yet.
+    first: bool,
 }
 
 impl Local {
@@ -106,7 +108,7 @@ impl Local {
         let decoder =
             RowDecoder::new(Arc::new(version.spec.schema.clone()), BodyShape::Row, DecodeLimits::default())?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { version, decoder, answer, runtime })
+        Ok(Self { version, decoder, answer, runtime, first: true })
     }
 }
 
@@ -146,7 +148,12 @@ impl Predictor for Local {
     fn predict(&mut self, row: &[u8]) -> Result<Vec<u8>, String> {
         let batch = self.decoder.decode(row).map_err(|rejection| rejection.to_string())?;
         let deadline = Deadline::after(SystemClock.now(), TIMEOUT);
-        let execution = self.version.executor.execute(Job::new(batch, deadline));
+        // Rows for a model that keeps state are the steps of one sequence.
+        let start = std::mem::take(&mut self.first);
+        let sequence = self.version.spec.sequence.as_ref().and_then(|_| SequenceId::number(1));
+        let sequence = sequence.map(|id| SequenceStep { id, start, end: false });
+        let job = Job { sequence, ..Job::new(batch, deadline) };
+        let execution = self.version.executor.execute(job);
         let done = self.runtime.block_on(execution).map_err(|e| e.to_string())?;
         let mut line = Vec::new();
         let _ = write_answer(&self.answer, &done.outputs, 0, &mut line);

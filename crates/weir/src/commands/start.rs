@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use anyhow::{anyhow, bail};
 use weir_api::Server;
 use weir_config::Places;
-use weir_serving::{Cache, LoadOptions, Loader, Progress, ServingSnapshot};
+use weir_serving::{Cache, KeepSequences, LoadOptions, Loader, Progress, RedisSequences, ServingSnapshot};
 use weir_types::{AllowLocal, Clock, SystemClock};
 
 use crate::{
@@ -52,7 +52,13 @@ pub(super) fn start(
         None => Cache::new(cache, clock.clone()),
     });
     let options = settings::load_options(&server, clock.clone());
-    let options = LoadOptions { cache: cache.clone(), features: state.features.clone(), ..options };
+    let sequences = redis.clone().map(|redis| Arc::new(RedisSequences::new(redis)) as _);
+    let options = LoadOptions {
+        cache: cache.clone(),
+        features: state.features.clone(),
+        sequences: KeepSequences::AsDeclared(sequences),
+        ..options
+    };
     let loader = Loader::new(server.models.clone(), options);
     let progress = |p: Progress<'_>| {
         output.progress(&format!("loading {}/{} {}", p.number, p.total, p.candidate.name));

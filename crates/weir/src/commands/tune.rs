@@ -56,6 +56,11 @@ pub(crate) fn run(options: &Tune, output: &Output) -> anyhow::Result<ExitCode> {
     let snapshot = models.load(None)?;
     let version = models.version(&snapshot)?;
     let (spec, engine) = (version.spec.clone(), version.engine.name);
+    ensure!(
+        spec.sequence.is_none(),
+        "`{}` keeps state, and requests of no sequence cannot measure it",
+        spec.name
+    );
     let limits = Limits {
         cores: settings::threads(&config),
         // Models of `ai.onnx.ml` compute on the thread that asks.

@@ -30,6 +30,7 @@ mod remote;
 mod scenario;
 mod scenarios;
 mod schemathesis;
+mod sequences;
 mod server;
 mod state;
 mod tune;

@@ -10,7 +10,7 @@ use super::{ModelView, Parameters, Timeline, classify::classify, view::Wanted};
 pub(crate) struct InferRequest {
     /// The caller's name for it; the answer repeats it.
     pub(crate) id: Option<String>,
-    /// Of the request as a whole; `timeout` and `priority` are obeyed.
+    /// Of the request as a whole; `timeout`, `priority` and those of sequences are obeyed.
     pub(crate) parameters: Parameters,
     /// The inputs, in any order.
     pub(crate) inputs: Vec<NamedTensor>,
@@ -78,6 +78,7 @@ pub(crate) async fn infer(
     if let Some(priority) = parameters.count("priority")? {
         admitted.prioritise(priority);
     }
+    admitted.follow(parameters.sequence()?);
     let wanted = view.wanted(&outputs)?;
     let batch = view.batch(inputs)?;
     line.decoded(id.as_deref());

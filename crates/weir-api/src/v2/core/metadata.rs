@@ -6,11 +6,12 @@ use crate::server::Shared;
 
 /// What is supported beyond the protocol's core, by Triton's names. What is not here does
 /// not work, and the other way round.
-const EXTENSIONS: [&str; 6] = [
+const EXTENSIONS: [&str; 7] = [
     "binary_tensor_data",
     "classification",
     "parameters",
     "schedule_policy",
+    "sequence",
     "statistics",
     "model_configuration",
 ];

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use weir_types::Error;
+use weir_types::{Error, SequenceId, SequenceStep};
 
 /// One parameter's value.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,6 +58,29 @@ impl Parameters {
         }
     }
 
+    /// `sequence_id`, `sequence_start` and `sequence_end` (Triton's sequence extension). An id of 0
+    /// or of no characters means that there is none.
+    ///
+    /// # Errors
+    /// `InvalidArgument` where one of them is something else, and for a start or an end of no
+    /// sequence.
+    pub(crate) fn sequence(&self) -> Result<Option<SequenceStep>, Error> {
+        let id = match self.get("sequence_id") {
+            None => None,
+            Some(Parameter::String(text)) => SequenceId::text(text).map_err(Error::invalid)?,
+            Some(_) => self.count("sequence_id")?.and_then(SequenceId::number),
+        };
+        let flag = |name| Ok::<_, Error>(self.flag(name)?.unwrap_or(false));
+        let (start, end) = (flag("sequence_start")?, flag("sequence_end")?);
+        match id {
+            Some(id) => Ok(Some(SequenceStep { id, start, end })),
+            None if start || end => Err(Error::invalid(
+                "a sequence starts and ends by its id: send the parameter `sequence_id` too",
+            )),
+            None => Ok(None),
+        }
+    }
+
     /// `timeout`, microseconds: how long the caller waits. 0 means that it does not say
     /// (Triton's schedule policy extension).
     ///
@@ -82,6 +105,27 @@ mod tests {
         assert_eq!(one("timeout", Parameter::Int(0)).timeout(), Ok(None));
         assert!(one("timeout", Parameter::Int(-1)).timeout().is_err());
         assert!(one("timeout", Parameter::Double(1.0)).timeout().is_err());
+    }
+
+    #[test]
+    fn a_sequence_is_named_by_a_number_or_a_text_and_zero_is_none() {
+        let with = |id| {
+            let flags = [("sequence_start", true), ("sequence_end", false)];
+            let flags = flags.map(|(name, on)| (name.to_owned(), Parameter::Bool(on)));
+            Parameters([("sequence_id".to_owned(), id)].into_iter().chain(flags).collect()).sequence()
+        };
+        let step = |id| Ok(Some(SequenceStep { id, start: true, end: false }));
+        assert_eq!(with(Parameter::Int(7)), step(SequenceId::Number(7)));
+        assert_eq!(with(Parameter::Uint(u64::MAX)), step(SequenceId::Number(u64::MAX)));
+        assert_eq!(with(Parameter::String("7".into())), step(SequenceId::Number(7)));
+        assert_eq!(with(Parameter::String("a".into())), step(SequenceId::Text("a".into())));
+        for none in [Parameter::Int(0), Parameter::String(String::new())] {
+            assert_eq!(one("sequence_id", none.clone()).sequence(), Ok(None));
+            assert!(with(none).unwrap_err().message.contains("`sequence_id`"));
+        }
+        for bad in [Parameter::Int(-1), Parameter::Bool(true), Parameter::String("a b".into())] {
+            assert!(with(bad).is_err());
+        }
     }
 
     #[test]

@@ -30,6 +30,7 @@ impl Executor for Echo {
             outputs: Outputs { rows, tensors: inputs },
             tokens: None,
             cache: None,
+            state: None,
             queued: Duration::ZERO,
             ran: Duration::ZERO,
         };
@@ -76,6 +77,7 @@ fn view(inputs: Vec<TensorSpec>, fields: Vec<Field>, columns: bool) -> ModelView
         cache: None,
         deterministic: true,
         stateful: false,
+        sequence: None,
         columns,
         lookups: Default::default(),
         samples: Vec::new(),

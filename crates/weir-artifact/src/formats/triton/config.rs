@@ -3,6 +3,7 @@
 //! have no effect here are named in notes; unknown ones are refused, as Triton does.
 
 mod batching;
+mod sequences;
 
 use weir_types::DType;
 
@@ -10,7 +11,7 @@ use super::{
     ensemble::Step,
     textproto::{self, Fault, Field, Message, Place, Value},
 };
-use crate::BatchingTable;
+use crate::{BatchingTable, SequenceTable};
 
 /// What the file says.
 #[derive(Debug, Clone, Default)]
@@ -24,6 +25,8 @@ pub(super) struct Config {
     /// The artefact's file name within a version folder.
     pub(super) artifact: Option<String>,
     pub(super) batching: BatchingTable,
+    /// What the model remembers between requests.
+    pub(super) sequence: Option<SequenceTable>,
     /// The steps of an ensemble.
     pub(super) ensemble: Option<Vec<Step>>,
     pub(super) notes: Vec<String>,
@@ -60,7 +63,6 @@ impl Default for Policy {
 
 /// Would change answers, or what a request is.
 const REFUSED: &[(&str, &str)] = &[
-    ("sequence_batching", "sequences (state between requests) cannot be served yet"),
     ("batch_input", "inputs made from the batch cannot be served"),
     ("batch_output", "outputs scattered by the batch cannot be served"),
     ("model_operations", "libraries of custom operators are never loaded"),
@@ -88,6 +90,9 @@ pub(super) fn read(text: &str) -> Result<Config, Vec<Fault>> {
     let mut config = Config::default();
     message.iter().for_each(|field| reader.config(field, &mut config));
     reader.ensemble_alone(&message, &config);
+    if let Some(table) = config.sequence.as_mut().filter(|_| config.max_batch_size > 0) {
+        sequences::in_rows(table);
+    }
     config.notes = reader.notes;
     if reader.faults.is_empty() { Ok(config) } else { Err(reader.faults) }
 }
@@ -118,6 +123,7 @@ impl Reader {
             "max_batch_size" => config.max_batch_size = self.count(field),
             "input" => config.inputs.extend(self.tensor(field)),
             "output" => config.outputs.extend(self.tensor(field)),
+            "sequence_batching" => config.sequence = Some(self.sequences(field)),
             "ensemble_scheduling" => config.ensemble = Some(self.ensemble(field)),
             "version_policy" => config.policy = self.policy(field),
             "default_model_filename" => config.artifact = self.text(field),

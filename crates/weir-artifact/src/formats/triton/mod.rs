@@ -83,7 +83,9 @@ fn read(path: &Path) -> Result<Config, Vec<Problem>> {
 pub(super) fn describe(source: &Source<'_>, graph: &OnnxModel) -> Result<Described, Vec<Problem>> {
     let config = read(source.file)?;
     let mut check = Check::new(source.file, &config, "artefact");
-    check.sides(&graph.signature);
+    // `input` and `output` of the file are about what is not the server's own.
+    let seen = config.sequence.as_ref().map(|table| table.visible(&graph.signature));
+    check.sides(seen.as_ref().unwrap_or(&graph.signature));
     let labels = check.labels(graph);
     check.versions();
     let mut limits = LimitsTable::default();
@@ -97,7 +99,8 @@ pub(super) fn describe(source: &Source<'_>, graph: &OnnxModel) -> Result<Describ
         return Err(problems);
     }
     let artifact = config.artifact.clone();
-    let manifest = Manifest { labels, limits, batching, artifact, ..Manifest::default() };
+    let sequence = config.sequence.clone();
+    let manifest = Manifest { labels, limits, batching, artifact, sequence, ..Manifest::default() };
     let wanted = config.name.clone();
     Ok(Described { manifest, notes: config.notes.into_iter().chain(notes).collect(), wanted })
 }

@@ -12,7 +12,7 @@ use weir_types::{DType, FeatureCatalogue, ModelName, Version, ViewShape};
 use crate::support::{Folder, assert_golden};
 
 /// A folder of models: two of houses with labels of their own, a regression, classes named by
-/// strings, a model of two inputs.
+/// strings, a model of two inputs, one that keeps state.
 fn models() -> Folder {
     let fixture = |name: &str| {
         let path = format!("../weir-engine/tests/fixtures/{name}.onnx");
@@ -31,6 +31,10 @@ fn models() -> Folder {
         ("add", "add_sub"),
     ] {
         folder.write(&format!("m/{name}/model.onnx"), &fixture(file));
+    }
+    for file in ["model.onnx", "model.toml"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/sequences/models/smoothing");
+        folder.write(&format!("m/smoothing/{file}"), &std::fs::read(path.join(file)).unwrap());
     }
     folder
 }

@@ -11,6 +11,7 @@ fn all_that_is_wrong_is_told_at_its_place() {
         ("no step", "[graph]\nstep = []"),
         ("unknown keys", "[graph]\nstp = 1\n[[graph.step]]\nmodel = 'east'\nkind = 'modle'"),
         ("keys of another kind, and missing ones", KEYS),
+        ("a model that keeps state", "[sequence]\n[[graph.step]]\nmodel = 'smoothing'"),
         ("keys about an artefact", "engine = 'rten'\nartifact = 'm.onnx'\n[[graph.step]]\nmodel = 'east'"),
         ("names", NAMES),
         ("models that are not there", MISSING),

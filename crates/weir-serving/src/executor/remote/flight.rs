@@ -158,7 +158,7 @@ impl Flight {
         let Some(rider) = self.riders.get(self.done) else { return };
         self.done += 1;
         let link = &self.slot.core.link;
-        let part = part.map(|outputs| Answered { outputs, tokens: None });
+        let part = part.map(|outputs| Answered { outputs, tokens: None, state: None });
         if let Some(ended) = rider.call.answer(rider.index, part, (self.start, link.clock.now())) {
             link.count(&ended.result, refused, ended.took);
             ended.tell();

@@ -229,7 +229,7 @@ impl Remote {
         let refused = result.as_ref().is_err_and(is_refusal);
         let result = result.map_err(|error| self.link.report(&error));
         self.link.count(&result, refused, (Duration::ZERO, ran));
-        Ok(Done { outputs: result?, tokens: None, cache: None, queued: Duration::ZERO, ran })
+        Ok(Done { outputs: result?, tokens: None, cache: None, state: None, queued: Duration::ZERO, ran })
     }
 }
 

@@ -83,6 +83,7 @@ impl Executor for Slow {
             outputs,
             tokens: None,
             cache: None,
+            state: None,
             queued: Duration::ZERO,
             ran: LONG,
         })))

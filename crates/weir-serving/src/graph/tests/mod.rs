@@ -124,6 +124,7 @@ impl Executor for Asked {
                 outputs: model.answer(&job.batch),
                 tokens: None,
                 cache: None,
+                state: None,
                 queued: Duration::ZERO,
                 ran: Duration::ZERO,
             })
@@ -185,6 +186,7 @@ pub(super) fn served(name: &str, signature: Signature, executor: Arc<dyn Executo
         cache: None,
         deterministic: true,
         stateful: false,
+        sequence: None,
         columns: false,
         lookups: Default::default(),
         samples: Vec::new(),

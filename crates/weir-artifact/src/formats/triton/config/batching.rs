@@ -95,7 +95,7 @@ impl Reader {
     }
 
     /// A note, however often its reason comes.
-    fn once(&mut self, note: &str) {
+    pub(super) fn once(&mut self, note: &str) {
         if !self.notes.iter().any(|n| n == note) {
             self.notes.push(note.to_owned());
         }
