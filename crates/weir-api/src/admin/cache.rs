@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use http::{Method, Response, StatusCode};
 use hyper::body::Incoming;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json, value::RawValue};
 use weir_clients::{
     BreakerState,
@@ -26,8 +26,11 @@ use crate::{
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Purge {
+    #[serde(default, deserialize_with = "some")]
     model: Option<String>,
+    #[serde(default, deserialize_with = "some")]
     version: Option<String>,
+    #[serde(default, deserialize_with = "some")]
     tag: Option<String>,
 }
 
@@ -35,12 +38,20 @@ struct Purge {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Explain<'a> {
+    #[serde(default, deserialize_with = "some")]
     model: Option<String>,
+    #[serde(default, deserialize_with = "some")]
     version: Option<String>,
     /// The route that the bodies are written for, in place of the model's own.
+    #[serde(default, deserialize_with = "some")]
     path: Option<String>,
     #[serde(borrow)]
     bodies: [&'a RawValue; 2],
+}
+
+/// A text that is there: `null` says nothing that leaving the key out does not.
+fn some<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    String::deserialize(deserializer).map(Some)
 }
 
 impl Call<'_> {
