@@ -100,3 +100,34 @@ impl CacheTable {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn problems(table: &CacheTable, deterministic: bool, stateful: bool) -> Vec<String> {
+        let mut report = Report::new(Path::new("model.toml"), None);
+        table.check((deterministic, stateful), &mut report);
+        report.problems.into_iter().map(|problem| problem.message).collect()
+    }
+
+    #[test]
+    fn what_cannot_be_obeyed_is_told_at_once() {
+        assert_eq!(problems(&CacheTable::default(), true, false), [""; 0]);
+        let table = CacheTable {
+            ttl: HumanDuration::from_secs(0),
+            stale: HumanDuration(Duration::from_secs(400 * 86_400)),
+            budget: Some(ByteSize(1)),
+            tiers: vec![],
+            tags: vec!["a b".into()],
+            ..CacheTable::default()
+        };
+        let told = problems(&table, false, true);
+        assert_eq!(told.len(), 6, "{told:?}");
+        for word in ["deterministic", "ttl", "stale", "budget", "tiers", "tags"] {
+            assert!(told.iter().any(|message| message.contains(word)), "{word}: {told:?}");
+        }
+    }
+}

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use http::{Method, Response, StatusCode};
 use hyper::body::Incoming;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json, value::RawValue};
 use weir_clients::{
     BreakerState,
@@ -26,8 +26,11 @@ use crate::{
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Purge {
+    #[serde(default, deserialize_with = "some")]
     model: Option<String>,
+    #[serde(default, deserialize_with = "some")]
     version: Option<String>,
+    #[serde(default, deserialize_with = "some")]
     tag: Option<String>,
 }
 
@@ -35,12 +38,20 @@ struct Purge {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Explain<'a> {
+    #[serde(default, deserialize_with = "some")]
     model: Option<String>,
+    #[serde(default, deserialize_with = "some")]
     version: Option<String>,
     /// The route that the bodies are written for, in place of the model's own.
+    #[serde(default, deserialize_with = "some")]
     path: Option<String>,
     #[serde(borrow)]
     bodies: [&'a RawValue; 2],
+}
+
+/// A text that is there: `null` says nothing that leaving the key out does not.
+fn some<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    String::deserialize(deserializer).map(Some)
 }
 
 impl Call<'_> {
@@ -60,15 +71,16 @@ impl Call<'_> {
         self.authorize(Access::Deploy)?;
         let deadline = self.deadline()?;
         let body = self.body(incoming, deadline).await?;
-        let scope = self.scope(read(&body, "what to purge")?)?;
+        let asked = read(&body, "what to purge")?;
         let cache = self.shared.cache().ok_or_else(|| {
             Error::new(ErrorCode::Unsupported, "this server keeps no answers: `[cache] enabled` is false")
         })?;
+        let scope = self.scope(asked)?;
         let purged = tokio::time::timeout_at(deadline.instant().into(), cache.purge(&scope)).await;
         let Purged { memory, redis } = purged.map_err(|_| {
             Error::new(ErrorCode::DeadlineExceeded, "the deadline passed while Redis was purged: purge again")
         })?;
-        tracing::info!(target: "weir::admin", ?scope, memory, ?redis, "purged the cache");
+        tracing::info!(target: "weir::admin", memory, ?redis, "purged the cache of {}", of(&scope));
         let (status, redis) = match redis {
             None => (StatusCode::OK, Value::Null),
             Some(Ok(entries)) => (StatusCode::OK, json!({ "entries": entries })),
@@ -97,8 +109,8 @@ impl Call<'_> {
         // What is gone for now, or failed to load, may have left entries in Redis.
         match self.face.snapshot.version(name.as_str(), version) {
             Err(error) if error.code == ErrorCode::NotFound => return Err(self.with_models(&name, error)),
-            Ok(served) => drop(cached(served)?),
-            Err(_) => {}
+            Ok(served) if !self.keeps_answers(&name, version) => drop(cached(served)?),
+            _ => {}
         }
         match version {
             None => Ok(PurgeScope::Model(name)),
@@ -107,6 +119,14 @@ impl Call<'_> {
                 Ok(PurgeScope::Version(name, version))
             }
         }
+    }
+
+    /// Whether any version asked for does.
+    fn keeps_answers(&self, name: &ModelName, version: Option<&str>) -> bool {
+        let mut versions =
+            self.face.snapshot.models().filter(|(n, _)| *n == name).flat_map(|(_, m)| m.versions());
+        let asked = |v: &ServedVersion| version.is_none_or(|version| v.spec.version.as_str() == version);
+        versions.any(|v| asked(v) && v.executor.cached().is_some())
     }
 
     /// Names the models there are, where the one asked for is not.
@@ -155,6 +175,15 @@ impl Call<'_> {
             }
             _ => Err(Error::invalid("name a model, with a version or without, or the path of a route")),
         }
+    }
+}
+
+/// What was purged, in words.
+fn of(scope: &PurgeScope) -> String {
+    match scope {
+        PurgeScope::Model(model) => format!("model {model}"),
+        PurgeScope::Version(model, version) => format!("version {version} of model {model}"),
+        PurgeScope::Tag(tag) => format!("all models with the tag {tag}"),
     }
 }
 

@@ -19,8 +19,11 @@ use weir_clients::{
 /// Name, help, and how to read one value of a server.
 type Row = (&'static str, &'static str, fn(&GuardStats) -> u64);
 
+/// A label's value, and how to read its counter.
+type Reason = (&'static str, fn(&RedisStats) -> u64);
+
 /// Why a call failed, and how to read how often.
-const REASONS: [(&str, fn(&RedisStats) -> u64); 4] = [
+const REASONS: [Reason; 4] = [
     ("unavailable", |s| s.unavailable),
     ("timeout", |s| s.timeouts),
     ("refused", |s| s.refused),

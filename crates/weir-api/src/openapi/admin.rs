@@ -159,16 +159,16 @@ fn purged(components: &mut Components) -> Value {
 
 fn explain() -> Value {
     let text = |description: &str| json!({"type": "string", "description": description});
+    let bodies = json!({"items": {}, "type": "array", "minItems": 2, "maxItems": 2});
+    let one = |properties: Value, required: &[&str]| json!({"properties": properties, "type": "object", "required": required, "additionalProperties": false});
+    let model = json!({
+        "model": text("The model whose `:predict` takes the bodies"),
+        "version": text("Its version; the latest without it"),
+        "bodies": bodies,
+    });
+    let route = json!({"path": text("The path of a declared route that takes them"), "bodies": bodies});
     json!({
-        "properties": {
-            "model": text("The model whose `:predict` takes the bodies"),
-            "version": text("Its version; the latest without it"),
-            "path": text("The path of a declared route that takes them, in place of a model"),
-            "bodies": {"items": {}, "type": "array", "minItems": 2, "maxItems": 2},
-        },
-        "type": "object",
-        "required": ["bodies"],
-        "additionalProperties": false,
+        "anyOf": [one(model, &["model", "bodies"]), one(route, &["path", "bodies"])],
         "title": "Explain",
         "examples": [{"model": "sentiment", "bodies": [{"text": "good"}, {"text": "bad"}]}],
     })

@@ -12,7 +12,8 @@ use tempfile::TempDir;
 use weir_testbed::RedisServer;
 
 use crate::{
-    client::{Connection, Response, request},
+    client::{Connection, Response, get, request},
+    drain::serve,
     metrics::{await_metric, metric},
     server::{PATIENCE, Server, root},
 };
@@ -99,6 +100,27 @@ fn replicas_know_what_one_computed_and_forget_what_one_was_told_to() {
     assert_eq!(stats["redis"]["nodes"][0]["breaker"], "closed", "{stats}");
     first.stop();
     second.stop();
+}
+
+#[test]
+fn a_cache_that_is_off_leaves_no_trace_and_says_so() {
+    let (_place, mut server) = serve(
+        &["examples/models/housing"],
+        "admin_listen = \"127.0.0.1:0\"\n[cache]\nenabled = false\nall = true",
+    );
+    for _ in 0..2 {
+        let answer = predict(&server, 8.3, "max-age=0");
+        assert_eq!((answer.header("x-cache").count(), answer.header("age").count()), (0, 0));
+    }
+    assert_eq!(predict(&server, 8.3, "only-if-cached").status, 504);
+    let (status, body) =
+        admin(&mut server, "POST", "/admin/v1/cache:purge", Some(json!({"model": "housing"})));
+    assert_eq!((status, &body["code"]), (501, &json!("unsupported")), "{body}");
+    let (status, body) = admin(&mut server, "GET", "/admin/v1/cache", None);
+    assert_eq!((status, body), (200, json!({"models": [], "redis": null})));
+    assert!(!get(server.address, "/metrics").text().contains("weir_cache"));
+    assert!(!get(server.address, "/openapi.json").text().contains("Cache-Control"));
+    server.stop();
 }
 
 #[test]

@@ -72,7 +72,8 @@ fn metrics_can_have_an_address_of_their_own() {
 #[test]
 fn a_full_queue_is_refused_at_once() {
     require_sentiment();
-    let (_place, server) = serve(&[".cache/sentiment"], "threads = 1\nmax_queue = 3");
+    let (_place, server) =
+        serve(&[".cache/sentiment"], "threads = 1\nmax_queue = 3\nrequest_timeout = \"10m\"");
     let refused = r#"weir_refused_total{model="sentiment",version="1"}"#;
     let row =
         r#"{"text":"a sentence of some length that keeps the only thread of the model busy for a while"}"#;

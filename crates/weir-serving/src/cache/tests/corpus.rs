@@ -2,6 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
+use proptest::prelude::*;
 use weir_types::{Outputs, Tensor, TensorData};
 
 use crate::cache::record::{Dates, Stored, bare_answer, stored_answer, write_answer};
@@ -69,4 +70,30 @@ fn the_corpus_is_read_or_refused() {
         (0..bytes.len()).for_each(|n| drop(bare_answer(&bytes[..n])));
     }
     assert!(read >= 5, "{read}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4096))]
+
+    /// What a fuzzer would try first: bytes of a seed changed, cut out and doubled.
+    #[test]
+    fn bytes_that_changed_are_an_answer_that_holds_together_or_none(
+        seed in 0usize..7, changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0u8..3), 1..6)
+    ) {
+        let mut bytes = seeds().swap_remove(seed).1;
+        for (at, byte, kind) in changes {
+            if bytes.is_empty() {
+                break;
+            }
+            let at = at.index(bytes.len());
+            match kind {
+                0 => bytes[at] = byte,
+                1 => drop(bytes.remove(at)),
+                _ => bytes.insert(at, byte),
+            }
+        }
+        for tensor in bare_answer(&bytes).into_iter().flat_map(|outputs| outputs.tensors) {
+            prop_assert_eq!(tensor.shape().iter().product::<usize>(), tensor.data().len());
+        }
+    }
 }

@@ -137,6 +137,8 @@ pub(super) struct Told {
     stats: Stats,
     waiting: Mutex<VecDeque<Waiting>>,
     pub(super) asked: AtomicUsize,
+    /// Whether it says that it took no time, and not 10 ms.
+    pub(super) quick: AtomicBool,
 }
 
 impl Told {
@@ -160,6 +162,7 @@ impl Executor for Told {
         let (reply, told) = oneshot::channel();
         self.asked.fetch_add(1, Ordering::Relaxed);
         self.waiting.lock().unwrap().push_back((rows.clone(), reply));
+        let ran = Duration::from_millis(if self.quick.load(Ordering::Relaxed) { 0 } else { 10 });
         Box::pin(async move {
             told.await.unwrap()?;
             let tokens = Some(rows.iter().map(|row| *row as u32 + 100).collect());
@@ -167,7 +170,7 @@ impl Executor for Told {
                 rows: rows.len(),
                 tensors: vec![column(rows.iter().map(|row| row + 1.0).collect())],
             };
-            Ok(Done { outputs, tokens, cache: None, queued: Duration::ZERO, ran: Duration::from_millis(10) })
+            Ok(Done { outputs, tokens, cache: None, queued: Duration::ZERO, ran })
         })
     }
 

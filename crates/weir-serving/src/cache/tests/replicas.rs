@@ -246,3 +246,26 @@ fn what_is_written_is_read() {
     assert_eq!((stored.dates, stored.identity), (dates, &b"row"[..]));
     assert_eq!(stored_answer(&bytes), Some(outputs));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_model_that_is_faster_than_the_tier_takes_no_leases() {
+    let shelf = Arc::new(Shelf::default());
+    let replica = Replica::new(&shelf, redis_only()).await;
+    replica.told.quick.store(true, Ordering::Relaxed);
+    replica.answer(&[1.0]).await;
+    assert_eq!(shelf.keys("l/").len(), 1, "nothing was known of it");
+    replica.answer(&[2.0]).await;
+    assert_eq!((shelf.keys("l/").len(), shelf.keys("c/").len()), (1, 2));
+}
+
+#[tokio::test]
+async fn background_work_ends_with_the_cache_and_the_rest_with_the_model() {
+    let shelf = Arc::new(Shelf::default());
+    let Replica { cache, told, executor } = Replica::new(&shelf, CacheTable::default()).await;
+    assert_eq!(Arc::strong_count(&shelf), 3, "this test, the cache, and the one who fills");
+    drop(cache);
+    settle().await;
+    assert_eq!(Arc::strong_count(&shelf), 2);
+    drop((executor, told));
+    assert_eq!(Arc::strong_count(&shelf), 1);
+}

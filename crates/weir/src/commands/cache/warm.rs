@@ -6,10 +6,6 @@ use std::{
     io::{self, Read},
     path::Path,
     process::ExitCode,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
     thread,
     time::{Duration, Instant},
 };
@@ -130,6 +126,7 @@ impl Warming<'_> {
     /// Sends one body, again while the server is busy.
     fn send(&mut self, line: usize, body: &[u8]) -> anyhow::Result<()> {
         self.output.progress(&self.progress.line(self.done.all(), ""));
+        self.progress.sent += body.len() as u64;
         for _ in 1..ATTEMPTS {
             let reply = self.client.post_json(&self.path, body)?;
             if !matches!(reply.status, 429 | 503) {
@@ -175,45 +172,33 @@ fn why(reply: &Reply) -> String {
     }
 }
 
-/// How far the file is read.
+/// How far it is.
+#[derive(Default)]
 struct Progress {
-    read: Arc<AtomicU64>,
+    /// Bytes of the bodies that were sent, line ends included.
+    sent: u64,
     /// Bytes of the file, where that is known.
     length: Option<u64>,
 }
 
 impl Progress {
     fn open(path: &Path) -> anyhow::Result<(Box<dyn Read>, Self)> {
-        let read = Arc::new(AtomicU64::new(0));
         if path == Path::new("-") {
-            return Ok((Box::new(io::stdin().lock()), Self { read, length: None }));
+            return Ok((Box::new(io::stdin().lock()), Self::default()));
         }
         let file = File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
         let length = file.metadata().ok().map(|data| data.len()).filter(|length| *length > 0);
-        Ok((Box::new(Counted { file, read: read.clone() }), Self { read, length }))
+        Ok((Box::new(file), Self { sent: 0, length }))
     }
 
     /// The line that is shown when so many bodies are done.
     fn line(&self, done: u64, note: &str) -> String {
         let Some(length) = self.length else { return format!("{} bodies  {note}", grouped(done)) };
-        let read = self.read.load(Ordering::Relaxed).min(length);
-        let full = (read * BAR / length) as usize;
+        // A file may grow while it is read.
+        let sent = self.sent.min(length);
+        let full = (sent * BAR / length) as usize;
         let bar = "█".repeat(full) + &"░".repeat(BAR as usize - full);
-        format!("{bar} {:3} %  {} bodies  {note}", read * 100 / length, grouped(done))
-    }
-}
-
-/// Counts what is read of a file. The reader above takes it in pieces of some KiB.
-struct Counted {
-    file: File,
-    read: Arc<AtomicU64>,
-}
-
-impl Read for Counted {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.file.read(buffer)?;
-        self.read.fetch_add(n as u64, Ordering::Relaxed);
-        Ok(n)
+        format!("{bar} {:3} %  {} bodies  {note}", sent * 100 / length, grouped(done))
     }
 }
 
@@ -222,12 +207,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bar_is_as_long_as_the_file_is_read() {
-        let progress = Progress { read: Arc::new(AtomicU64::new(50)), length: Some(100) };
+    fn a_bar_is_as_long_as_the_file_is_sent() {
+        let progress = Progress { sent: 50, length: Some(100) };
         let line = progress.line(1_234, "");
         assert!(line.contains(" 50 %") && line.contains("1,234 bodies"), "{line}");
         assert_eq!(line.matches('█').count() as u64, BAR / 2);
-        let endless = Progress { read: Arc::default(), length: None };
-        assert_eq!(endless.line(7, "x"), "7 bodies  x");
+        assert_eq!(Progress::default().line(7, "x"), "7 bodies  x");
     }
 }
