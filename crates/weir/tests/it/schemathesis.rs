@@ -66,6 +66,9 @@ fn run(strict: bool, arguments: &[&str]) {
     let server = Server::start(place.path(), &["--config".into(), "weir.toml".into()]);
     let output = Command::new(program)
         .current_dir(place.path())
+        .env("SCHEMATHESIS_HOOKS", "hooks")
+        .env("PYTHONPATH", root().join("tests/schemathesis"))
+        .env("PYTHONDONTWRITEBYTECODE", "1")
         .arg("--config-file")
         .arg(root().join("tests/schemathesis/schemathesis.toml"))
         .args(["run", &format!("http://{}/openapi.json", server.address), "--checks", "all", "--no-color"])
