@@ -105,7 +105,8 @@ pub(crate) fn advise(error: &Error, headers: &mut HeaderMap) {
 /// After how long to try again, for errors after which that makes sense: a second where nothing
 /// is known.
 pub(crate) fn wait(error: &Error) -> Option<Duration> {
-    let waits = matches!(error.code, ErrorCode::QuotaExceeded | ErrorCode::Overloaded | ErrorCode::Unavailable);
+    let waits =
+        matches!(error.code, ErrorCode::QuotaExceeded | ErrorCode::Overloaded | ErrorCode::Unavailable);
     (waits || error.retry_after.is_some()).then(|| error.retry_after.unwrap_or(Duration::from_secs(1)))
 }
 

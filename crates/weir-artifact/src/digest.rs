@@ -7,8 +7,8 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    BatchingTable, FieldTable, InputTable, KeyTable, LimitsTable, Manifest, RemoteTable, SequenceTable, TextSpec,
-    TextTable,
+    BatchingTable, FieldTable, InputTable, KeyTable, LimitsTable, Manifest, RemoteTable, SequenceTable,
+    TextSpec, TextTable,
 };
 
 /// SHA-256, lower-case hex, over the artefact, tokenizer, head, and of `model.toml` what

@@ -55,8 +55,8 @@ pub enum StoreKind {
 pub struct IdempotencyConfig {
     /// How long an answer is kept.
     pub ttl: HumanDuration,
-    /// How long a key stays taken by a request that never ends, because its server died: longer
-    /// than any request may run.
+    /// How long after its deadline a request keeps its key taken if it never ended, because its
+    /// server died: more than the clocks of servers that share a store differ by.
     pub lease: HumanDuration,
     /// Largest answer kept; a larger one is given out and not remembered.
     pub max_answer: ByteSize,
@@ -66,7 +66,7 @@ impl Default for IdempotencyConfig {
     fn default() -> Self {
         Self {
             ttl: HumanDuration::from_secs(24 * 3600),
-            lease: HumanDuration::from_secs(60),
+            lease: HumanDuration::from_secs(30),
             max_answer: ByteSize::mib(1),
         }
     }

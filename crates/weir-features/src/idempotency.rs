@@ -15,7 +15,7 @@ use std::{
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use weir_types::{Clock, Error, ErrorCode};
+use weir_types::{Clock, Deadline, Error, ErrorCode};
 
 use crate::{
     config::IdempotencyConfig,
@@ -66,7 +66,7 @@ pub enum IdempotencyError {
     #[error("an answer of {0} bytes is too large to be kept under an `Idempotency-Key`")]
     TooLarge(usize),
     /// The lease ran out while the request ran, and the key is somebody else's, or gone.
-    #[error("the request took longer than the lease of its `Idempotency-Key`")]
+    #[error("the request went on after its deadline, and its `Idempotency-Key` is free again")]
     Lost,
     /// The store did not do it.
     #[error(transparent)]
@@ -114,7 +114,8 @@ impl Idempotency {
     }
 
     /// Begins a request of `principal` (keys of different principals never meet) under `key`.
-    /// `fingerprint` stands for the request itself: a hash of method, path and body.
+    /// `fingerprint` stands for the request itself: a hash of method, path and body. After
+    /// `deadline` it will not be running any more: the lease begins there.
     ///
     /// # Errors
     /// [`IdempotencyError::Key`], [`IdempotencyError::Store`].
@@ -123,6 +124,7 @@ impl Idempotency {
         principal: &str,
         key: &str,
         fingerprint: [u8; 32],
+        deadline: Deadline,
     ) -> Result<Begun, IdempotencyError> {
         if !(1..=MAX_IDEMPOTENCY_KEY_BYTES).contains(&key.len()) || !key.bytes().all(|b| b.is_ascii_graphic())
         {
@@ -130,7 +132,8 @@ impl Idempotency {
         }
         let mark = Mark { owner: self.0.owner(), fingerprint };
         let at = store_key(principal, key);
-        let expires = Some(self.0.now().plus(self.0.lease));
+        let longest = deadline.remaining(self.0.clock.now()) + self.0.lease;
+        let expires = Some(self.0.now().plus(longest));
         let (update, told) = telling(at.clone(), move |current| match current.map(Entry::read) {
             None => (Change::Put(Stored { value: Entry::InFlight(mark).write(), expires }), Ok(None)),
             Some(entry) => (Change::Keep, entry.map(Some).ok_or_else(unreadable)),

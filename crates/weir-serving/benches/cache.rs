@@ -52,7 +52,8 @@ impl Executor for AtOnce {
         let tokens = job.batch.inputs[0].as_strings().map(|texts| vec![10; texts.len()]);
         let scores = Tensor::new(vec![rows, 2], TensorData::Float32(vec![0.5; rows * 2])).unwrap();
         let outputs = Outputs { rows, tensors: vec![scores] };
-        let done = Done { outputs, tokens, cache: None, queued: Duration::ZERO, ran: Duration::ZERO };
+        let done =
+            Done { outputs, tokens, cache: None, state: None, queued: Duration::ZERO, ran: Duration::ZERO };
         Box::pin(std::future::ready(Ok(done)))
     }
 
@@ -107,7 +108,9 @@ fn spec() -> ModelSpec {
         cache: Some(CacheTable::default()),
         deterministic: true,
         stateful: false,
+        sequence: None,
         columns: false,
+        lookups: Default::default(),
         samples: vec![],
         notes: vec![],
     }

@@ -92,6 +92,8 @@ fn executor(folder: &Path, engine: &EngineOptions) -> Arc<dyn Executor> {
         clock: Arc::new(SystemClock),
         budget: None,
         batching: None,
+        cache: None,
+        features: None,
         sequences: KeepSequences::Here,
     };
     let loader = Loader::new(vec![folder.to_owned()], options);

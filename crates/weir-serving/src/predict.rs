@@ -6,7 +6,8 @@ use weir_features::EventTime;
 use weir_types::{Batch, Clock, Deadline, Error, ErrorCode, ModelName, Outputs, SequenceId};
 
 use crate::{
-    Admission, Admitted, CacheMode, CacheOutcome, Done, Job, Lookup, Room, Sender, ServedVersion, cache::not_cached,
+    Admission, Admitted, CacheMode, CacheOutcome, Done, Job, Lookup, Room, Sender, ServedVersion,
+    cache::not_cached,
 };
 
 /// The use case's entrance.

@@ -198,7 +198,7 @@ mod tests {
     use weir_serving::{Admission, ServingSnapshot};
 
     use super::*;
-    use crate::routes::Found;
+    use crate::{routes::Found, state::State};
 
     fn host(value: &'static str) -> Parts {
         let (mut parts, ()) = Request::new(()).into_parts();
@@ -210,7 +210,8 @@ mod tests {
     fn every_endpoint_is_routed_and_none_is_public() {
         let snapshot = Arc::new(ServingSnapshot::default());
         let metrics = Metrics::new(Arc::new(ArcSwap::new(snapshot.clone())), Admission::new(1));
-        let public = Face::build(&[], snapshot, &metrics, true).unwrap_or_else(|p| panic!("{p:?}"));
+        let public =
+            Face::build(&[], snapshot, &State::default(), &metrics, true).unwrap_or_else(|p| panic!("{p:?}"));
         let admin = Admin::new(&metrics);
         for (endpoint, method, path) in ENDPOINTS {
             let method = method.name().parse().unwrap();

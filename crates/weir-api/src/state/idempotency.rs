@@ -89,7 +89,7 @@ impl Once {
     }
 
     async fn begin(&self) -> Result<Begun, Error> {
-        let begun = self.service.begin(&self.scope, &self.key, self.fingerprint);
+        let begun = self.service.begin(&self.scope, &self.key, self.fingerprint, self.deadline);
         let late =
             |_| Error::new(ErrorCode::DeadlineExceeded, "the deadline passed before the key was looked up");
         let begun = timeout_at(self.deadline.instant().into(), begun).await.map_err(late)?;

@@ -15,7 +15,7 @@ use weir_features::{
     IdempotencyGuard, RedisStore, Row, SharedStore, StoredAnswer,
 };
 use weir_testbed::RedisServer;
-use weir_types::Scalar;
+use weir_types::{Clock, Deadline, Scalar};
 
 use crate::support::{Fixture, ManualClock, at, on_every_store, redis, views};
 
@@ -31,12 +31,24 @@ fn service(fixture: &Fixture) -> Idempotency {
     Idempotency::new(&config, fixture.store.clone(), fixture.clock.clone())
 }
 
+/// By when a request of these tests has to be answered: 30 s after they began.
+fn soon(clock: &ManualClock) -> Deadline {
+    Deadline::after(clock.now(), Duration::from_secs(30))
+}
+
 const ONE: [u8; 32] = [1; 32];
 const OTHER: [u8; 32] = [2; 32];
 
 fn answer(body: &'static str) -> StoredAnswer {
     let headers = vec![(Bytes::from("content-type"), Bytes::from("application/json"))];
     StoredAnswer { status: 200, headers, body: body.into() }
+}
+
+/// With half a minute to answer.
+async fn begin(service: &Idempotency, key: &str, print: [u8; 32]) -> Result<Begun, IdempotencyError> {
+    service
+        .begin("alice", key, print, Deadline::after(std::time::Instant::now(), Duration::from_secs(30)))
+        .await
 }
 
 fn guard(begun: Begun) -> IdempotencyGuard {
@@ -48,7 +60,7 @@ fn guard(begun: Begun) -> IdempotencyGuard {
 
 async fn the_first_answer_is_given_again(fixture: &Fixture) {
     let service = service(fixture);
-    let begin = |principal: &'static str, print| service.begin(principal, "k-1", print);
+    let begin = |principal: &'static str, print| service.begin(principal, "k-1", print, soon(&fixture.clock));
     let first = guard(begin("alice", ONE).await.unwrap());
     assert!(matches!(begin("alice", ONE).await.unwrap(), Begun::InFlight));
     assert!(matches!(begin("alice", OTHER).await.unwrap(), Begun::Mismatch));
@@ -70,29 +82,29 @@ async fn the_first_answer_is_given_again(fixture: &Fixture) {
 
 async fn a_key_that_was_not_finished_is_free_again(fixture: &Fixture) {
     let service = service(fixture);
-    guard(service.begin("alice", "k", ONE).await.unwrap()).release().await.unwrap();
+    guard(begin(&service, "k", ONE).await.unwrap()).release().await.unwrap();
     // A dropped guard frees the key in the background: the next one comes through as soon as
     // that is done.
-    drop(guard(service.begin("alice", "k", OTHER).await.unwrap()));
+    drop(guard(begin(&service, "k", OTHER).await.unwrap()));
     let again = loop {
-        match service.begin("alice", "k", ONE).await.unwrap() {
+        match begin(&service, "k", ONE).await.unwrap() {
             Begun::Fresh(guard) => break guard,
             Begun::Mismatch => tokio::task::yield_now().await,
             other => panic!("{other:?}"),
         }
     };
     // So does a caller who goes away before it knows whether it was the first.
-    let mut call = Box::pin(service.begin("alice", "left", OTHER));
+    let mut call = Box::pin(begin(&service, "left", OTHER));
     std::future::poll_fn(|cx| std::task::Poll::Ready(call.as_mut().poll(cx).is_ready())).await;
     drop(call);
-    while !matches!(service.begin("alice", "left", ONE).await.unwrap(), Begun::Fresh(_)) {
+    while !matches!(begin(&service, "left", ONE).await.unwrap(), Begun::Fresh(_)) {
         tokio::task::yield_now().await;
     }
     // An answer that is too large is not kept, and the key is free.
     let large = StoredAnswer { body: vec![7; 65 << 10].into(), ..answer("") };
     assert!(matches!(again.finish(large).await, Err(IdempotencyError::TooLarge(_))));
     loop {
-        match service.begin("alice", "k", OTHER).await.unwrap() {
+        match begin(&service, "k", OTHER).await.unwrap() {
             Begun::Fresh(guard) => break guard.finish(answer("[]")).await.unwrap(),
             _ => tokio::task::yield_now().await,
         }
@@ -101,17 +113,16 @@ async fn a_key_that_was_not_finished_is_free_again(fixture: &Fixture) {
 
 async fn a_dead_owners_lease_ends(fixture: &Fixture) {
     let service = service(fixture);
-    let dead = guard(service.begin("alice", "k", ONE).await.unwrap());
+    let begin = || service.begin("alice", "k", ONE, soon(&fixture.clock));
+    let dead = guard(begin().await.unwrap());
     fixture.clock.advance(Duration::from_secs(59));
-    assert!(matches!(service.begin("alice", "k", ONE).await.unwrap(), Begun::InFlight));
+    assert!(matches!(begin().await.unwrap(), Begun::InFlight));
     fixture.clock.advance(Duration::from_secs(1));
-    let next = guard(service.begin("alice", "k", ONE).await.unwrap());
+    let next = guard(begin().await.unwrap());
     // It was not dead but slow: its answer must not take the place of the next one's.
     assert_eq!(dead.finish(answer("slow")).await, Err(IdempotencyError::Lost));
     next.finish(answer("next")).await.unwrap();
-    assert!(
-        matches!(service.begin("alice", "k", ONE).await.unwrap(), Begun::Replay(a) if a == answer("next"))
-    );
+    assert!(matches!(begin().await.unwrap(), Begun::Replay(a) if a == answer("next")));
 }
 
 async fn of_many_at_once_one_is_first(fixture: &Fixture) {
@@ -119,7 +130,7 @@ async fn of_many_at_once_one_is_first(fixture: &Fixture) {
     for key in ["a", "b", "c"] {
         let one = |_| {
             let service = service.clone();
-            tokio::spawn(async move { service.begin("alice", key, ONE).await.unwrap() })
+            tokio::spawn(async move { begin(&service, key, ONE).await.unwrap() })
         };
         let mut fresh = Vec::new();
         for begun in (0..32).map(one).collect::<Vec<_>>() {
@@ -138,10 +149,10 @@ async fn of_many_at_once_one_is_first(fixture: &Fixture) {
 async fn keys_and_headers_have_bounds() {
     let service = service(&Fixture::memory());
     for bad in ["", "a b", "é", "a\n", &"k".repeat(256)] {
-        assert_eq!(service.begin("alice", bad, ONE).await.err(), Some(IdempotencyError::Key(bad.len())));
+        assert_eq!(begin(&service, bad, ONE).await.err(), Some(IdempotencyError::Key(bad.len())));
     }
     let headers = vec![(Bytes::from("h"), Bytes::from("v")); 33];
-    let guard = guard(service.begin("alice", &"k".repeat(255), ONE).await.unwrap());
+    let guard = guard(begin(&service, &"k".repeat(255), ONE).await.unwrap());
     let refused = guard.finish(StoredAnswer { headers, ..answer("") }).await;
     assert!(matches!(refused, Err(IdempotencyError::TooLarge(_))));
 }
@@ -196,7 +207,7 @@ async fn obey((features, events, idempotency): &(Features, Events, Idempotency),
             let rows = features.get("rows", &entity.into()).await.unwrap();
             format!("{:?}", rows[0].as_ref().map(|f| &f.value))
         }
-        ("begin", key) => match idempotency.begin("alice", key, ONE).await.unwrap() {
+        ("begin", key) => match begin(idempotency, key, ONE).await.unwrap() {
             Begun::Fresh(guard) => {
                 std::mem::forget(guard); // the process will die with it
                 "fresh".into()
@@ -216,7 +227,7 @@ async fn race(events: &Events, idempotency: &Idempotency, who: &'static str) -> 
         let values = vec![("x".into(), Scalar::Float(0.1))];
         let event = Event { entity: "both".into(), event_time: Some(at(0.0)), id: None, values };
         events.ingest("s", vec![event]).await.unwrap();
-        if let Begun::Fresh(guard) = idempotency.begin("alice", &format!("key-{i}"), ONE).await.unwrap() {
+        if let Begun::Fresh(guard) = begin(idempotency, &format!("key-{i}"), ONE).await.unwrap() {
             guard.finish(answer(who)).await.unwrap();
             won.push(i.to_string());
         }
@@ -290,12 +301,12 @@ async fn two_processes_on_one_redis_agree() {
 
     // The other's answers are given here too, word by word; what it has begun is in flight here.
     for i in &theirs {
-        let begun = idempotency.begin("alice", &format!("key-{i}"), ONE).await.unwrap();
+        let begun = begin(&idempotency, &format!("key-{i}"), ONE).await.unwrap();
         assert!(matches!(begun, Begun::Replay(found) if found == answer("child")));
     }
     if let Some(i) = ours.first() {
         assert_eq!(replica.ask(&format!("begin key-{i}")), "replay parent");
     }
     assert_eq!(replica.ask("begin last"), "fresh");
-    assert!(matches!(idempotency.begin("alice", "last", ONE).await.unwrap(), Begun::InFlight));
+    assert!(matches!(begin(&idempotency, "last", ONE).await.unwrap(), Begun::InFlight));
 }

@@ -118,12 +118,8 @@ impl<'a> Frame<'a> {
         let inputs = self.tensors(inputs)?.into_iter().map(Arc::unwrap_or_clone).collect();
         let Terms { deadline, priority, caller, cache, held } = self.terms;
         let batch = Batch { rows: self.rows, inputs };
-        let job = Job {
-            priority: *priority,
-            caller: caller.clone(),
-            cache: *cache,
-            ..Job::new(batch, *deadline)
-        };
+        let job =
+            Job { priority: *priority, caller: caller.clone(), cache: *cache, ..Job::new(batch, *deadline) };
         let version = self.graph.members.get(member).ok_or_else(broken)?;
         let done = version.executor.execute(job).await.map_err(|error| in_step(step, error))?;
         // Small models run on this thread: many of them must let other requests through.

@@ -72,6 +72,9 @@ fn check(place: &Path, address: SocketAddr, arguments: &[&str], fewest: u32) {
     assert!(program.exists(), "{} is not there: run `make venvs`", program.display());
     let output = Command::new(program)
         .current_dir(place)
+        .env("SCHEMATHESIS_HOOKS", "hooks")
+        .env("PYTHONPATH", root().join("tests/schemathesis"))
+        .env("PYTHONDONTWRITEBYTECODE", "1")
         .arg("--config-file")
         .arg(root().join("tests/schemathesis/schemathesis.toml"))
         .args(["run", &format!("http://{address}/openapi.json"), "--checks", "all", "--no-color"])

@@ -57,6 +57,7 @@ fn with_state() -> Vec<Operation> {
             spec: Arc::new(spec),
             shape: BodyShape::Rows { key: "houses".into() },
             selectable: false,
+            cached: false,
         },
     };
     let of_state = endpoints(&state).into_iter().map(|endpoint| Operation {

@@ -55,6 +55,8 @@ pub(super) fn spec(table: CacheTable) -> Arc<ModelSpec> {
         cache: Some(table),
         deterministic: true,
         stateful: false,
+        sequence: None,
+        lookups: Default::default(),
         columns: false,
         samples: vec![],
         notes: vec![],
@@ -170,7 +172,7 @@ impl Executor for Told {
                 rows: rows.len(),
                 tensors: vec![column(rows.iter().map(|row| row + 1.0).collect())],
             };
-            Ok(Done { outputs, tokens, cache: None, queued: Duration::ZERO, ran })
+            Ok(Done { outputs, tokens, cache: None, state: None, queued: Duration::ZERO, ran })
         })
     }
 
