@@ -11,7 +11,7 @@ use weir_types::{Dim, Signature, TensorSpec};
 
 use super::{Described, Source};
 use crate::{
-    LimitsTable, Manifest,
+    CacheTable, LimitsTable, Manifest,
     files::{self, Folders},
     onnx::OnnxModel,
     task::{list, scores_output},
@@ -99,6 +99,7 @@ pub(super) fn describe(source: &Source<'_>, graph: &OnnxModel) -> Result<Describ
     let artifact = config.artifact.clone();
     let manifest = Manifest { labels, limits, batching, artifact, ..Manifest::default() };
     let wanted = config.name.clone();
+    let manifest = Manifest { cache: config.cache.then(CacheTable::default), ..manifest };
     Ok(Described { manifest, notes: config.notes.into_iter().chain(notes).collect(), wanted })
 }
 
