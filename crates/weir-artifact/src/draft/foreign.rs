@@ -7,7 +7,7 @@ use weir_config::Problem;
 
 use super::{Column, check, fields, head, one_line};
 use crate::{
-    Candidate, FieldTable, InputTable, Manifest, TextTable,
+    CacheTable, Candidate, FieldTable, InputTable, Manifest, TextTable,
     digest::difference,
     formats::Foreign,
     load::{chosen, read_artifact},
@@ -41,14 +41,17 @@ pub(super) fn draft(
 
 /// What differs from the defaults.
 fn table(manifest: &Manifest) -> Value {
-    let Manifest { input, text, .. } = manifest;
+    let Manifest { input, text, cache, .. } = manifest;
     let fields: Vec<Value> =
         input.field.iter().map(|f| Value::Object(difference(f, &FieldTable::new("")))).collect();
-    let plain =
-        Manifest { input: InputTable { field: Vec::new(), ..input.clone() }, text: None, ..manifest.clone() };
+    let input = InputTable { field: Vec::new(), ..input.clone() };
+    let plain = Manifest { input, text: None, cache: None, ..manifest.clone() };
     let mut whole = difference(&plain, &Manifest::default());
     let nothing = TextTable { tokenizer: String::new(), ..TextTable::default() };
     whole.extend(text.iter().map(|t| ("text".to_owned(), Value::Object(difference(t, &nothing)))));
+    let kept =
+        cache.iter().map(|c| ("cache".to_owned(), Value::Object(difference(c, &CacheTable::default()))));
+    whole.extend(kept);
     if !fields.is_empty() {
         let input = whole.entry("input").or_insert_with(|| Map::new().into());
         if let Some(input) = input.as_object_mut() {

@@ -310,7 +310,7 @@ fn layouts_within_layouts() {
 #[test]
 fn a_draft_of_another_layout_means_the_same() {
     let mut all = String::new();
-    let config = "name: \"Houses\"\nmax_batch_size: 16\ndefault_model_filename: \"net.onnx\"\ninput { name: \"input\" data_type: TYPE_FP32 dims: 8 }\noutput { name: \"probabilities\" dims: 2 label_filename: \"l.txt\" }";
+    let config = "name: \"Houses\"\nmax_batch_size: 16\ndefault_model_filename: \"net.onnx\"\ninput { name: \"input\" data_type: TYPE_FP32 dims: 8 }\noutput { name: \"probabilities\" dims: 2 label_filename: \"l.txt\" }\nresponse_cache { enable: true }";
     let triton = Folder::new()
         .with("m/it/config.pbtxt", config)
         .with("m/it/l.txt", "low\nhigh\n")
@@ -339,6 +339,7 @@ fn a_draft_of_another_layout_means_the_same() {
                 s.task,
                 s.labels.clone(),
                 s.limits.clone(),
+                s.cache.clone(),
                 s.text.clone(),
                 s.columns,
                 s.signature.clone(),

@@ -10,7 +10,8 @@ use std::{
 
 use weir_clients::redis::{Redis, RedisConfig};
 use weir_serving::{
-    Cache, CacheConfig, CacheStats, Done, Job, Loader, PurgeScope, ServedVersion, ServingSnapshot, Tier,
+    Cache, CacheConfig, CacheMode, CacheStats, Done, Job, Loader, PurgeScope, ServedVersion, ServingSnapshot,
+    Tier,
 };
 use weir_testbed::RedisServer;
 use weir_types::{Batch, Clock, Deadline, ErrorCode, Outputs, SystemClock, Tensor, TensorData};
@@ -223,4 +224,22 @@ async fn a_storm_of_dropped_requests_swaps_no_answer() {
 #[ignore = "a million requests take minutes"]
 async fn a_storm_of_a_million_dropped_requests_swaps_no_answer() {
     storm(1_000_000).await;
+}
+
+#[tokio::test]
+async fn a_graph_and_its_member_each_keep_what_they_are_asked() {
+    let models = models("[cache]\n");
+    models.write("g/model.toml", "[[graph.step]]\nmodel = 'm'\n\n[cache]\n");
+    let cache = Cache::new(CacheConfig::default(), Arc::new(SystemClock));
+    let snapshot = models.caching(cache.clone()).load(&ServingSnapshot::default(), &BTreeSet::new(), &|_| {});
+    let [graph, member] = ["g", "m"].map(|name| snapshot.version(name, None).unwrap().executor.clone());
+    let counts = || cache.stats().into_iter().map(|s| (s.stats.hit, s.stats.miss)).collect::<Vec<_>>();
+    let first = graph.execute(job(&[1, 2])).await.unwrap();
+    assert_eq!(counts(), [(0, 1), (0, 1)], "g, then m, which it asked");
+    assert_eq!(member.execute(job(&[2])).await.unwrap().cache.unwrap().hits, 1);
+    let again = graph.execute(job(&[2, 1])).await.unwrap();
+    assert_eq!((again.cache.unwrap().hits, again.outputs), (2, first.outputs.gather_rows(&[1, 0])));
+    assert_eq!(counts(), [(1, 1), (1, 1)], "m was not asked again");
+    let none = graph.execute(Job { cache: CacheMode::NoStore, ..job(&[7]) }).await.unwrap();
+    assert_eq!((none.cache, counts()), (None, vec![(1, 1), (1, 1)]), "nobody stored it");
 }

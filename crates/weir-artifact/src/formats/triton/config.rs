@@ -18,6 +18,8 @@ use crate::{BatchingTable, SequenceTable};
 pub(super) struct Config {
     pub(super) name: Option<String>,
     /// Most rows of a request; 0 where the dimensions include the rows.
+    /// Whether answers are kept.
+    pub(super) cache: bool,
     pub(super) max_batch_size: usize,
     pub(super) inputs: Vec<Tensor>,
     pub(super) outputs: Vec<Tensor>,
@@ -76,7 +78,6 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("metric_tags", "metrics carry the model's name and version"),
     ("model_metrics", "metrics are the server's own"),
     ("model_warmup", "golden rows (`samples` in model.toml) are what runs at every load"),
-    ("response_cache", "answers are not cached"),
     ("runtime", "`engine` in model.toml chooses one"),
 ];
 
@@ -131,6 +132,7 @@ impl Reader {
             "instance_group" => self.instances(field, &mut config.batching),
             "parameters" => self.parameters(field, &mut config.batching),
             "model_transaction_policy" => self.transactions(field),
+            "response_cache" => config.cache = self.response_cache(field),
             name => match (listed(REFUSED), listed(WITHOUT_EFFECT)) {
                 (Some(why), _) => self.fault(field, format!("`{name}`: {why}")),
                 (_, Some(why)) => self.notes.push(format!("`{name}` has no effect: {why}")),
@@ -303,6 +305,21 @@ impl Reader {
             };
         }
         policy
+    }
+
+    /// `response_cache`: Triton's own has no time and no size a model.
+    fn response_cache(&mut self, field: &Field) -> bool {
+        let mut enabled = false;
+        for inner in self.message(field) {
+            match inner.name.as_str() {
+                "enable" => enabled = self.truth(inner),
+                _ => self.unknown(inner, "`response_cache`"),
+            }
+        }
+        if enabled {
+            self.note("`response_cache`: answers are kept for an hour, row by row, as an empty `[cache]` in model.toml says");
+        }
+        enabled
     }
 
     fn transactions(&mut self, field: &Field) {

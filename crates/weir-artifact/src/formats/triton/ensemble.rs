@@ -14,7 +14,7 @@ use super::{
     read,
     textproto::{Fault, Field, Place},
 };
-use crate::{GraphTable, LimitsTable, Manifest, StepTable, formats::plain_name};
+use crate::{CacheTable, GraphTable, LimitsTable, Manifest, StepTable, formats::plain_name};
 
 /// One step: a model, and the ensemble's name of each of its tensors.
 #[derive(Debug, Clone)]
@@ -94,7 +94,8 @@ pub(in crate::formats) fn ensemble(source: &Source<'_>) -> Result<Ensemble, Vec<
             output.name
         ));
     }
-    let manifest = Manifest { limits, graph: Some(table), ..Manifest::default() };
+    let cache = config.cache.then(CacheTable::default);
+    let manifest = Manifest { limits, cache, graph: Some(table), ..Manifest::default() };
     let wanted = config.name.clone();
     let places = Places::of(source.file, places);
     let declared = Declared { file: source.file.to_owned(), config };

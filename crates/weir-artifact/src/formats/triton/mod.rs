@@ -11,7 +11,7 @@ use weir_types::{Dim, Signature, TensorSpec};
 
 use super::{Described, Source};
 use crate::{
-    LimitsTable, Manifest,
+    CacheTable, LimitsTable, Manifest,
     files::{self, Folders},
     onnx::OnnxModel,
     task::{list, scores_output},
@@ -102,6 +102,7 @@ pub(super) fn describe(source: &Source<'_>, graph: &OnnxModel) -> Result<Describ
     let sequence = config.sequence.clone();
     let manifest = Manifest { labels, limits, batching, artifact, sequence, ..Manifest::default() };
     let wanted = config.name.clone();
+    let manifest = Manifest { cache: config.cache.then(CacheTable::default), ..manifest };
     Ok(Described { manifest, notes: config.notes.into_iter().chain(notes).collect(), wanted })
 }
 
