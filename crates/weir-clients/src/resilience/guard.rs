@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::{
     Breaker, BreakerPolicy, BreakerState, CallError, Health, LimitPolicy, Limiter, Pass, RetryBudget,
     RetryPolicy, Sample,
+    counts::{Counts, GuardStats, count},
 };
 
 /// How a server is called.
@@ -42,44 +43,6 @@ const SLOW: Duration = Duration::from_secs(1);
 /// With one, a wait of so many times the usual, and of this long at least.
 const SLOW_TIMES: f64 = 10.0;
 const SLOW_LEAST: Duration = Duration::from_millis(50);
-
-/// What happened so far.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct GuardStats {
-    /// Calls made, repeats and hedges included.
-    pub attempts: u64,
-    /// Calls that failed.
-    pub failed: u64,
-    /// Calls that were repeats.
-    pub retries: u64,
-    /// Calls that were hedges.
-    pub hedges: u64,
-    /// Repeats and hedges that the budget did not allow.
-    pub over_budget: u64,
-    /// Calls not made because the breaker was open.
-    pub broken: u64,
-    /// Calls not made because the limit was reached.
-    pub limited: u64,
-    /// How often the breaker has opened.
-    pub opened: u64,
-    /// The breaker now.
-    pub breaker: BreakerState,
-    /// Calls at once, now.
-    pub limit: u32,
-    /// Calls under way.
-    pub in_flight: u32,
-}
-
-#[derive(Debug, Default)]
-struct Counts {
-    attempts: AtomicU64,
-    failed: AtomicU64,
-    retries: AtomicU64,
-    hedges: AtomicU64,
-    over_budget: AtomicU64,
-    broken: AtomicU64,
-    limited: AtomicU64,
-}
 
 #[derive(Debug)]
 struct State {
@@ -318,31 +281,14 @@ impl Guard {
 
     /// What happened so far.
     pub fn stats(&self) -> GuardStats {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let state = self.lock();
-        GuardStats {
-            attempts: read(&self.counts.attempts),
-            failed: read(&self.counts.failed),
-            retries: read(&self.counts.retries),
-            hedges: read(&self.counts.hedges),
-            over_budget: read(&self.counts.over_budget),
-            broken: read(&self.counts.broken),
-            limited: read(&self.counts.limited),
-            opened: state.breaker.opened(),
-            breaker: state.breaker.state(Instant::now().into_std()),
-            limit: state.limiter.limit(),
-            in_flight: state.limiter.in_flight(),
-        }
+        self.counts.stats(&state.breaker, &state.limiter)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // What is guarded stays whole when a holder panics: plain numbers.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn count(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
 }
 
 impl Ticket<'_> {

@@ -4,6 +4,7 @@
 //! [`RetryBudget`], the waits of [`RetryPolicy`]), and [`Guard`], which makes calls by them.
 
 mod breaker;
+mod counts;
 mod guard;
 mod limiter;
 mod retry;
@@ -12,7 +13,8 @@ mod window;
 use std::time::Duration;
 
 pub use breaker::{Breaker, BreakerPolicy, BreakerState, Health, Pass};
-pub use guard::{Guard, GuardStats, Policy};
+pub use counts::GuardStats;
+pub use guard::{Guard, Policy};
 pub use limiter::{LimitPolicy, Limiter, Sample};
 pub use retry::{RetryBudget, RetryPolicy};
 
