@@ -15,5 +15,5 @@ KEY = "Idempotency-Key"
 @schemathesis.hook
 def before_call(context, case, kwargs):
     key = (case.headers or {}).get(KEY)
-    if isinstance(key, str) and re.fullmatch("[!#-~]{1,255}", key):
+    if isinstance(key, str) and re.fullmatch('"[!-~]{1,255}"|[!#-~][!-~]{0,254}', key):
         case.headers[KEY] = str(uuid.uuid4())

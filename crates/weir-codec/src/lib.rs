@@ -111,13 +111,18 @@ impl RowDecoder {
     /// [`Rejection::Invalid`] with everything that is wrong otherwise; values that are left to
     /// be looked up are wrong here.
     pub fn decode(&self, body: &[u8]) -> Result<Batch, Rejection> {
-        self.explicit(self.decode_rows(body)?)
+        match self.decode_rows(body) {
+            Ok(decoded) if decoded.lookups.is_empty() => Ok(decoded.batch),
+            Ok(decoded) => self.explicit(decoded),
+            Err(rejection) => Err(rejection),
+        }
     }
 
     /// Decodes a body: its rows, and what they leave to be looked up.
     ///
     /// # Errors
     /// As [`decode`](Self::decode), but for what is left to be looked up.
+    #[inline]
     pub fn decode_rows(&self, body: &[u8]) -> Result<Decoded, Rejection> {
         match fast::decode(&self.plan, body) {
             Some(decoded) => Ok(decoded),

@@ -161,7 +161,8 @@ impl<'p> Sink<'p> {
     /// What was decoded. `None` only if the plan is at odds with itself.
     pub(crate) fn finish(self) -> Option<Decoded> {
         let Self { plan, mut data, rows, open, wanted } = self;
-        let entities = data.split_off(plan.slots.len() - plan.schema.keys.len());
+        let keys = plan.schema.keys.len();
+        let entities = if keys == 0 { Vec::new() } else { data.split_off(plan.slots.len() - keys) };
         let mut inputs = Vec::with_capacity(data.len());
         for (data, slot) in data.into_iter().zip(&plan.slots) {
             let learned = slot.open_field.and_then(|f| open.get(f));

@@ -55,7 +55,7 @@ pub(super) fn idempotency_key() -> Value {
         "name": "Idempotency-Key",
         "in": "header",
         "required": false,
-        "schema": {"type": "string", "pattern": "^[!#-~]{1,255}$", "title": "Idempotency-Key"},
+        "schema": {"type": "string", "pattern": "^(\"[!-~]{1,255}\"|[!#-~][!-~]{0,254})$", "title": "Idempotency-Key"},
         "description": "A name for this request, chosen by the client: sent again under it, the request is \
                         answered as it was the first time. Another request under it is refused (422).",
     })

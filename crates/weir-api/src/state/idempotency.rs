@@ -117,7 +117,10 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, Error> {
     }
     let unreadable = || Error::invalid("Idempotency-Key takes 1 to 255 visible ASCII characters");
     let text = value.to_str().map_err(|_| unreadable())?.trim();
-    let bare = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text);
+    let bare = match text.strip_prefix('"') {
+        Some(quoted) => quoted.strip_suffix('"').ok_or_else(unreadable)?,
+        None => text,
+    };
     if bare.is_empty() { Err(unreadable()) } else { Ok(Some(bare.to_owned())) }
 }
 
@@ -178,6 +181,8 @@ mod tests {
             assert_eq!(of(&[written]), Ok(Some("abc-1".into())), "{written}");
         }
         assert!(of(&["a", "a"]).is_err());
-        assert!(of(&["\"\""]).is_err() && of(&[""]).is_err());
+        for none in ["\"\"", "", "\"", "\"half"] {
+            assert!(of(&[none]).is_err(), "{none}");
+        }
     }
 }

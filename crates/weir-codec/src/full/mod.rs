@@ -22,6 +22,7 @@ pub(crate) fn decode(plan: &Plan, body: &[u8]) -> Result<Decoded, Rejection> {
 }
 
 /// The document that a body is.
+#[inline]
 pub(crate) fn document(body: &[u8], max_depth: usize) -> Result<Doc<'_>, Rejection> {
     if body.is_empty() {
         return Err(invalid(missing_body()));
