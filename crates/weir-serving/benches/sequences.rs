@@ -10,6 +10,7 @@ use std::{
     collections::BTreeSet,
     fs,
     hint::black_box,
+    ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -56,20 +57,20 @@ fn measure(name: &str, folder: &Path, engine: &EngineOptions) {
     let direct = weir_engine::load(&model, engine).unwrap();
     let executor = executor(folder, engine);
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-    // First, while there is no memory left over that they could take. Warm before: what the runtime
-    // itself holds for a call is none of theirs.
-    steps(&runtime, &*executor, 1_000);
+    // As many again before, which take what memory was left over from loading.
+    let start = |ids: Range<u64>| {
+        ids.for_each(|id| drop(runtime.block_on(executor.execute(job(id, true))).unwrap()));
+    };
+    start(1..IDLE - 100);
     let before = resident();
-    for id in 0..IDLE {
-        runtime.block_on(executor.execute(job(1_000_000 + id, true))).unwrap();
-    }
+    start(IDLE..2 * IDLE);
     let each = (resident() - before) as f64 / IDLE as f64;
     let table = executor.sequences().unwrap();
     let state = table.bytes() as f64 / table.live() as f64;
     println!("{name}: {} idle sequences, {each:.0} bytes each, {state:.0} of them state", table.live());
     let mut pairs = Vec::new();
     for round in 0..=ROUNDS as u64 {
-        pairs.push((calls(&*direct), steps(&runtime, &*executor, round + 1)));
+        pairs.push((calls(&*direct), steps(&runtime, &*executor, 3 * IDLE + round)));
     }
     pairs.remove(0); // warm-up
     let median = |mut values: Vec<f64>| {
