@@ -121,9 +121,10 @@ fn what_makes_no_sense_is_refused_with_its_name() {
         let parameters = described["paths"][path]["post"]["parameters"].as_array().unwrap();
         parameters.iter().map(|p| p["name"].as_str().unwrap().to_owned()).collect()
     };
-    let all = ["outputs", "version", "Sequence-Id", "Sequence-Start", "Sequence-End"];
-    assert_eq!(names("/v1/models/running:predict"), all);
-    assert_eq!(names("/v1/models/steps:predict"), all[..2]);
+    let (all, sequence) =
+        (names("/v1/models/running:predict"), ["Sequence-Id", "Sequence-Start", "Sequence-End"]);
+    assert!(sequence.iter().all(|name| all.iter().any(|other| other == name)), "{all:?}");
+    assert_eq!(all.len() - names("/v1/models/steps:predict").len(), sequence.len());
     server.stop();
 }
 
