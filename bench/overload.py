@@ -153,14 +153,29 @@ def recovery(subject, c, seconds):
     measured = subject.load("--stages", stages, "--warmup", "0s", "--poisson", "--retries", "3",
                             "--deadline", f"{DEADLINE_MS}ms")
     points = [(p["at"], p["latency"]["p99_ms"], p["goodput_per_s"], p["offered_per_s"]) for p in measured["series"]]
+    return {**way_back(points, seconds), "attempts": measured["attempts"], "requests": measured["requests"],
+            "series": points}
+
+
+def way_back(points, seconds):
+    """When the p99 is the old one again: from when on the median over four intervals is one that was seen before.
+
+    Of single intervals the slowest before would be the measure, and the machine's own hiccups, twice as many in
+    twice the time, would decide. How many single ones are slower than any before is told beside it.
+    """
     before = [p99 for at, p99, *_ in points if at < seconds]
-    usual = max(before)
     after = [(at - 2 * seconds, p99) for at, p99, *_ in points if at >= 2 * seconds]
-    slow = [at for at, p99 in after if p99 > usual]
-    # Back is the first moment after which no interval but the odd one is slower than any before.
-    back = next((at for at, _ in after if sum(s >= at for s in slow) <= 0.05 * len(after)), None)
-    return {"baseline_p99_ms": statistics.median(before), "worst_before_ms": usual, "back_after_s": back,
-            "attempts": measured["attempts"], "requests": measured["requests"], "series": points}
+    usual = max(medians(before))
+    smooth = medians([p99 for _, p99 in after])
+    back = next((at for (at, _), median in zip(after, smooth) if median <= usual), None)
+    late = [p99 for at, p99 in after if back is not None and at >= back]
+    return {"baseline_p99_ms": statistics.median(before), "worst_before_ms": max(before), "back_after_s": back,
+            "slower_later": [sum(p99 > max(before) for p99 in late), len(late)]}
+
+
+def medians(values, width=4):
+    """Of each `width` values that follow each other."""
+    return [statistics.median(values[i:i + width]) for i in range(max(1, len(values) - width + 1))]
 
 
 def measure(model, folder, options):
@@ -201,7 +216,9 @@ def table(found):
                      f"{s(r['refused_p50_ms'])} / {s(r['refused_p99_ms'])} | {r['with_retry_after']:,} of {r['refusals']:,} | "
                      f"{100 * r['in_vain']:.2f} % | {verdict(found, r)} |")
     back = found["recovery"]
-    came = "did not come back" if back["back_after_s"] is None else f"was back after {back['back_after_s']:.1f} s"
+    came = "did not come back" if back["back_after_s"] is None else (
+        f"was back after {back['back_after_s']:.0f} s; {back['slower_later'][0]} of the {back['slower_later'][1]} "
+        "intervals from then on were slower than any before")
     lines += ["", f"After 5 C with three immediate retries ({back['attempts'] / back['requests']:.1f} attempts a request), "
               f"then 0.7 C: the p99 (median {s(back['baseline_p99_ms'])} ms before, no interval above "
               f"{s(back['worst_before_ms'])} ms) {came}.", ""]
