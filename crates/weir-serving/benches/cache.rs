@@ -160,12 +160,12 @@ fn times(name: &str, row: fn(usize) -> Tensor) {
 }
 
 fn memory((name, row): (&str, fn(usize) -> Tensor), rows: usize) {
-    let (cache, executor) = cached();
+    let (_cache, executor) = cached();
     (0..100).for_each(|i| drop(ask(&*executor, batch(&[row(rows + i)]))));
     let before = resident_bytes();
     (0..rows).for_each(|i| drop(ask(&*executor, batch(&[row(i)]))));
     let measured = (resident_bytes() - before) as f64 / rows as f64;
-    let stats = cache.stats()[0].stats.memory;
+    let Some(stats) = executor.cached().map(|cached| cached.stats().memory) else { return };
     let counted = stats.bytes as f64 / stats.entries as f64;
     println!(
         "{name}: {counted:.0} bytes a row are counted, {measured:.0} are resident more ({} rows)",

@@ -147,7 +147,14 @@ impl Admitted {
     /// # Errors
     /// [`ErrorCode::Overloaded`] where it would.
     pub fn would_run(&self, version: &ServedVersion) -> Result<(), Error> {
-        version.executor.ready(&self.sender.caller(), self.deadline)
+        let (caller, deadline) = (self.sender.caller(), self.deadline);
+        match (self.cache, version.executor.cached()) {
+            // What is stored would not answer it.
+            (CacheMode::NoCache | CacheMode::NoStore, Some(cached)) => {
+                cached.would_compute(&caller, deadline)
+            }
+            _ => version.executor.ready(&caller, deadline),
+        }
     }
 
     /// On whose behalf it was granted.

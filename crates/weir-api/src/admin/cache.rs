@@ -69,18 +69,16 @@ impl Call<'_> {
     /// was done nevertheless.
     pub(super) async fn purge_cache(&self, incoming: &mut Incoming) -> Result<Response<Body>, Error> {
         self.authorize(Access::Deploy)?;
-        let deadline = self.deadline()?;
-        let body = self.body(incoming, deadline).await?;
+        let body = self.order(incoming).await?;
         let asked = read(&body, "what to purge")?;
         let cache = self.shared.cache().ok_or_else(|| {
             Error::new(ErrorCode::Unsupported, "this server keeps no answers: `[cache] enabled` is false")
         })?;
         let scope = self.scope(asked)?;
-        let purged = tokio::time::timeout_at(deadline.instant().into(), cache.purge(&scope)).await;
-        let Purged { memory, redis } = purged.map_err(|_| {
-            Error::new(ErrorCode::DeadlineExceeded, "the deadline passed while Redis was purged: purge again")
-        })?;
-        tracing::info!(target: "weir::admin", memory, ?redis, "purged the cache of {}", of(&scope));
+        // Not cut off at a deadline: what is half done would be told as not done. It takes some seconds
+        // at most.
+        let Purged { memory, redis, left } = cache.purge(&scope).await;
+        tracing::info!(target: "weir::admin", memory, ?redis, ?left, "purged the cache of {}", of(&scope));
         let (status, redis) = match redis {
             None => (StatusCode::OK, Value::Null),
             Some(Ok(entries)) => (StatusCode::OK, json!({ "entries": entries })),
@@ -121,12 +119,10 @@ impl Call<'_> {
         }
     }
 
-    /// Whether any version asked for does.
+    /// Whether any version asked for does, or one that asks it.
     fn keeps_answers(&self, name: &ModelName, version: Option<&str>) -> bool {
-        let mut versions =
-            self.face.snapshot.models().filter(|(n, _)| *n == name).flat_map(|(_, m)| m.versions());
-        let asked = |v: &ServedVersion| version.is_none_or(|version| v.spec.version.as_str() == version);
-        versions.any(|v| asked(v) && v.executor.cached().is_some())
+        let mut versions = self.face.snapshot.models().flat_map(|(_, model)| model.versions());
+        versions.any(|v| v.executor.cached().is_some() && asks(v, name, version))
     }
 
     /// Names the models there are, where the one asked for is not.
@@ -153,7 +149,7 @@ impl Call<'_> {
     /// Compares two bodies as the cache does.
     pub(super) async fn explain_cache(&self, incoming: &mut Incoming) -> Result<Response<Body>, Error> {
         self.authorize(Access::Read)?;
-        let body = self.body(incoming, self.deadline()?).await?;
+        let body = self.question(incoming).await?;
         let asked: Explain<'_> = read(&body, "what to compare")?;
         let route = self.route(&asked)?;
         let handler = predict_handler(&route)?;
@@ -176,6 +172,12 @@ impl Call<'_> {
             _ => Err(Error::invalid("name a model, with a version or without, or the path of a route")),
         }
     }
+}
+
+/// Whether `of` is a version that is named, or is made of one.
+fn asks(of: &ServedVersion, name: &ModelName, version: Option<&str>) -> bool {
+    let named = of.spec.name == *name && version.is_none_or(|version| of.spec.version.as_str() == version);
+    named || of.members.iter().any(|member| asks(member, name, version))
 }
 
 /// What was purged, in words.

@@ -14,10 +14,11 @@ use bytes::Bytes;
 use http::{Response, StatusCode, header, request::Parts, uri::Authority};
 use hyper::body::Incoming;
 use serde::Deserialize;
+use weir_serving::{Admission, Room};
 use weir_types::{Access, Credentials, Deadline, Error, ErrorCode};
 
 use crate::{
-    body,
+    body::{self, BodyLimits},
     config::RouteMethod::{self, Get, Post},
     face::Face,
     head,
@@ -29,6 +30,9 @@ use crate::{
     routes::{self, Handler, Routes},
     server::Shared,
 };
+
+/// Most bytes of an order, which names a model, a version or a tag.
+const LARGEST_ORDER: u64 = 16 << 10;
 
 /// What the admin listener offers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -164,16 +168,33 @@ impl Call<'_> {
         Ok(Deadline::after(self.shared.predictor.clock().now(), timeout))
     }
 
-    /// The body, which must say that it is JSON.
-    async fn body(&self, incoming: &mut Incoming, deadline: Deadline) -> Result<Bytes, Error> {
+    /// The body of an order. It is small, and there is room for it however busy the server is: an order
+    /// may be what helps then.
+    async fn order(&self, incoming: &mut Incoming) -> Result<Bytes, Error> {
+        let max_bytes = self.shared.body_limits.max_bytes.min(LARGEST_ORDER);
+        let limits = BodyLimits { max_bytes, ..self.shared.body_limits };
+        self.read(incoming, limits, Admission::new(max_bytes).room()).await
+    }
+
+    /// The body of a question, which may be as large as those of predictions and counts with them.
+    async fn question(&self, incoming: &mut Incoming) -> Result<Bytes, Error> {
+        self.read(incoming, self.shared.body_limits, self.shared.predictor.room()).await
+    }
+
+    /// A body, which must say that it is JSON.
+    async fn read(
+        &self,
+        incoming: &mut Incoming,
+        limits: BodyLimits,
+        mut room: Room,
+    ) -> Result<Bytes, Error> {
         let headers = &self.head.headers;
         if !headers.contains_key(header::CONTENT_TYPE) || !head::is_json(headers) {
             let text = "the body is JSON: send Content-Type: application/json";
             return Err(Error::new(ErrorCode::UnsupportedMediaType, text));
         }
-        let mut room = self.shared.predictor.room();
-        room.fits(body::check_head(headers, self.shared.body_limits)?)?;
-        body::read_into(incoming, &mut room, deadline, self.shared.body_limits).await
+        room.fits(body::check_head(headers, limits)?)?;
+        body::read_into(incoming, &mut room, self.deadline()?, limits).await
     }
 }
 
@@ -195,7 +216,7 @@ mod tests {
 
     use arc_swap::ArcSwap;
     use http::{HeaderMap, HeaderValue, Request};
-    use weir_serving::{Admission, ServingSnapshot};
+    use weir_serving::ServingSnapshot;
 
     use super::*;
     use crate::{routes::Found, state::State};

@@ -74,7 +74,8 @@ impl Default for RedisConfig {
             key_file: None,
             prefix: "weir".to_owned(),
             timeout: HumanDuration::from_millis(20),
-            connect_timeout: HumanDuration::from_secs(1),
+            // With the timeouts before it, a server that hangs is known to be away within a second.
+            connect_timeout: HumanDuration::from_millis(800),
         }
     }
 }

@@ -87,22 +87,27 @@ impl Settings {
         Client::build_with_tls(info(addr)?, certificates.clone())
     }
 
-    /// Asks all sentinels at once who the master is, believes the first that answers, and asks the master
-    /// itself, as Redis' guide for clients of sentinels says: a sentinel that was away may be behind.
+    /// Asks all sentinels at once who the master is, and each server that one of them names whether it is
+    /// (as Redis' guide for clients of sentinels says); the first that is the master counts. That a
+    /// sentinel which was away is behind, and names one that hangs, costs nothing then.
     async fn connect_master(&self) -> Result<MultiplexedConnection, CallError> {
-        let mut asked: FuturesUnordered<_> = self.nodes.iter().map(|node| self.ask_sentinel(node)).collect();
+        let mut ways: FuturesUnordered<_> = self.nodes.iter().map(|node| self.master_of(node)).collect();
         let mut why = CallError::Connection("no sentinel is configured".to_owned());
-        while let Some(answer) = asked.next().await {
-            match answer {
-                Ok(address) => {
-                    let mut connection =
-                        self.connect(&address, &self.login).await.map_err(|e| failed(&address, &e))?;
-                    return is_master(&mut connection, &address).await.map(|()| connection);
-                }
+        while let Some(connection) = ways.next().await {
+            match connection {
+                Ok(connection) => return Ok(connection),
                 Err(error) => why = error,
             }
         }
         Err(why)
+    }
+
+    /// The master by word of one sentinel, and its own.
+    async fn master_of(&self, sentinel: &Address) -> Result<MultiplexedConnection, CallError> {
+        let address = self.ask_sentinel(sentinel).await?;
+        let connecting = self.connect(&address, &self.login).await;
+        let mut connection = connecting.map_err(|error| failed(&address, &error))?;
+        is_master(&mut connection, &address).await.map(|()| connection)
     }
 
     async fn ask_sentinel(&self, sentinel: &Address) -> Result<Address, CallError> {

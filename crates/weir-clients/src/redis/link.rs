@@ -64,6 +64,23 @@ impl std::fmt::Debug for State {
     }
 }
 
+/// How long an answer is waited for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Wait {
+    /// By a prediction: until then, and no longer than the configured timeout.
+    Call(Instant),
+    /// By nobody: until then.
+    Patient(Instant),
+}
+
+impl Wait {
+    pub(crate) fn until(self) -> Instant {
+        match self {
+            Wait::Call(until) | Wait::Patient(until) => until,
+        }
+    }
+}
+
 impl Link {
     pub(crate) fn new(dialer: Dialer) -> Arc<Self> {
         let policy = Policy {
@@ -91,6 +108,21 @@ impl Link {
         let (number, connection) = self.connection(until).await?;
         let attempt = |_| exchange(connection.clone(), commands);
         self.settle(number, self.guard.call(until, attempt).await)
+    }
+
+    /// [`call`](Self::call) or [`call_patiently`](Self::call_patiently), as `wait` says.
+    ///
+    /// # Errors
+    /// Theirs.
+    pub(crate) async fn call_within(
+        self: &Arc<Self>,
+        commands: &[&Command],
+        wait: Wait,
+    ) -> Result<Vec<Value>, RedisError> {
+        match wait {
+            Wait::Call(until) => self.call(commands, until).await,
+            Wait::Patient(until) => self.call_patiently(commands, until).await,
+        }
     }
 
     /// As [`call`](Self::call), but for what nobody waits for: until `until`, however long that is.

@@ -34,7 +34,7 @@ use self::{
     cluster::Cluster,
     command::{Command, Expect},
     dial::{Dialer, Target},
-    link::Link,
+    link::{Link, Wait},
     router::{Outcome, Router},
     settings::Settings,
     stats::Counts,
@@ -47,7 +47,8 @@ pub use self::{
     stats::{RedisNode, RedisStats},
 };
 
-/// Longest that one step of [`Redis::delete_matching`] may take: nobody waits for a prediction there.
+/// Longest that [`Redis::store_each`] and one step of [`Redis::delete_matching`] may take: no prediction
+/// waits for them.
 const STEP: Duration = Duration::from_secs(1);
 /// Keys that one step looks at.
 const STEP_KEYS: usize = 512;
@@ -115,9 +116,16 @@ impl Redis {
     /// # Errors
     /// When not all were stored; some may have been.
     pub async fn set_many(&self, entries: &[Set<'_>]) -> Result<Vec<bool>, RedisError> {
-        let commands: Vec<Command> =
-            entries.iter().map(|set| command::set(&self.key(set.key), set)).collect();
-        self.call(&commands, reply::done).await.into_iter().collect()
+        self.call(&self.sets(entries), reply::done).await.into_iter().collect()
+    }
+
+    /// As [`set_many`](Self::set_many), entry by entry and for what nobody waits: the call may take a
+    /// second, so that what takes long for its size is not taken for a server that is away.
+    pub async fn store_each(&self, entries: &[Set<'_>]) -> Vec<Result<bool, RedisError>> {
+        let commands = self.sets(entries);
+        let started = Instant::now();
+        let outcomes = self.ask(&commands, Wait::Patient(started + STEP)).await;
+        self.read(outcomes, started, reply::done)
     }
 
     /// Forgets `keys`; how many of them there were.
@@ -147,10 +155,11 @@ impl Redis {
         let prefix = &self.inner.prefix;
         let commands: Vec<Command> = runs.iter().map(|run| command::evalsha(run, prefix)).collect();
         let started = Instant::now();
-        let mut outcomes = self.ask(&commands, started).await;
+        let wait = self.wait(started);
+        let mut outcomes = self.ask(&commands, wait).await;
         let unseen: Vec<usize> = (0..outcomes.len()).filter(|&i| reply::is_unseen(&outcomes[i])).collect();
         let commands: Vec<Command> = unseen.iter().map(|&i| command::eval(&runs[i], prefix)).collect();
-        let second = self.ask(&commands, started).await;
+        let second = self.ask(&commands, wait).await;
         unseen.into_iter().zip(second).for_each(|(i, outcome)| outcomes[i] = outcome);
         self.read(outcomes, started, Reply::new)
     }
@@ -178,16 +187,24 @@ impl Redis {
         [&self.inner.prefix, key].concat()
     }
 
+    fn sets(&self, entries: &[Set<'_>]) -> Vec<Command> {
+        entries.iter().map(|set| command::set(&self.key(set.key), set)).collect()
+    }
+
     async fn call<T>(&self, commands: &[Command], read: Read<T>) -> Vec<Result<T, RedisError>> {
         let started = Instant::now();
-        let outcomes = self.ask(commands, started).await;
+        let outcomes = self.ask(commands, self.wait(started)).await;
         self.read(outcomes, started, read)
     }
 
-    async fn ask(&self, commands: &[Command], started: Instant) -> Vec<Outcome> {
+    fn wait(&self, started: Instant) -> Wait {
+        Wait::Call(started + self.inner.timeout)
+    }
+
+    async fn ask(&self, commands: &[Command], wait: Wait) -> Vec<Outcome> {
         match commands {
             [] => Vec::new(),
-            some => self.inner.router.call(some, started + self.inner.timeout).await,
+            some => self.inner.router.call(some, wait).await,
         }
     }
 

@@ -10,7 +10,7 @@ use super::{
     RedisError,
     cluster::{Cluster, Map, redirect},
     command::Command,
-    link::Link,
+    link::{Link, Wait},
 };
 
 /// Rounds that one call may take: a slot moves once in a while, not in circles.
@@ -30,14 +30,14 @@ pub(crate) type Outcome = Result<Value, RedisError>;
 
 impl Router {
     /// The answers, in the order of the commands. What goes to one server goes in one pipeline.
-    pub(crate) async fn call(&self, commands: &[Command], until: Instant) -> Vec<Outcome> {
+    pub(crate) async fn call(&self, commands: &[Command], wait: Wait) -> Vec<Outcome> {
         match self {
             Self::One(link) => {
                 let all: Vec<&Command> = commands.iter().collect();
-                spread(link.call(&all, until).await, commands.len())
+                spread(link.call_within(&all, wait).await, commands.len())
             }
-            Self::Cluster(cluster) => match cluster.map(until).await {
-                Ok(map) => Rounds::new(cluster, commands.len()).run(&map, commands, until).await,
+            Self::Cluster(cluster) => match cluster.map(wait.until()).await {
+                Ok(map) => Rounds::new(cluster, commands.len()).run(&map, commands, wait).await,
                 Err(error) => spread(Err(error), commands.len()),
             },
         }
@@ -94,10 +94,10 @@ impl<'c> Rounds<'c> {
         Self { cluster, outcomes: vec![lost; count] }
     }
 
-    async fn run(mut self, map: &Map, commands: &[Command], until: Instant) -> Vec<Outcome> {
+    async fn run(mut self, map: &Map, commands: &[Command], wait: Wait) -> Vec<Outcome> {
         let mut groups = self.first(map, commands);
         for _ in 0..MOST_ROUNDS {
-            let calls = groups.iter().map(|group| group.call(until));
+            let calls = groups.iter().map(|group| group.call(wait));
             let answers = join_all(calls).await;
             let before = std::mem::take(&mut groups);
             for (group, answers) in before.into_iter().zip(answers) {
@@ -149,9 +149,9 @@ impl<'c> Rounds<'c> {
 }
 
 impl Group<'_> {
-    async fn call(&self, until: Instant) -> Vec<Outcome> {
+    async fn call(&self, wait: Wait) -> Vec<Outcome> {
         let commands: Vec<&Command> = self.errands.iter().map(|errand| &*errand.command).collect();
-        spread(self.link.call(&commands, until).await, commands.len())
+        spread(self.link.call_within(&commands, wait).await, commands.len())
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     CacheMode, CacheStats, Explained,
     core::{Core, Ran},
     course::Course,
-    explain,
+    explain, not_cached,
     stats::add,
 };
 use crate::{Caller, ExecuteFuture, Executor, Job, Stats, executor::past_deadline};
@@ -22,6 +22,15 @@ impl Cached {
     /// What the version's cache counted.
     pub fn stats(&self) -> CacheStats {
         self.0.counters.stats()
+    }
+
+    /// Whether the model would refuse even a small job now, for a request that is computed whatever is
+    /// stored.
+    ///
+    /// # Errors
+    /// As [`Executor::ready`].
+    pub fn would_compute(&self, caller: &Caller, deadline: Deadline) -> Result<(), Error> {
+        self.0.inner.ready(caller, deadline)
     }
 
     /// Why the rows of `a` and `b`, two requests to this version, do or do not share entries.
@@ -52,11 +61,13 @@ impl Executor for Cached {
         if !visit.is_complete() {
             return Box::pin(Course::new(core, visit, job).answer(core));
         }
-        if !visit.stale.is_empty() {
+        let only_if_cached = job.cache == CacheMode::OnlyIfCached;
+        if !visit.stale.is_empty() && !only_if_cached {
             core.refresh(&visit, &job.batch, &job.caller);
         }
         match core.assemble(&visit, Ran::default(), 0) {
             Some(done) => Box::pin(ready(Ok(done))),
+            None if only_if_cached => Box::pin(ready(Err(not_cached()))),
             // Rows whose answers have several shapes: only the model can put them beside each other.
             None => core.inner.execute(job),
         }

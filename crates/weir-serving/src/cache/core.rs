@@ -16,19 +16,22 @@ use super::{
     flight::Flights,
     identity::{Identities, ServingDigest},
     memory::{Entry, Freshness, Memory, Times},
+    purge::{Scopes, scopes},
     record::write_answer,
     remote::Leases,
     shared::{Shared, millis},
     stats::{Counters, add},
     visit::Visit,
 };
-use crate::{Caller, Done, Executor};
+use crate::{Caller, Done, Executor, ServedVersion};
 
 pub(super) struct Core {
     pub(super) shared: Arc<Shared>,
     pub(super) spec: Arc<ModelSpec>,
     pub(super) digest: ServingDigest,
     pub(super) table: CacheTable,
+    /// What its entries are forgotten by.
+    pub(super) scopes: Arc<Scopes>,
     pub(super) inner: Arc<dyn Executor>,
     /// Whether each row has an entry; else a request has one as a whole.
     pub(super) by_row: bool,
@@ -69,18 +72,21 @@ impl Core {
     pub(super) fn new(
         shared: &Arc<Shared>,
         spec: Arc<ModelSpec>,
+        members: &[Arc<ServedVersion>],
         digest: ServingDigest,
         table: CacheTable,
         inner: Arc<dyn Executor>,
     ) -> Arc<Self> {
+        let scopes = Arc::new(scopes(&spec, members));
         let core = Arc::new(Self {
             memory: shared.memory(&spec.name, &table),
-            counters: shared.counters(&spec),
+            counters: shared.counters(&spec, &scopes),
             by_row: inner.by_row(),
             shared: shared.clone(),
             spec,
             digest,
             table,
+            scopes,
             inner,
             flights: Arc::default(),
             leases: Leases::default(),
@@ -173,12 +179,6 @@ impl Core {
         }
     }
 
-    /// Forgets all that is in memory, also what is being computed; how many entries there were.
-    pub(super) fn forget(&self) -> u64 {
-        self.counters.next_generation();
-        self.memory.as_ref().map_or(0, |memory| memory.drop_of(&self.counters))
-    }
-
     /// What was purged so far, as keys in the shared tier name it; `None` where that is not used,
     /// or did not yet say.
     pub(super) fn epoch(&self) -> Option<u64> {
@@ -211,10 +211,11 @@ impl Core {
         add(&self.pace.ns, nanos(ran));
     }
 
-    /// About how long the model takes for a row; `None` before the first.
-    pub(super) fn pace(&self) -> Option<Duration> {
-        let rows = self.pace.rows.load(Ordering::Relaxed);
-        self.pace.ns.load(Ordering::Relaxed).checked_div(rows).map(Duration::from_nanos)
+    /// About how long the model takes for `rows` rows; `None` before the first.
+    pub(super) fn time_of(&self, rows: usize) -> Option<Duration> {
+        let each =
+            self.pace.ns.load(Ordering::Relaxed).checked_div(self.pace.rows.load(Ordering::Relaxed))?;
+        Some(Duration::from_nanos(each.saturating_mul(rows as u64)))
     }
 
     /// The answer to a request all of whose entries were found; `None` where they do not fit

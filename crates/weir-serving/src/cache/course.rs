@@ -16,9 +16,10 @@ use super::{
     core::{Computed, Core, Ran, nanos},
     flight::{Claim, Landed, Pilot, Waiter},
     not_cached,
+    remote::Look,
     visit::Visit,
 };
-use crate::{Caller, Done, Job, executor::past_deadline};
+use crate::{Caller, Done, Job, Stats, executor::past_deadline};
 
 /// What a stale entry may take that is computed anew: nobody waits for it.
 const REFRESH: Duration = Duration::from_secs(30);
@@ -38,6 +39,8 @@ pub(super) struct Course<'a> {
     priority: u64,
     caller: Caller,
     mode: CacheMode,
+    /// Entries that this replica has a lease on.
+    leased: Vec<usize>,
     ran: Ran,
     /// Nanoseconds of what the model answered, as entries tell them.
     ran_ns: u64,
@@ -56,6 +59,7 @@ impl<'a> Course<'a> {
             priority,
             caller,
             mode,
+            leased: Vec::new(),
             ran: Ran::default(),
             ran_ns: 0,
             whole: None,
@@ -70,9 +74,10 @@ impl<'a> Course<'a> {
                 let all: Vec<usize> = (0..self.visit.entries()).collect();
                 self.compute(&all, &mut self.core.flights.pilot()).await?;
             }
+            // `NoStore` goes by the cache, and never gets here.
             CacheMode::Use | CacheMode::NoStore => self.complete().await?,
         }
-        if !self.visit.stale.is_empty() {
+        if !self.visit.stale.is_empty() && self.mode != CacheMode::OnlyIfCached {
             core.refresh(&self.visit, &self.batch, &self.caller);
         }
         if let Some((outputs, tokens)) = self.whole.take() {
@@ -80,13 +85,14 @@ impl<'a> Course<'a> {
         }
         match self.core.assemble(&self.visit, self.ran, self.ran_ns) {
             Some(done) => Ok(done),
+            None if self.mode == CacheMode::OnlyIfCached => Err(not_cached()),
             None => self.core.inner.execute(self.job(self.batch.clone())).await,
         }
     }
 
     async fn look_only(&mut self) -> Result<(), Error> {
         let missing = self.visit.missing();
-        self.core.look_shared(&mut self.visit, &missing).await;
+        self.core.look_shared(&mut self.visit, &missing, Look::First).await;
         if self.visit.is_complete() { Ok(()) } else { Err(not_cached()) }
     }
 
@@ -124,40 +130,65 @@ impl<'a> Course<'a> {
     }
 
     async fn complete_mine(&mut self, mine: &[usize], pilot: &mut Pilot) -> Result<(), Error> {
-        self.look_shared(mine, pilot).await;
+        let reached = self.look_shared(mine, Look::First, pilot).await;
         let missing = self.still_missing(mine);
-        let (leased, others) = self.core.lease(&self.visit, missing).await;
+        if !reached {
+            return self.compute(&missing, pilot).await;
+        }
+        let others = self.compute_leased(missing, pilot).await?;
+        self.wait_for_replicas(others, pilot).await
+    }
+
+    /// Computes those of `entries` that this replica may; the others are another one's.
+    async fn compute_leased(&mut self, entries: Vec<usize>, pilot: &mut Pilot) -> Result<Vec<usize>, Error> {
+        let (leased, others) = self.core.lease(&self.visit, entries).await;
+        self.leased.extend(&leased);
         self.compute(&leased, pilot).await?;
-        self.wait_for_replicas(&others, pilot).await?;
-        let left = self.still_missing(&others);
-        self.compute(&left, pilot).await
+        Ok(others)
     }
 
     fn still_missing(&self, entries: &[usize]) -> Vec<usize> {
         entries.iter().copied().filter(|entry| self.visit.is_missing(*entry)).collect()
     }
 
-    async fn look_shared(&mut self, entries: &[usize], pilot: &mut Pilot) {
-        for (entry, found) in self.core.look_shared(&mut self.visit, entries).await {
+    /// Whether the tier answered for all of them; else there is no use in asking it for more.
+    async fn look_shared(&mut self, entries: &[usize], look: Look, pilot: &mut Pilot) -> bool {
+        let looked = self.core.look_shared(&mut self.visit, entries, look).await;
+        for (entry, found) in looked.found {
             if let Some(key) = self.visit.keys.get(entry) {
                 pilot.land(*key, Landed::Answer(found));
             }
         }
+        looked.reached
     }
 
-    /// Looks for what other replicas compute until it is there or their lease is over.
-    async fn wait_for_replicas(&mut self, entries: &[usize], pilot: &mut Pilot) -> Result<(), Error> {
-        let deadline = Instant::from_std(self.deadline.instant());
-        let end = deadline.min(Instant::now() + self.core.shared.config.lease.get());
+    /// Looks for what other replicas compute until it is there. Takes over each lease that ends, and
+    /// computes what is left when the time is up or the tier is away: another replica that does not
+    /// answer is no reason to fail.
+    async fn wait_for_replicas(&mut self, mut left: Vec<usize>, pilot: &mut Pilot) -> Result<(), Error> {
+        let end = self.end_of_wait(left.len());
         let (mut pause, longest) = PAUSE;
-        let mut left = entries.to_vec();
         while !left.is_empty() && Instant::now() < end {
             sleep_until(end.min(Instant::now() + pause)).await;
             pause = (pause * 2).min(longest);
-            self.look_shared(&left, pilot).await;
+            let reached = self.look_shared(&left, Look::Again, pilot).await;
             left = self.still_missing(&left);
+            if !reached {
+                break;
+            }
+            left = self.compute_leased(left, pilot).await?;
         }
-        if !left.is_empty() && Instant::now() >= deadline { Err(past_deadline()) } else { Ok(()) }
+        self.compute(&left, pilot).await
+    }
+
+    /// When a request stops waiting for other replicas: after a lease, and early enough to compute
+    /// `entries` entries itself, twice the time that they take on average; half of what it has left
+    /// where that is not known.
+    fn end_of_wait(&self, entries: usize) -> Instant {
+        let now = Instant::now();
+        let left = Instant::from_std(self.deadline.instant()).saturating_duration_since(now);
+        let needed = self.core.time_of(self.visit.rows_of(entries)).map_or(left / 2, |time| time * 2);
+        now + left.saturating_sub(needed).min(self.core.shared.config.lease.get())
     }
 
     /// Asks the model for these entries, keeps what it says and lands it.
@@ -218,7 +249,11 @@ impl<'a> Course<'a> {
     async fn wait(&mut self, theirs: Vec<(usize, Waiter)>) -> Result<(), Error> {
         let deadline = Instant::from_std(self.deadline.instant());
         for (entry, waiter) in theirs {
-            let landed = timeout_at(deadline, waiter.landed()).await.map_err(|_| past_deadline())?;
+            let landed = timeout_at(deadline, waiter.landed()).await.map_err(|_| {
+                // The model, which counts the others that are late, never saw this request.
+                Stats::count(&self.core.inner.stats().expired);
+                past_deadline()
+            })?;
             match landed {
                 // What is older was purged before this request came.
                 Some(Landed::Answer(answer)) if answer.generation >= self.visit.generation => {
@@ -234,6 +269,16 @@ impl<'a> Course<'a> {
     fn job(&self, batch: Batch) -> Job {
         let (priority, caller, cache) = (self.priority, self.caller.clone(), self.mode.inherited());
         Job { priority, caller, cache, ..Job::new(batch, self.deadline) }
+    }
+}
+
+/// Leases on what was not computed, for whatever reason, are given up: other replicas need not wait for
+/// their end.
+impl Drop for Course<'_> {
+    fn drop(&mut self) {
+        for entry in self.leased.iter().filter(|entry| self.visit.is_missing(**entry)) {
+            self.core.release(&self.visit, *entry);
+        }
     }
 }
 
@@ -260,7 +305,8 @@ impl Core {
         let batch = if self.by_row { batch.gather_rows(&stale) } else { batch.clone() };
         let Some(visit) = self.visit(caller, &batch) else { return };
         let deadline = Deadline::after(self.shared.clock.now(), REFRESH);
-        let job = Job { caller: caller.clone(), ..Job::new(batch, deadline) };
+        // A graph's members compute anew, too: else what they stored long ago would be fresh again.
+        let job = Job { caller: caller.clone(), cache: CacheMode::NoCache, ..Job::new(batch, deadline) };
         let core = self.clone();
         self.shared.background.spawn(async move {
             let mut course = Course::new(&core, visit, job);

@@ -152,10 +152,11 @@ impl Pilot {
 
 impl Drop for Pilot {
     fn drop(&mut self) {
-        lock(&self.trip.seats).over = true;
+        // First: whoever is told that the trip is over claims the row, and must not find it taken.
         for key in self.flying.keys() {
             self.flights.shard(*key).remove(key);
         }
+        lock(&self.trip.seats).over = true;
         self.trip.changed.notify_waiters();
     }
 }

@@ -44,5 +44,5 @@ pub use options::CacheConfig;
 pub use purge::{PurgeScope, Purged};
 pub use record::{bare_answer, stored_answer};
 pub use shared::Cache;
-pub use stats::{CacheStats, TierStats, VersionCacheStats};
+pub use stats::{CacheStats, TierStats};
 pub use tier::{Tier, TierEntry, TierError, TierFuture};

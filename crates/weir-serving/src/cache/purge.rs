@@ -1,8 +1,11 @@
 //! Forgetting on demand.
 //!
-//! For each model, version and tag there is a token in Redis, at `p/…`, which a purge replaces.
-//! The tokens of a version make its *epoch*, which is part of its keys there: what was stored
-//! before a purge is not found after it, also where a slow replica stores it later. Each replica
+//! For each model, version and tag there is a token in Redis, at `p/…`, which a purge replaces by a
+//! later one. The tokens of a version, and of the versions that it asks, make its *epoch*, which is
+//! part of its keys there: what was stored before a purge is not found after it, also where a slow
+//! replica stores it later. So a purge is done when its token is written, and deleting what was
+//! stored only makes room. Of two tokens the later one counts: a Redis that lost the last one, or had
+//! it never because it was a replica that lagged, is told it again by whoever knows it. Each replica
 //! looks at the tokens every [`purge_interval`](super::CacheConfig::purge_interval); where an epoch
 //! changed, it drops what it has in memory. Until it has seen the tokens once it does not use Redis.
 
@@ -10,9 +13,12 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     hash::{BuildHasher, RandomState},
     sync::{Arc, Weak},
+    time::Duration,
 };
 
 use bytes::Bytes;
+use tokio::time::timeout;
+use weir_artifact::ModelSpec;
 use weir_types::{ModelName, Version};
 
 use super::{
@@ -21,9 +27,14 @@ use super::{
     shared::Shared,
     tier::{Tier, TierEntry, TierError},
 };
+use crate::ServedVersion;
 
-/// What is to be forgotten.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// Longest that a purge deletes in Redis before it answers; what is left then is found by nobody, and
+/// ends with its ttl.
+const LONGEST_DELETION: Duration = Duration::from_secs(5);
+
+/// What is to be forgotten: with a version, all that was computed with its help.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PurgeScope {
     /// All versions of a model.
     Model(ModelName),
@@ -38,23 +49,37 @@ pub enum PurgeScope {
 pub struct Purged {
     /// Entries that left this process's memory.
     pub memory: u64,
-    /// Entries that left Redis; `None` without one. The text says why they could not be reached:
-    /// then other replicas do not know of the purge either.
+    /// Entries that left Redis; `None` without one. The text says why it could not be told: then
+    /// other replicas do not know of the purge either.
     pub redis: Option<Result<u64, String>>,
+    /// Why entries are left in Redis, if they are; nobody finds them, and they end with their ttl.
+    pub left: Option<String>,
 }
 
 /// Tokens as they were seen last, by their keys.
 pub(super) type Tokens = BTreeMap<Vec<u8>, Bytes>;
 
-impl PurgeScope {
-    fn includes(&self, core: &Core) -> bool {
-        match self {
-            PurgeScope::Model(model) => core.spec.name == *model,
-            PurgeScope::Version(model, version) => core.spec.name == *model && core.spec.version == *version,
-            PurgeScope::Tag(tag) => core.table.tags.contains(tag),
-        }
-    }
+/// All that a version's entries are forgotten by.
+pub(super) type Scopes = BTreeSet<PurgeScope>;
 
+/// Those of a version: it, its model and its tags, and the same of all versions that it asks.
+pub(super) fn scopes(spec: &ModelSpec, members: &[Arc<ServedVersion>]) -> Scopes {
+    let mut scopes = Scopes::new();
+    collect(spec, members, &mut scopes);
+    scopes
+}
+
+fn collect(spec: &ModelSpec, members: &[Arc<ServedVersion>], scopes: &mut Scopes) {
+    // Each version once, in however many ways it is asked.
+    if scopes.insert(PurgeScope::Version(spec.name.clone(), spec.version.clone())) {
+        scopes.insert(PurgeScope::Model(spec.name.clone()));
+        let tags = spec.cache.iter().flat_map(|table| &table.tags);
+        scopes.extend(tags.map(|tag| PurgeScope::Tag(tag.clone())));
+        members.iter().for_each(|member| collect(&member.spec, &member.members, scopes));
+    }
+}
+
+impl PurgeScope {
     /// Where its token is.
     fn key(&self) -> Vec<u8> {
         match self {
@@ -68,48 +93,71 @@ impl PurgeScope {
 
 impl Core {
     /// Keys of the tokens that make the version's epoch.
-    fn tokens(&self) -> Vec<Vec<u8>> {
-        let (model, version) = (self.spec.name.clone(), self.spec.version.clone());
-        let tags = self.table.tags.iter().map(|tag| PurgeScope::Tag(tag.clone()));
-        let scopes = [PurgeScope::Version(model.clone(), version), PurgeScope::Model(model)];
-        scopes.into_iter().chain(tags).map(|scope| scope.key()).collect()
+    fn tokens(&self) -> impl Iterator<Item = Vec<u8>> {
+        self.scopes.iter().map(PurgeScope::key)
     }
 }
 
 pub(super) async fn purge(shared: &Arc<Shared>, scope: &PurgeScope) -> Purged {
-    let cores: Vec<_> = shared.cores().into_iter().filter(|core| scope.includes(core)).collect();
-    let memory = cores.iter().map(|core| core.forget()).sum();
-    let redis = match &shared.tier {
-        Some(tier) => {
-            Some(purge_shared(shared, tier, scope, &cores).await.map_err(|error| error.to_string()))
-        }
-        None => None,
+    // Also what is left of versions that are served no more: they may be again.
+    let versions = shared.versions(scope);
+    let memory = versions.iter().map(|((model, _), counters)| shared.forget(model, counters)).sum();
+    let Some(tier) = &shared.tier else { return Purged { memory, redis: None, left: None } };
+    if let Err(error) = tell(shared, tier, scope).await {
+        return Purged { memory, redis: Some(Err(error.to_string())), left: None };
+    }
+    let mut deleted = 0;
+    let prefixes = prefixes(scope, versions.into_iter().map(|(version, _)| version));
+    let left = match timeout(LONGEST_DELETION, delete(tier, &prefixes, &mut deleted)).await {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(_) => Some(format!("deleting took more than {LONGEST_DELETION:?}")),
     };
-    Purged { memory, redis }
+    Purged { memory, redis: Some(Ok(deleted)), left }
 }
 
-async fn purge_shared(
-    shared: &Arc<Shared>,
-    tier: &Arc<dyn Tier>,
-    scope: &PurgeScope,
-    cores: &[Arc<Core>],
-) -> Result<u64, TierError> {
-    let token = RandomState::new().hash_one(shared.wall()).to_le_bytes().to_vec();
-    let entry = TierEntry { key: scope.key(), value: token.into(), ttl: None, if_absent: false };
-    tier.set_many(&[entry]).await?;
+/// Tells all replicas, this one first.
+async fn tell(shared: &Shared, tier: &Arc<dyn Tier>, scope: &PurgeScope) -> Result<(), TierError> {
+    let value = next_token(shared, tier, scope.key()).await?;
+    tier.set_many(&[TierEntry { key: scope.key(), value, ttl: None, if_absent: false }]).await?;
     look(shared, tier).await;
-    let prefixes: BTreeSet<String> = match scope {
-        PurgeScope::Model(model) => [format!("c/{model}/")].into(),
-        PurgeScope::Version(model, version) => [format!("c/{model}/{version}/")].into(),
-        PurgeScope::Tag(_) => {
-            cores.iter().map(|c| format!("c/{}/{}/", c.spec.name, c.spec.version)).collect()
-        }
+    Ok(())
+}
+
+/// A token that is later than all that are known, whatever the clocks of other replicas say.
+async fn next_token(shared: &Shared, tier: &Arc<dyn Tier>, key: Vec<u8>) -> Result<Bytes, TierError> {
+    let known = shared.tokens().get(&key).cloned();
+    let there = tier.get_each(&[key]).await.pop().transpose()?.flatten();
+    let last = [known, there].iter().flatten().map(time_of).max().unwrap_or(0);
+    let time = u64::try_from(shared.wall()).unwrap_or(0).max(last.saturating_add(1));
+    let random = RandomState::new().hash_one(time);
+    Ok([time.to_be_bytes(), random.to_be_bytes()].concat().into())
+}
+
+/// Milliseconds since 1970 when a token was made, or later; 0 of what is none.
+fn time_of(token: &Bytes) -> u64 {
+    let bytes = token.first_chunk::<8>().filter(|_| token.len() == 16);
+    bytes.map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}
+
+/// What the keys of all entries to delete begin with, nothing twice: each costs a look at all keys.
+fn prefixes(scope: &PurgeScope, versions: impl Iterator<Item = (ModelName, Version)>) -> Vec<String> {
+    let whole = match scope {
+        PurgeScope::Model(model) => Some(format!("c/{model}/")),
+        PurgeScope::Version(model, version) => Some(format!("c/{model}/{version}/")),
+        PurgeScope::Tag(_) => None,
     };
-    let mut deleted = 0;
+    let each = versions.map(|(model, version)| format!("c/{model}/{version}/"));
+    let others = each.filter(|prefix| !whole.as_ref().is_some_and(|whole| prefix.starts_with(whole)));
+    let others: Vec<_> = others.collect();
+    whole.into_iter().chain(others).collect()
+}
+
+async fn delete(tier: &Arc<dyn Tier>, prefixes: &[String], deleted: &mut u64) -> Result<(), TierError> {
     for prefix in prefixes {
-        deleted += tier.delete_matching(prefix.as_bytes()).await?;
+        *deleted += tier.delete_matching(prefix.as_bytes()).await?;
     }
-    Ok(deleted)
+    Ok(())
 }
 
 /// Looks at the tokens again and again, for as long as there is a cache.
@@ -127,6 +175,8 @@ pub(super) async fn watch(shared: Weak<Shared>) {
 
 /// Looks at the tokens of all versions; where an epoch changed, memory is emptied.
 async fn look(shared: &Shared, tier: &Arc<dyn Tier>) {
+    // One look at a time: an older one that ends later would bring back what it saw.
+    let _alone = shared.looking.lock().await;
     let cores: Vec<_> = shared.cores().into_iter().filter(|core| core.tier().is_some()).collect();
     let keys: BTreeSet<Vec<u8>> = cores.iter().flat_map(|core| core.tokens()).collect();
     let keys: Vec<Vec<u8>> = keys.into_iter().collect();
@@ -138,22 +188,19 @@ async fn look(shared: &Shared, tier: &Arc<dyn Tier>) {
     let seen: BTreeMap<Vec<u8>, Option<Bytes>> = {
         let mut known = shared.tokens();
         let seen = keys.into_iter().zip(values).filter_map(|(key, value)| {
-            let value = value.ok()?;
-            match (&value, known.get(&key)) {
-                // Evicted, or lost with a server: what was purged must stay so.
-                (None, Some(token)) => {
-                    lost.push(TierEntry {
-                        key: key.clone(),
-                        value: token.clone(),
-                        ttl: None,
-                        if_absent: true,
-                    });
-                    return Some((key, Some(token.clone())));
-                }
-                (Some(token), _) => drop(known.insert(key.clone(), token.clone())),
-                (None, None) => {}
+            let there = value.ok()?;
+            let last = known.get(&key).cloned();
+            // Evicted, lost with a server, or unknown to the one that took over: what was purged
+            // must stay so.
+            if let Some(last) = last.filter(|last| is_later(last, there.as_ref())) {
+                let if_absent = there.is_none();
+                lost.push(TierEntry { key: key.clone(), value: last.clone(), ttl: None, if_absent });
+                return Some((key, Some(last)));
             }
-            Some((key, value))
+            if let Some(token) = &there {
+                known.insert(key.clone(), token.clone());
+            }
+            Some((key, there))
         });
         seen.collect()
     };
@@ -165,9 +212,16 @@ async fn look(shared: &Shared, tier: &Arc<dyn Tier>) {
         if let Some(epoch) = epoch(&core, &seen)
             && core.set_epoch(epoch)
         {
-            core.forget();
+            shared.forget(&core.spec.name, &core.counters);
         }
     }
+}
+
+/// Whether the token that was seen `last` was made after the one that is `there`; one of no age is
+/// older than all.
+fn is_later(last: &Bytes, there: Option<&Bytes>) -> bool {
+    let order = |token: &Bytes| (time_of(token), token.clone());
+    there.is_none_or(|there| order(last) > order(there))
 }
 
 /// The epoch of a version; `None` where not all of its tokens were seen.

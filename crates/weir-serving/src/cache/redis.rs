@@ -17,23 +17,27 @@ impl Tier for Redis {
 
     fn set_many<'a>(&'a self, entries: &'a [TierEntry]) -> TierFuture<'a, Result<Vec<bool>, TierError>> {
         Box::pin(async move {
-            let condition = |entry: &TierEntry| {
-                if entry.if_absent { SetCondition::IfAbsent } else { SetCondition::Always }
-            };
-            let set = |entry: &'a TierEntry| Set {
-                key: &entry.key,
-                value: &entry.value,
-                ttl: entry.ttl,
-                condition: condition(entry),
-            };
             let sets: Vec<Set<'a>> = entries.iter().map(set).collect();
             Redis::set_many(self, &sets).await.map_err(told)
+        })
+    }
+
+    fn store_each<'a>(&'a self, entries: &'a [TierEntry]) -> TierFuture<'a, Vec<Result<(), TierError>>> {
+        Box::pin(async move {
+            let sets: Vec<Set<'a>> = entries.iter().map(set).collect();
+            let stored = Redis::store_each(self, &sets).await;
+            stored.into_iter().map(|stored| stored.map(drop).map_err(told)).collect()
         })
     }
 
     fn delete_matching<'a>(&'a self, prefix: &'a [u8]) -> TierFuture<'a, Result<u64, TierError>> {
         Box::pin(async move { Redis::delete_matching(self, prefix).await.map_err(told) })
     }
+}
+
+fn set(entry: &TierEntry) -> Set<'_> {
+    let condition = if entry.if_absent { SetCondition::IfAbsent } else { SetCondition::Always };
+    Set { key: &entry.key, value: &entry.value, ttl: entry.ttl, condition }
 }
 
 fn told(error: RedisError) -> TierError {

@@ -22,7 +22,7 @@ use super::{
 
 /// Largest entry that is stored there.
 const MAX_VALUE: usize = 1 << 20;
-/// Leases that are remembered; beyond it, the oldest are not.
+/// Leases that are remembered; those that come while there are so many are not.
 const MAX_LEASES: usize = 10_000;
 
 /// Leases that this replica took: a request that takes over from one that was dropped need not
@@ -47,6 +47,23 @@ impl Leases {
     }
 }
 
+/// Why the tier is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    /// A request came.
+    First,
+    /// It waits for another replica: what is not there yet is no second miss.
+    Again,
+}
+
+/// What came of a look.
+#[derive(Default)]
+pub(super) struct Looked {
+    pub(super) found: Vec<(usize, Arc<Entry>)>,
+    /// Whether the tier was asked, and answered for every entry.
+    pub(super) reached: bool,
+}
+
 impl Core {
     /// The shared tier, if the version uses it.
     pub(super) fn tier(&self) -> Option<&Arc<dyn Tier>> {
@@ -65,30 +82,38 @@ impl Core {
     }
 
     /// Looks there for `entries`, and gives those that were found; they are in memory then.
-    pub(super) async fn look_shared(&self, visit: &mut Visit, entries: &[usize]) -> Vec<(usize, Arc<Entry>)> {
+    pub(super) async fn look_shared(&self, visit: &mut Visit, entries: &[usize], look: Look) -> Looked {
         let keys: Option<Vec<_>> = entries.iter().map(|entry| self.key('c', visit, *entry)).collect();
         let (Some(tier), Some(keys), false) = (self.tier(), keys, entries.is_empty()) else {
-            return Vec::new();
+            return Looked::default();
         };
-        let counters = &self.counters.redis;
         let start = self.shared.clock.now();
         let values = tier.get_each(&keys).await;
-        add(&counters.lookups, 1);
-        add(&counters.lookup_ns, nanos(self.shared.clock.now() - start));
+        let took = self.shared.clock.now() - start;
+        let answered = values.iter().filter(|value| value.is_ok()).count();
         let mut found = Vec::new();
         for (entry, value) in entries.iter().zip(values) {
-            let kept = value.ok().flatten().and_then(|value| self.read(visit, *entry, &value));
-            match kept {
-                Some(kept) => {
-                    self.remember(visit, *entry, &kept);
-                    visit.hit(*entry, kept.clone(), self.shared.now());
-                    found.push((*entry, kept));
-                }
-                None => add(&counters.misses, 1),
-            }
+            let value = value.ok().flatten();
+            let Some(kept) = value.and_then(|value| self.read(visit, *entry, &value)) else { continue };
+            self.remember(visit, *entry, &kept);
+            visit.hit(*entry, kept.clone(), self.shared.now());
+            found.push((*entry, kept));
         }
-        add(&counters.hits, found.len() as u64);
-        found
+        self.looked(look, (answered, found.len()), took);
+        Looked { found, reached: answered == entries.len() }
+    }
+
+    /// Counts a look, if the tier answered: of one that is away, [`RedisStats`] tell.
+    ///
+    /// [`RedisStats`]: weir_clients::redis::RedisStats
+    fn looked(&self, look: Look, (answered, found): (usize, usize), took: Duration) {
+        let counters = &self.counters.redis;
+        add(&counters.hits, found as u64);
+        if look == Look::First && answered > 0 {
+            add(&counters.misses, (answered - found) as u64);
+            add(&counters.lookups, 1);
+            add(&counters.lookup_ns, nanos(took));
+        }
     }
 
     /// What is stored, if it is whole, of this very row, and good.
@@ -125,20 +150,22 @@ impl Core {
         };
         let value = Stored { dates, identity: kept.identity(), answer: kept.answer() }.write();
         if value.len() > MAX_VALUE {
+            self.release(visit, entry);
             return add(&self.counters.redis.dropped, 1);
         }
         let ttl = Some(Duration::from_millis(dates.fresh_ms.saturating_add(dates.stale_ms).max(1)));
         let entry = TierEntry { key, value: value.into(), ttl, if_absent: false };
-        self.shared.fills.push(Fill { entry, owner: self.counters.clone() });
+        self.shared.fills.push(Fill { entry, owner: Some(self.counters.clone()) });
     }
 
     /// Which of `entries` are this replica's to compute, and which another one computes already.
     /// All are its own where asking would take longer than computing.
     pub(super) async fn lease(&self, visit: &Visit, entries: Vec<usize>) -> (Vec<usize>, Vec<usize>) {
-        let lease = self.shared.config.lease.get();
+        // What nobody finds there when the lease ends is not waited for until then.
+        let lease = self.shared.config.lease.get().min(self.table.ttl.get());
         let keys: Option<Vec<_>> = entries.iter().map(|entry| self.key('l', visit, *entry)).collect();
         let (Some(tier), Some(keys)) = (self.tier(), keys) else { return (entries, Vec::new()) };
-        if entries.is_empty() || lease.is_zero() || !self.is_slow(entries.len()) {
+        if entries.is_empty() || lease.is_zero() || !self.is_slow(visit.rows_of(entries.len())) {
             return (entries, Vec::new());
         }
         let entry =
@@ -159,13 +186,24 @@ impl Core {
         (entries(mine), entries(others))
     }
 
+    /// Gives up a lease, by and by, if this replica has one.
+    pub(super) fn release(&self, visit: &Visit, entry: usize) {
+        let hash = self.shared.shared_hash.of(visit.identities.get(entry));
+        let Some(key) = self.key('l', visit, entry).filter(|_| self.leases.has(hash, self.shared.now()))
+        else {
+            return;
+        };
+        // A life of a millisecond, and no deletion: then it goes the way of all that is stored.
+        let (value, ttl) = (Bytes::from_static(b"0"), Some(Duration::from_millis(1)));
+        self.shared.fills.push(Fill { entry: TierEntry { key, value, ttl, if_absent: false }, owner: None });
+    }
+
     /// Whether `rows` rows take the model longer than a look there takes; also where nothing is
     /// known of it yet.
     fn is_slow(&self, rows: usize) -> bool {
         let redis = self.counters.stats().redis;
         let round_trip = redis.lookup_ns.checked_div(redis.lookups).unwrap_or(0);
-        let rows = u32::try_from(rows).unwrap_or(u32::MAX);
-        self.pace().is_none_or(|pace| nanos(pace.saturating_mul(rows)) > round_trip)
+        self.time_of(rows).is_none_or(|time| nanos(time) > round_trip)
     }
 }
 

@@ -15,13 +15,13 @@ use weir_engine::EngineInfo;
 use weir_types::{Clock, ModelName, Version};
 
 use super::{
-    CacheConfig, Cached, PurgeScope, Purged, VersionCacheStats,
+    CacheConfig, Cached, PurgeScope, Purged,
     background::Background,
     core::Core,
     fill::{self, Fills},
     identity::{KeyedHash, ServingDigest},
     memory::Memory,
-    purge::{self, Tokens},
+    purge::{self, Scopes, Tokens},
     stats::Counters,
     tier::Tier,
 };
@@ -58,6 +58,8 @@ pub(super) struct Shared {
     memory: Arc<Memory>,
     known: Mutex<Known>,
     tokens: Mutex<Tokens>,
+    /// Held for as long as somebody looks at the tokens.
+    pub(super) looking: tokio::sync::Mutex<()>,
     random: RandomState,
     draws: AtomicU64,
 }
@@ -66,7 +68,7 @@ pub(super) struct Shared {
 #[derive(Default)]
 struct Known {
     budgets: BTreeMap<ModelName, Weak<Memory>>,
-    counters: BTreeMap<(ModelName, Version), Weak<Counters>>,
+    counters: BTreeMap<(ModelName, Version), (Weak<Counters>, Arc<Scopes>)>,
     cores: Vec<Weak<Core>>,
 }
 
@@ -102,16 +104,6 @@ impl Cache {
         }
     }
 
-    /// Counters of every version that keeps answers, by model and version.
-    pub fn stats(&self) -> Vec<VersionCacheStats> {
-        let all = self.0.0.cores().into_iter().map(|core| {
-            let key = (core.spec.name.clone(), core.spec.version.clone());
-            (key, core.counters.stats())
-        });
-        let all: BTreeMap<_, _> = all.collect();
-        all.into_iter().map(|((model, version), stats)| VersionCacheStats { model, version, stats }).collect()
-    }
-
     /// Forgets what `scope` says: here at once, in Redis before it returns, and in the memory of
     /// other replicas within [`CacheConfig::purge_interval`] of their reaching Redis. What is
     /// being computed meanwhile is not stored.
@@ -130,7 +122,7 @@ impl Cache {
         let remote = is_remote(engine) || members.iter().any(|member| asks_others(member));
         let Some(table) = self.0.0.wanted(spec, remote) else { return executor };
         let digest = ServingDigest::new(&spec.digest, (engine.name, &engine.version), members);
-        let core = Core::new(&self.0.0, spec.clone(), digest, table, executor);
+        let core = Core::new(&self.0.0, spec.clone(), members, digest, table, executor);
         Arc::new(Cached(core))
     }
 }
@@ -154,6 +146,7 @@ impl Shared {
             background: Background::default(),
             known: Mutex::default(),
             tokens: Mutex::default(),
+            looking: tokio::sync::Mutex::default(),
             random: RandomState::new(),
             draws: AtomicU64::new(0),
             config,
@@ -212,19 +205,38 @@ impl Shared {
     }
 
     /// The counters of a version: the same for as long as there is something that they count.
-    pub(super) fn counters(&self, spec: &ModelSpec) -> Arc<Counters> {
+    pub(super) fn counters(&self, spec: &ModelSpec, scopes: &Arc<Scopes>) -> Arc<Counters> {
         let mut known = self.known();
-        known.counters.retain(|_, counters| counters.strong_count() > 0);
-        let slot = known.counters.entry((spec.name.clone(), spec.version.clone())).or_default();
-        slot.upgrade().unwrap_or_else(|| {
-            let counters = Arc::default();
-            *slot = Arc::downgrade(&counters);
-            counters
-        })
+        known.counters.retain(|_, (counters, _)| counters.strong_count() > 0);
+        let version = (spec.name.clone(), spec.version.clone());
+        let before = known.counters.get(&version).and_then(|(counters, _)| counters.upgrade());
+        let counters = before.unwrap_or_default();
+        known.counters.insert(version, (Arc::downgrade(&counters), scopes.clone()));
+        counters
+    }
+
+    /// The versions of which something is kept that `scope` names, and their counters; also those
+    /// that are served no more.
+    pub(super) fn versions(&self, scope: &PurgeScope) -> Vec<((ModelName, Version), Arc<Counters>)> {
+        let known = self.known();
+        let named = known.counters.iter().filter(|(_, (_, scopes))| scopes.contains(scope));
+        named.filter_map(|(version, (counters, _))| Some((version.clone(), counters.upgrade()?))).collect()
+    }
+
+    /// Forgets what is in memory of a version of `model`, also what is being computed; how many
+    /// entries there were.
+    pub(super) fn forget(&self, model: &ModelName, counters: &Arc<Counters>) -> u64 {
+        counters.next_generation();
+        // Where a reload gave it a budget of its own, or took it, entries may be in both places.
+        let own = self.known().budgets.get(model).and_then(Weak::upgrade);
+        own.iter().chain([&self.memory]).map(|memory| memory.drop_of(counters)).sum()
     }
 
     pub(super) fn join(&self, core: &Arc<Core>) {
-        self.known().cores.push(Arc::downgrade(core));
+        let mut known = self.known();
+        // Without Redis nobody else takes those away that are gone.
+        known.cores.retain(|core| core.strong_count() > 0);
+        known.cores.push(Arc::downgrade(core));
     }
 
     /// All versions that keep answers.

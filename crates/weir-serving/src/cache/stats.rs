@@ -2,14 +2,12 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use weir_types::{ModelName, Version};
-
 /// Counters of one tier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TierStats {
     /// Rows that it had.
     pub hits: u64,
-    /// Rows that it had not, or had too long ago.
+    /// Rows that it had not, or had too long ago; not those that a Redis which is away was not asked for.
     pub misses: u64,
     /// Of the misses, those whose entry was no longer fresh.
     pub expired: u64,
@@ -26,7 +24,7 @@ pub struct TierStats {
     pub entries: u64,
     /// Bytes that they take, overhead included; of memory alone.
     pub bytes: u64,
-    /// Look-ups, each of all rows that a request still needs.
+    /// Look-ups that were answered, each of all rows that a request still needs.
     pub lookups: u64,
     /// Nanoseconds that they took in all.
     pub lookup_ns: u64,
@@ -53,17 +51,6 @@ pub struct CacheStats {
     pub memory: TierStats,
     /// The tier in Redis; zeros where the model has none.
     pub redis: TierStats,
-}
-
-/// [`CacheStats`] and whose they are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VersionCacheStats {
-    /// The model.
-    pub model: ModelName,
-    /// Its version.
-    pub version: Version,
-    /// Its counters.
-    pub stats: CacheStats,
 }
 
 /// The counters behind [`TierStats`].

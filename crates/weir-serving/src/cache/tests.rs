@@ -3,6 +3,8 @@
 mod corpus;
 mod double;
 mod flights;
+mod leases;
 mod modes;
+mod purges;
 mod replicas;
 mod rows;

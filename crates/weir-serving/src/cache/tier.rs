@@ -35,6 +35,10 @@ pub trait Tier: Send + Sync {
     /// Stores `entries`; whether each was, where that is a question.
     fn set_many<'a>(&'a self, entries: &'a [TierEntry]) -> TierFuture<'a, Result<Vec<bool>, TierError>>;
 
+    /// Stores `entries`, for which nobody waits: it may take longer than other calls. What became of
+    /// each.
+    fn store_each<'a>(&'a self, entries: &'a [TierEntry]) -> TierFuture<'a, Vec<Result<(), TierError>>>;
+
     /// Forgets all keys that begin with `prefix`, and says how many.
     fn delete_matching<'a>(&'a self, prefix: &'a [u8]) -> TierFuture<'a, Result<u64, TierError>>;
 }

@@ -57,6 +57,11 @@ impl Visit {
         self.found.len()
     }
 
+    /// Rows of so many entries.
+    pub(super) fn rows_of(&self, entries: usize) -> usize {
+        entries * self.rows
+    }
+
     pub(super) fn is_complete(&self) -> bool {
         self.missing == 0
     }

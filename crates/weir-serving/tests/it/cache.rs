@@ -233,7 +233,10 @@ async fn a_graph_and_its_member_each_keep_what_they_are_asked() {
     let cache = Cache::new(CacheConfig::default(), Arc::new(SystemClock));
     let snapshot = models.caching(cache.clone()).load(&ServingSnapshot::default(), &BTreeSet::new(), &|_| {});
     let [graph, member] = ["g", "m"].map(|name| snapshot.version(name, None).unwrap().executor.clone());
-    let counts = || cache.stats().into_iter().map(|s| (s.stats.hit, s.stats.miss)).collect::<Vec<_>>();
+    let counts = || {
+        let stats = [&graph, &member].map(|executor| executor.cached().unwrap().stats());
+        stats.map(|stats| (stats.hit, stats.miss))
+    };
     let first = graph.execute(job(&[1, 2])).await.unwrap();
     assert_eq!(counts(), [(0, 1), (0, 1)], "g, then m, which it asked");
     assert_eq!(member.execute(job(&[2])).await.unwrap().cache.unwrap().hits, 1);
@@ -241,5 +244,12 @@ async fn a_graph_and_its_member_each_keep_what_they_are_asked() {
     assert_eq!((again.cache.unwrap().hits, again.outputs), (2, first.outputs.gather_rows(&[1, 0])));
     assert_eq!(counts(), [(1, 1), (1, 1)], "m was not asked again");
     let none = graph.execute(Job { cache: CacheMode::NoStore, ..job(&[7]) }).await.unwrap();
-    assert_eq!((none.cache, counts()), (None, vec![(1, 1), (1, 1)]), "nobody stored it");
+    assert_eq!((none.cache, counts()), (None, [(1, 1), (1, 1)]), "nobody stored it");
+    // What the graph keeps was computed with the member's help.
+    let purged = cache.purge(&PurgeScope::Model("m".parse().unwrap())).await;
+    assert_eq!(purged.memory, 4);
+    assert_eq!(graph.execute(job(&[1])).await.unwrap().cache.unwrap().hits, 0);
+    let purged = cache.purge(&PurgeScope::Model("g".parse().unwrap())).await;
+    assert_eq!(purged.memory, 1, "and not the other way round");
+    assert_eq!(member.execute(job(&[1])).await.unwrap().cache.unwrap().hits, 1);
 }

@@ -123,6 +123,31 @@ fn a_cache_that_is_off_leaves_no_trace_and_says_so() {
     server.stop();
 }
 
+/// A client that sends a large body slowly leaves no room for that of a prediction, and room for an order.
+#[test]
+fn overload_keeps_nobody_from_purging() {
+    let (_place, mut server) = serve(
+        &["examples/models/housing"],
+        "admin_listen = \"127.0.0.1:0\"\nmax_body = \"400B\"\nmax_body_in_flight = \"400B\"\n[cache]\nall = true",
+    );
+    let headers = [("Content-Type".to_owned(), "application/json".to_owned())];
+    let slow = request("POST", "/v1/models/housing:predict", &headers, Some(&[b' '; 400]));
+    let mut connection = Connection::open(server.address).unwrap();
+    connection.send(&slow[..slow.len() - 1]).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while predict(&server, 8.3, "no-store").status != 503 {
+        assert!(Instant::now() < deadline, "the body is never held");
+        park_timeout(Duration::from_millis(20));
+    }
+    let (status, purged) =
+        admin(&mut server, "POST", "/admin/v1/cache:purge", Some(json!({"model": "housing"})));
+    assert_eq!((status, purged), (200, json!({"memory": {"entries": 0}, "redis": null})));
+    let large = json!({"model": "housing", "version": "1".repeat(20_000)});
+    assert_eq!(admin(&mut server, "POST", "/admin/v1/cache:purge", Some(large)).0, 413);
+    drop(connection);
+    server.stop();
+}
+
 #[test]
 fn without_its_redis_a_replica_answers_on_and_says_what_is_wrong() {
     let mut redis = RedisServer::start();

@@ -6,7 +6,11 @@ use weir_clients::{
 };
 use weir_testbed::{RedisSentinel, RedisServer};
 
-use super::{add_user, as_user, config, plain, until};
+use super::{
+    add_user, as_user, config,
+    double::{Double, count},
+    plain, until,
+};
 
 fn sentinel_config(nodes: Vec<String>) -> RedisConfig {
     RedisConfig { mode: RedisMode::Sentinel, url: None, nodes, ..config("") }
@@ -55,4 +59,22 @@ async fn what_sentinels_do_not_know_is_told() {
     let config = sentinel_config(vec![server.url()]);
     let error = Redis::new(&config).unwrap().get_many(&["a"]).await.unwrap_err();
     assert!(matches!(error, RedisError::Unavailable(_)), "{error}");
+}
+
+/// Two sentinels were away, and name a server that answers nobody; one knows better.
+#[tokio::test]
+async fn sentinels_that_are_behind_hold_up_nothing() {
+    let servers = RedisSentinel::start();
+    let silent = Double::start(|_| Vec::new()).await;
+    let port = silent.port().to_string();
+    let named = format!("*2\r\n$9\r\n127.0.0.1\r\n${}\r\n{port}\r\n", port.len());
+    let behind = Double::start(move |heard| match count(heard, b"GET-MASTER-ADDR-BY-NAME") {
+        0 => b"+OK\r\n".repeat(count(heard, b"SETINFO")),
+        _ => named.clone().into_bytes(),
+    })
+    .await;
+    let nodes = vec![behind.url(), behind.url(), servers.sentinels[0].url()];
+    let redis = Redis::new(&sentinel_config(nodes)).unwrap();
+    redis.set_many(&[plain(b"a", b"1")]).await.unwrap();
+    assert_eq!(redis.get_many(&["a"]).await, Ok(vec![Some("1".into())]));
 }

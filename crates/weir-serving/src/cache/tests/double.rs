@@ -185,12 +185,19 @@ impl Executor for Told {
     }
 }
 
+/// How long a tier that hangs is waited for.
+pub(super) const TIMEOUT: Duration = Duration::from_millis(20);
+
 /// A tier in memory, which can be away.
 #[derive(Default)]
 pub(super) struct Shelf {
     pub(super) values: Mutex<BTreeMap<Vec<u8>, Bytes>>,
     ends: Mutex<BTreeMap<Vec<u8>, Instant>>,
     pub(super) away: AtomicBool,
+    /// Whether each call times out.
+    pub(super) hangs: AtomicBool,
+    /// Whether it deletes nothing.
+    pub(super) keeps: AtomicBool,
 }
 
 impl Shelf {
@@ -212,43 +219,61 @@ impl Shelf {
         });
     }
 
-    fn here(&self) -> Result<(), TierError> {
+    async fn here(&self) -> Result<(), TierError> {
+        if self.hangs.load(Ordering::Relaxed) {
+            tokio::time::sleep(TIMEOUT).await;
+            return Err(TierError("timeout".into()));
+        }
+        self.forget_old();
         if self.away.load(Ordering::Relaxed) { Err(TierError("away".into())) } else { Ok(()) }
+    }
+
+    fn store(&self, entry: &TierEntry) -> bool {
+        let mut values = self.values.lock().unwrap();
+        let taken = entry.if_absent && values.contains_key(&entry.key);
+        if !taken {
+            values.insert(entry.key.clone(), entry.value.clone());
+            let end = entry.ttl.map(|ttl| (entry.key.clone(), Instant::now() + ttl));
+            self.ends.lock().unwrap().extend(end);
+        }
+        !taken
     }
 }
 
 impl Tier for Shelf {
     fn get_each<'a>(&'a self, keys: &'a [Vec<u8>]) -> TierFuture<'a, Vec<Result<Option<Bytes>, TierError>>> {
-        self.forget_old();
-        let values = self.values.lock().unwrap();
-        let found = keys.iter().map(|key| self.here().map(|()| values.get(key).cloned())).collect();
-        Box::pin(std::future::ready(found))
+        Box::pin(async move {
+            let here = self.here().await;
+            let values = self.values.lock().unwrap();
+            keys.iter().map(|key| here.clone().map(|()| values.get(key).cloned())).collect()
+        })
     }
 
     fn set_many<'a>(&'a self, entries: &'a [TierEntry]) -> TierFuture<'a, Result<Vec<bool>, TierError>> {
-        self.forget_old();
-        let mut values = self.values.lock().unwrap();
-        let store = |entry: &TierEntry| {
-            let taken = entry.if_absent && values.contains_key(&entry.key);
-            if !taken {
-                values.insert(entry.key.clone(), entry.value.clone());
-                let end = entry.ttl.map(|ttl| (entry.key.clone(), Instant::now() + ttl));
-                self.ends.lock().unwrap().extend(end);
-            }
-            !taken
-        };
-        let stored = self.here().map(|()| entries.iter().map(store).collect());
-        Box::pin(std::future::ready(stored))
+        Box::pin(async move {
+            self.here().await?;
+            Ok(entries.iter().map(|entry| self.store(entry)).collect())
+        })
+    }
+
+    fn store_each<'a>(&'a self, entries: &'a [TierEntry]) -> TierFuture<'a, Vec<Result<(), TierError>>> {
+        Box::pin(async move {
+            let stored = self.set_many(entries).await.map(drop);
+            vec![stored; entries.len()]
+        })
     }
 
     fn delete_matching<'a>(&'a self, prefix: &'a [u8]) -> TierFuture<'a, Result<u64, TierError>> {
-        let mut values = self.values.lock().unwrap();
-        let before = values.len();
-        let deleted = self.here().map(|()| {
+        Box::pin(async move {
+            self.here().await?;
+            if self.keeps.load(Ordering::Relaxed) {
+                return Err(TierError("no permission".into()));
+            }
+            let mut values = self.values.lock().unwrap();
+            let before = values.len();
             values.retain(|key, _| !key.starts_with(prefix));
-            (before - values.len()) as u64
-        });
-        Box::pin(std::future::ready(deleted))
+            Ok((before - values.len()) as u64)
+        })
     }
 }
 

@@ -1,13 +1,19 @@
 //! What a request may want, and time.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use weir_artifact::CacheTable;
 use weir_config::HumanDuration;
-use weir_types::ErrorCode;
+use weir_types::{
+    Access, AllowLocal, Authorizer, Clock, Credentials, Deadline, Error, ErrorCode, Outputs, SystemClock,
+    Tensor, TensorData,
+};
 
-use super::double::{Light, settle, values};
-use crate::{CacheMode, CacheVerdict, PurgeScope, executor::tests::contract};
+use super::double::{LONG, Light, engine, job, settle, spec, values, wrap};
+use crate::{
+    Admission, Cache, CacheConfig, CacheMode, CacheVerdict, Caller, Done, ExecuteFuture, Executor, Job,
+    PurgeScope, Sender, ServedVersion, Stats, executor::tests::contract,
+};
 
 fn table(ttl: u64, stale: u64) -> CacheTable {
     CacheTable {
@@ -41,6 +47,41 @@ async fn modes_look_fill_both_or_neither() {
     assert_eq!((values(&stored.outputs), stored.cache.unwrap().hits, calls()), (vec![2.0], 1, 3));
     assert!(light.ask_as(&[1.0, 2.0], CacheMode::OnlyIfCached).await.is_err(), "one row is missing");
     assert_eq!(light.stats().bypassed, 1);
+}
+
+/// A model that has too much to do.
+#[derive(Default)]
+struct Busy(Stats);
+
+impl Executor for Busy {
+    fn execute(&self, _: Job) -> ExecuteFuture<'_> {
+        Box::pin(std::future::ready(Err(Error::new(ErrorCode::Overloaded, "too much"))))
+    }
+
+    fn ready(&self, _: &Caller, _: Deadline) -> Result<(), Error> {
+        Err(Error::new(ErrorCode::Overloaded, "too much"))
+    }
+
+    fn stats(&self) -> &Stats {
+        &self.0
+    }
+}
+
+#[test]
+fn a_busy_model_refuses_before_the_body_what_no_entry_can_answer() {
+    let cache = Cache::new(CacheConfig::default(), Arc::new(SystemClock));
+    let executor = wrap(&cache, table(60, 0), Arc::new(Busy::default()));
+    let (spec, engine) = (spec(table(60, 0)), engine());
+    let version = ServedVersion { spec, engine, executor, lookup: None, members: Vec::new() };
+    let refused = |mode| {
+        let grant = AllowLocal.authorize(Credentials::default(), Access::Read).unwrap();
+        let deadline = Deadline::after(SystemClock.now(), LONG);
+        let mut admitted = Admission::new(1).admit(Sender::granted(grant), 0, deadline).unwrap();
+        admitted.cache(mode);
+        admitted.would_run(&version).is_err()
+    };
+    let modes = [CacheMode::Use, CacheMode::OnlyIfCached, CacheMode::NoCache, CacheMode::NoStore];
+    assert_eq!(modes.map(refused), [false, false, true, true]);
 }
 
 #[tokio::test]
@@ -85,6 +126,52 @@ async fn a_stale_entry_is_given_at_once_and_computed_anew_once() {
     assert_eq!((fresh.hits, fresh.age), (1, Some(Duration::ZERO)));
     light.double.clock().advance(Duration::from_secs(31));
     assert_eq!(light.ask(&[1.0]).await.cache.unwrap().hits, 0, "beyond `stale` it is no answer");
+}
+
+#[tokio::test]
+async fn only_if_cached_computes_nothing_in_any_case() {
+    let light = Light::new(table(10, 20));
+    light.cache.start(&tokio::runtime::Handle::current());
+    light.ask(&[1.0]).await;
+    light.double.clock().advance(Duration::from_secs(12));
+    let stale = light.ask_as(&[1.0], CacheMode::OnlyIfCached).await.unwrap();
+    settle().await;
+    assert_eq!((stale.cache.unwrap().hits, light.double.calls().len()), (1, 1), "not in the background");
+    // Answers that are not of one shape.
+    let cache = Cache::new(CacheConfig::default(), Arc::new(SystemClock));
+    let wide: Arc<dyn Executor> = wrap(&cache, table(60, 0), Arc::new(Wide::default()));
+    let ask = |rows: &[f32], cache| wide.execute(Job { cache, ..job(rows, LONG) });
+    for row in [1.0, 2.0] {
+        ask(&[row], CacheMode::Use).await.unwrap();
+        ask(&[row], CacheMode::OnlyIfCached).await.unwrap();
+    }
+    let error = ask(&[1.0, 2.0], CacheMode::OnlyIfCached).await.unwrap_err();
+    assert_eq!(error.code, ErrorCode::NotCached);
+    assert_eq!(ask(&[1.0, 2.0], CacheMode::Use).await.unwrap().outputs.tensors[0].shape(), [2, 2]);
+}
+
+/// Answers each row with as many numbers as the greatest of its request says.
+#[derive(Default)]
+struct Wide(Stats);
+
+impl Executor for Wide {
+    fn execute(&self, job: Job) -> ExecuteFuture<'_> {
+        let rows = job.batch.rows;
+        let width = job.batch.inputs[0].as_f32().unwrap().iter().fold(0.0f32, |a, b| a.max(*b)) as usize;
+        let tensor = Tensor::new(vec![rows, width], TensorData::Float32(vec![0.0; rows * width])).unwrap();
+        let outputs = Outputs { rows, tensors: vec![tensor] };
+        let (queued, ran) = (Duration::ZERO, Duration::ZERO);
+        let done = Done { outputs, tokens: None, cache: None, state: None, queued, ran };
+        Box::pin(std::future::ready(Ok(done)))
+    }
+
+    fn stats(&self) -> &Stats {
+        &self.0
+    }
+
+    fn by_row(&self) -> bool {
+        true
+    }
 }
 
 #[tokio::test]

@@ -50,6 +50,13 @@ fn url(mut address: SocketAddr) -> String {
     format!("http://{address}")
 }
 
+/// Whether an answer with this status and body says what was asked.
+type Good = fn(u16, &Value) -> bool;
+
+fn is_ok(status: u16, _: &Value) -> bool {
+    status == 200
+}
+
 /// The admin API of a server.
 struct Admin {
     client: Client,
@@ -73,20 +80,20 @@ impl Admin {
     }
 
     fn get(&self, path: &str) -> anyhow::Result<Value> {
-        self.read(self.client.get(path), &[200])
+        self.read(self.client.get(path), is_ok)
     }
 
-    fn post(&self, path: &str, body: &Value, good: &[u16]) -> anyhow::Result<Value> {
+    fn post(&self, path: &str, body: &Value, good: Good) -> anyhow::Result<Value> {
         self.read(self.client.post_json(path, body.to_string().as_bytes()), good)
     }
 
     /// Asks to compare two bodies.
     fn post_raw(&self, body: &[u8]) -> anyhow::Result<Value> {
-        self.read(self.client.post_json("/admin/v1/cache:explain", body), &[200])
+        self.read(self.client.post_json("/admin/v1/cache:explain", body), is_ok)
     }
 
-    /// The body of an answer with a status in `good`.
-    fn read(&self, reply: Result<Reply, weir_clients::ClientError>, good: &[u16]) -> anyhow::Result<Value> {
+    /// The body of a `good` answer.
+    fn read(&self, reply: Result<Reply, weir_clients::ClientError>, good: Good) -> anyhow::Result<Value> {
         let reply = reply.with_context(|| {
             format!(
                 "no admin API answers at {}: it is where the server's `admin_listen` is (weir serve \
@@ -95,7 +102,7 @@ impl Admin {
             )
         })?;
         match serde_json::from_slice::<Value>(&reply.body) {
-            Ok(body) if good.contains(&reply.status) => Ok(body),
+            Ok(body) if good(reply.status, &body) => Ok(body),
             Ok(body) => match body["detail"].as_str() {
                 Some("Not Found") => bail!("{} is no admin API of Weir, or an older one's", self.url),
                 Some(why) => bail!("{why}"),

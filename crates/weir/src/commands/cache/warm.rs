@@ -28,12 +28,13 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 const ATTEMPTS: u32 = 10;
 /// Longest pause between two of them, whatever the server says.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// Longest time between two bodies: slower than that is a slip.
+const LONGEST_GAP: Duration = Duration::from_secs(3_600);
 /// Columns of the bar.
 const BAR: u64 = 30;
 
 pub(super) fn run(options: &Warm, output: &Output) -> anyhow::Result<ExitCode> {
-    let rate = parse_rate(&options.rate).ok().filter(|rate| *rate > 0.0);
-    let rate = rate.ok_or_else(|| anyhow!("--rate is a rate above 0, such as 100 or 6000/min"))?;
+    let gap = gap(&options.rate)?;
     let base = match &options.url {
         Some(url) => url.clone(),
         None => url(server(options.config.as_ref())?.listen),
@@ -46,7 +47,7 @@ pub(super) fn run(options: &Warm, output: &Output) -> anyhow::Result<ExitCode> {
         output,
         progress,
     };
-    let (begun, gap) = (Instant::now(), Duration::from_secs_f64(1.0 / rate));
+    let begun = Instant::now();
     let mut due = begun;
     for (index, row) in rows(input).enumerate() {
         wait_until(due);
@@ -57,6 +58,14 @@ pub(super) fn run(options: &Warm, output: &Output) -> anyhow::Result<ExitCode> {
     output.progress("");
     warming.done.tell(begun.elapsed(), output);
     Ok(if warming.done.refused == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The time from one body to the next.
+fn gap(rate: &str) -> anyhow::Result<Duration> {
+    let rate = parse_rate(rate).ok();
+    let gap = rate.and_then(|rate| Duration::try_from_secs_f64(1.0 / rate).ok());
+    gap.filter(|gap| *gap <= LONGEST_GAP)
+        .ok_or_else(|| anyhow!("--rate is a rate above 0, one an hour at least: such as 100, 0.5 or 2k"))
 }
 
 fn path(options: &Warm) -> anyhow::Result<String> {
@@ -205,6 +214,16 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rate_is_one_that_ends() {
+        assert_eq!(gap("100").unwrap(), Duration::from_millis(10));
+        assert_eq!(gap("0.5").unwrap(), Duration::from_secs(2));
+        for rate in ["0", "1e-20", "-1", "nan", "inf", "", "fast"] {
+            let gap = gap(rate);
+            assert!(gap.is_err(), "{rate}: {gap:?}");
+        }
+    }
 
     #[test]
     fn a_bar_is_as_long_as_the_file_is_sent() {
