@@ -73,7 +73,12 @@ impl Service<Request<Incoming>> for Api {
 }
 
 /// The life of one request, from its head to its answer.
-async fn handle(shared: &Shared, faces: Faces, peer: IpAddr, request: Request<Incoming>) -> Response<Body> {
+async fn handle(
+    shared: &Arc<Shared>,
+    faces: Faces,
+    peer: IpAddr,
+    request: Request<Incoming>,
+) -> Response<Body> {
     let start = shared.predictor.clock().now();
     let _in_flight = InFlight::enter(&shared.metrics);
     let (head, mut body) = request.into_parts();
@@ -133,7 +138,7 @@ fn find(shared: &Shared, face: &Face, faces: Faces, head: &Parts) -> Found {
 }
 
 async fn dispatch(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     face: &Face,
     peer: IpAddr,
     (route, parameters, head): (&Route, &[(String, String)], &Parts),

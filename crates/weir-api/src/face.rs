@@ -110,7 +110,11 @@ impl Face {
     ///
     /// # Errors
     /// `NotFound`, naming the versions there are.
-    pub(crate) fn version_handler(&self, spec: &ModelSpec, version: &str) -> Result<&PredictHandler, Error> {
+    pub(crate) fn version_handler(
+        &self,
+        spec: &ModelSpec,
+        version: &str,
+    ) -> Result<&Arc<PredictHandler>, Error> {
         let key = (spec.name.to_string(), version.to_owned());
         match self.versions.get(&key).map(|route| &route.handler) {
             Some(Handler::Predict(handler)) => Ok(handler),
@@ -173,7 +177,7 @@ impl Builder<'_> {
                     version: version.clone(),
                 };
                 let route =
-                    self.routes.add(method, &path, Handler::Predict(Box::new(handler)), Some(&version));
+                    self.routes.add(method, &path, Handler::Predict(Arc::new(handler)), Some(&version));
                 if by_version {
                     let key = (version.spec.name.to_string(), version.spec.version.to_string());
                     self.versions.insert(key, route);

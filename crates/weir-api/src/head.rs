@@ -21,6 +21,8 @@ const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("request-timeout");
 const SEQUENCE_ID: HeaderName = HeaderName::from_static("sequence-id");
 const SEQUENCE_START: HeaderName = HeaderName::from_static("sequence-start");
 const SEQUENCE_END: HeaderName = HeaderName::from_static("sequence-end");
+/// What says which step of which sequence a request is.
+pub(crate) const SEQUENCE: [HeaderName; 3] = [SEQUENCE_ID, SEQUENCE_START, SEQUENCE_END];
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Longest request id taken from a caller.

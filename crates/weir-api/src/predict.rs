@@ -89,39 +89,58 @@ pub(crate) fn decode_limits(version: &ServedVersion) -> DecodeLimits {
 /// Whatever stands in the way, in the order in which it is found: access, deadline, size,
 /// room, the body's content, the model.
 pub(crate) async fn answer(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     face: &Face,
-    handler: &PredictHandler,
+    handler: &Arc<PredictHandler>,
     (peer, head): (IpAddr, &Parts),
     incoming: &mut Incoming,
 ) -> Result<Response<Body>, Refusal> {
     let chosen = Chosen::of(face, handler, head)?;
-    let handler = chosen.handler;
-    let mut admitted = admit(shared, handler, (peer, head))?;
+    let mut admitted = admit(shared, chosen.handler, (peer, head))?;
     admitted.follow(head::sequence(&head.headers).map_err(Error::invalid)?);
     let bytes = body::read(incoming, &mut admitted, shared.body_limits).await?;
     let once = Once::of(shared, head, admitted.principal(), &bytes, admitted.deadline())?;
-    let work = async {
-        let (executed, decoding) = execute(shared, handler, admitted, head, bytes).await?;
-        let template = chosen.response.as_ref().unwrap_or(&handler.response);
+    let asked = Asked { response: chosen.response, json: head::is_json(&head.headers), admitted, bytes };
+    match once {
+        None => asked.predict(shared, chosen.handler).await,
+        // A step moves its sequence on: see there.
+        Some(once) if chosen.handler.version.spec.sequence.is_some() => {
+            let (shared, handler) = (shared.clone(), chosen.handler.clone());
+            once.binding(async move { asked.predict(&shared, &handler).await }).await
+        }
+        Some(once) => once.run(asked.predict(shared, chosen.handler)).await,
+    }
+}
+
+/// A request whose body was read.
+struct Asked {
+    /// Another answer than the route's.
+    response: Option<ResponseTemplate>,
+    /// Whether the body says that it is JSON.
+    json: bool,
+    admitted: Admitted,
+    bytes: Bytes,
+}
+
+impl Asked {
+    async fn predict(self, shared: &Shared, handler: &PredictHandler) -> Result<Response<Body>, Refusal> {
+        let Self { response, json, admitted, bytes } = self;
+        let (executed, decoding) = execute(shared, handler, admitted, json, bytes).await?;
+        let template = response.as_ref().unwrap_or(&handler.response);
         let (response, encoding) = encode(shared, handler, template, &executed);
         executed.version.executor.stats().face(decoding, encoding);
         Ok(response)
-    };
-    match once {
-        None => work.await,
-        Some(once) => once.run(work).await,
     }
 }
 
 /// The version and the outputs that the query asks for.
 struct Chosen<'a> {
-    handler: &'a PredictHandler,
+    handler: &'a Arc<PredictHandler>,
     response: Option<ResponseTemplate>,
 }
 
 impl<'a> Chosen<'a> {
-    fn of(face: &'a Face, handler: &'a PredictHandler, head: &Parts) -> Result<Self, Error> {
+    fn of(face: &'a Face, handler: &'a Arc<PredictHandler>, head: &Parts) -> Result<Self, Error> {
         let Some(query) = head.uri.query().filter(|_| handler.selectable) else {
             return Ok(Self { handler, response: None });
         };
@@ -182,12 +201,12 @@ async fn execute(
     shared: &Shared,
     handler: &PredictHandler,
     admitted: Admitted,
-    head: &Parts,
+    json: bool,
     bytes: Bytes,
 ) -> Result<(Executed, Duration), Refusal> {
     let clock = shared.predictor.clock();
     let start = clock.now();
-    let decoded = if head::is_json(&head.headers) {
+    let decoded = if json {
         handler.decoder.decode_rows(&bytes)
     } else {
         Err(handler.decoder.reject_media_type(&bytes))

@@ -21,7 +21,7 @@ use crate::{
 
 /// What answers one method of one path.
 pub(crate) enum Handler {
-    Predict(Box<PredictHandler>),
+    Predict(Arc<PredictHandler>),
     Template(Box<Template>),
     Builtin(Builtin),
     /// Embeddings as OpenAI's API has them.

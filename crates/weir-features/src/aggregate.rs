@@ -134,16 +134,30 @@ fn float(f: f64, dtype: DType) -> Scalar {
     Scalar::Float(if dtype == DType::Float32 { f64::from(f.clamp(-most, most) as f32) } else { f })
 }
 
-/// A total order of values of one type.
+/// A total order of values. Numbers are compared by their value, whatever their type: a feature whose
+/// type was changed from whole numbers to floats has both among its panes.
 fn order(a: &Scalar, b: &Scalar) -> Ordering {
     match (a, b) {
         (Scalar::Bool(a), Scalar::Bool(b)) => a.cmp(b),
         (Scalar::Int(a), Scalar::Int(b)) => a.cmp(b),
         (Scalar::Float(a), Scalar::Float(b)) => a.total_cmp(b),
         (Scalar::String(a), Scalar::String(b)) => a.cmp(b),
-        // Only where a feature's type was changed over stored panes: any order will do, if it
-        // is one.
+        (Scalar::Int(a), Scalar::Float(b)) => int_to_float(*a, *b),
+        (Scalar::Float(a), Scalar::Int(b)) => int_to_float(*b, *a).reverse(),
+        // Other changes of type: any order will do, if it is one.
         _ => rank(a).cmp(&rank(b)),
+    }
+}
+
+/// Exactly: not every whole number of 64 bits is a float. Of equal ones the whole number is the
+/// lesser, so that the order is total.
+fn int_to_float(int: i64, float: f64) -> Ordering {
+    const BEYOND: f64 = 9_223_372_036_854_775_808.0; // 2^63
+    match float {
+        _ if float >= BEYOND => Ordering::Less,
+        _ if float < -BEYOND => Ordering::Greater,
+        // The part behind the point decides only between equal whole parts, and is not negative.
+        _ => int.cmp(&(float.floor() as i64)).then(Ordering::Less),
     }
 }
 
@@ -183,4 +197,39 @@ pub(crate) fn most_bytes(aggregate: &Aggregate) -> usize {
         AggregateKind::Distinct => distinct::MAX_BYTES,
     };
     (pane + 12) * (usize::try_from(aggregate.panes).unwrap_or(usize::MAX) + 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_one_order_whatever_their_type() {
+        let (int, float) = (Scalar::Int, Scalar::Float);
+        let sorted = [
+            float(-1e300),
+            int(i64::MIN),
+            float(i64::MIN as f64),
+            int(-2),
+            float(-1.5),
+            int(-1),
+            int(0),
+            float(-0.0),
+            float(0.0),
+            float(0.5),
+            int(5),
+            float(5.0),
+            float(5.5),
+            int((1 << 53) + 1),
+            float(9_007_199_254_740_994.0),
+            int(i64::MAX),
+            float(i64::MAX as f64),
+            float(f64::MAX),
+        ];
+        for (i, a) in sorted.iter().enumerate() {
+            for (j, b) in sorted.iter().enumerate() {
+                assert_eq!(order(a, b), i.cmp(&j), "{a:?} and {b:?}");
+            }
+        }
+    }
 }

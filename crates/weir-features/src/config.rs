@@ -14,8 +14,8 @@ pub struct StateConfig {
     pub store: StoreKind,
     /// The embedded store's file, made when there is none; relative to this file.
     pub path: String,
-    /// Most bytes that `memory` and `embedded` hold, keys included; a write beyond it is
-    /// refused. The embedded store holds everything in memory too.
+    /// Most bytes of features and aggregates that `memory` and `embedded` hold, keys included; a
+    /// write beyond it is refused. The embedded store holds everything in memory too.
     pub budget: ByteSize,
     /// Most writes that wait for the embedded store's disk; one more is refused.
     pub queue: usize,
@@ -60,6 +60,10 @@ pub struct IdempotencyConfig {
     pub lease: HumanDuration,
     /// Largest answer kept; a larger one is given out and not remembered.
     pub max_answer: ByteSize,
+    /// Most bytes of keys and answers that the stores `memory` and `embedded` hold beside
+    /// `[state] budget`; a request with a new key beyond it is refused. One with a short answer
+    /// takes some 510 bytes for all of `ttl`.
+    pub budget: ByteSize,
 }
 
 impl Default for IdempotencyConfig {
@@ -68,6 +72,7 @@ impl Default for IdempotencyConfig {
             ttl: HumanDuration::from_secs(24 * 3600),
             lease: HumanDuration::from_secs(30),
             max_answer: ByteSize::mib(1),
+            budget: ByteSize::mib(256),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The service of event streams: events become aggregates of entities.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashSet},
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -12,7 +12,7 @@ use weir_types::Scalar;
 use crate::{
     aggregate::accept,
     error::{FeatureError, Part},
-    features::{Checker, Features},
+    features::{Checker, Features, twice},
     store::{StoreError, Told, Update, telling},
     value::{Entity, EventTime},
     view::{View, ViewId, meant},
@@ -111,6 +111,9 @@ impl Events {
         let mut checker = Checker::new(events.len());
         let mut groups: BTreeMap<(ViewId, Bytes), Vec<(usize, Entry)>> = BTreeMap::new();
         for (row, event) in events.into_iter().enumerate() {
+            if checker.is_full() {
+                break;
+            }
             self.check_fields(&mut checker, row, views, &event);
             let time = event.event_time.unwrap_or(now);
             for &id in views {
@@ -130,17 +133,20 @@ impl Events {
     fn check_fields(&self, checker: &mut Checker, row: usize, views: &[ViewId], event: &Event) {
         let features = || views.iter().flat_map(|&id| &self.0.views.view(id).features);
         let known = || features().filter_map(|f| f.aggregate.as_ref()?.of.as_deref());
-        let mut seen = HashMap::new();
+        let mut seen = HashSet::new();
         for (name, _) in &event.values {
-            if seen.insert(name, ()).is_some() {
-                checker.add(row, Part::value(name), "is there twice");
+            if checker.is_full() {
+                break;
+            }
+            if !seen.insert(name) {
+                checker.add(row, Part::value(name), twice);
             } else if !known().any(|of| *of == **name) {
-                let why = format!("no aggregate of the stream takes it{}", meant(name, known()));
+                let why = || format!("no aggregate of the stream takes it{}", meant(name, known()));
                 checker.add(row, Part::value(name), why);
             }
         }
         if let Some(id) = event.id.as_deref().filter(|id| !(1..=MAX_EVENT_ID_BYTES).contains(&id.len())) {
-            let why = format!("has {} bytes, 1 to {MAX_EVENT_ID_BYTES} are taken", id.len());
+            let why = || format!("has {} bytes, 1 to {MAX_EVENT_ID_BYTES} are taken", id.len());
             checker.add(row, Part::EventId, why);
         }
     }
@@ -183,7 +189,7 @@ fn values(
         let Some(of) = &aggregate.of else { return Some(Scalar::Bool(true)) };
         let (_, value) = values.iter().find(|(name, _)| name == of)?;
         let accepted = accept(aggregate.kind, feature.dtype, value);
-        accepted.map_err(|why| checker.add(row, Part::value(of), why)).ok()
+        accepted.map_err(|why| checker.add(row, Part::value(of), || why)).ok()
     };
     view.features.iter().map(&mut one).collect()
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use weir_types::{Clock, Scalar};
 
 use crate::{
-    error::{FeatureError, Part, Problem},
+    error::{FeatureError, Problem},
     store::{Change, SharedStore, StoreError, Stored, Told, Update, telling},
     value::{Entity, EventTime},
     view::{FeatureId, View, ViewId, Views},
@@ -16,7 +16,7 @@ mod check;
 mod row;
 mod tally;
 
-pub(crate) use check::Checker;
+pub(crate) use check::{Checker, twice};
 pub(crate) use tally::Tally;
 pub use tally::ViewStats;
 
@@ -213,6 +213,9 @@ impl Features {
         let (now, mut checker) = (self.now(), Checker::new(rows.len()));
         let mut checked = Vec::with_capacity(rows.len());
         for (i, row) in rows.into_iter().enumerate() {
+            if checker.is_full() {
+                break;
+            }
             let key = checker.entity(i, view, &row.entity);
             let time = checker.time(i, row.event_time.unwrap_or(now), now, self.ahead);
             let cells = checker.values(i, view, row.values);
@@ -274,11 +277,5 @@ pub(crate) fn unreadable(view: &View) -> StoreError {
 impl From<Vec<Problem>> for FeatureError {
     fn from(problems: Vec<Problem>) -> Self {
         FeatureError::Invalid(problems)
-    }
-}
-
-impl Problem {
-    pub(crate) fn new(row: usize, part: Part, message: impl Into<String>) -> Self {
-        Self { row, part, message: message.into() }
     }
 }

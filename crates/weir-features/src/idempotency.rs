@@ -20,7 +20,7 @@ use weir_types::{Clock, Deadline, Error, ErrorCode};
 use crate::{
     config::IdempotencyConfig,
     encoding::{Reader, put_long, put_short},
-    store::{Change, SharedStore, StoreError, Stored, telling},
+    store::{Change, IDEMPOTENCY, SharedStore, StoreError, Stored, telling},
     value::EventTime,
 };
 
@@ -62,7 +62,7 @@ pub enum IdempotencyError {
         "`Idempotency-Key` takes 1 to {MAX_IDEMPOTENCY_KEY_BYTES} visible ASCII characters, got {0} bytes"
     )]
     Key(usize),
-    /// The answer is too large to keep. The key is free again.
+    /// The answer is too large to keep. The key is free again, unless its guard was binding.
     #[error("an answer of {0} bytes is too large to be kept under an `Idempotency-Key`")]
     TooLarge(usize),
     /// The lease ran out while the request ran, and the key is somebody else's, or gone.
@@ -139,7 +139,8 @@ impl Idempotency {
             Some(entry) => (Change::Keep, entry.map(Some).ok_or_else(unreadable)),
         });
         // From here on the key may be ours, even if nobody waits for the answer any more.
-        let mut guard = IdempotencyGuard { inner: Arc::clone(&self.0), at, mark, done: false };
+        let mut guard =
+            IdempotencyGuard { inner: Arc::clone(&self.0), at, mark, done: false, binding: false };
         self.0.store.update(vec![update]).await?;
         let Some(entry) = told.get()?? else { return Ok(Begun::Fresh(guard)) };
         guard.done = true;
@@ -185,12 +186,14 @@ impl Inner {
 }
 
 /// The right and duty to answer for a key. Dropped without an answer it frees the key, if a
-/// Tokio runtime is there to do it; else the key is free when the lease ends.
+/// Tokio runtime is there to do it; else, and if it is [binding](Self::binding), the key is free
+/// when the lease ends.
 pub struct IdempotencyGuard {
     inner: Arc<Inner>,
     at: Bytes,
     mark: Mark,
     done: bool,
+    binding: bool,
 }
 
 impl std::fmt::Debug for IdempotencyGuard {
@@ -200,6 +203,21 @@ impl std::fmt::Debug for IdempotencyGuard {
 }
 
 impl IdempotencyGuard {
+    /// For a request that changes something. Only [`release`](Self::release) frees its key: where
+    /// nobody knows how it ended, or its answer could not be kept, the key stays taken until the
+    /// lease ends, and who sends the request again is told so instead of doing it twice.
+    #[must_use]
+    pub fn binding(mut self) -> Self {
+        self.binding = true;
+        self
+    }
+
+    /// Whether `answer` is small enough to be kept.
+    pub fn fits(&self, answer: &StoredAnswer) -> bool {
+        let entry = Entry::Done(self.mark.fingerprint, answer.clone());
+        entry.fits() && entry.write().len() <= self.inner.max_answer
+    }
+
     /// Keeps `answer` for whoever sends the request again.
     ///
     /// # Errors
@@ -229,7 +247,7 @@ impl IdempotencyGuard {
 
 impl Drop for IdempotencyGuard {
     fn drop(&mut self) {
-        if self.done {
+        if self.done || self.binding {
             return;
         }
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
@@ -245,7 +263,7 @@ fn store_key(principal: &str, key: &str) -> Bytes {
     hash.update((principal.len() as u64).to_le_bytes());
     hash.update(principal);
     hash.update(key);
-    let mut at = b"i:".to_vec();
+    let mut at = IDEMPOTENCY.to_vec();
     at.extend(hash.finalize().iter().flat_map(|b| format!("{b:02x}").into_bytes()));
     at.into()
 }

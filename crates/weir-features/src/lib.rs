@@ -24,8 +24,8 @@ pub use idempotency::{
     Begun, Idempotency, IdempotencyError, IdempotencyGuard, MAX_IDEMPOTENCY_KEY_BYTES, StoredAnswer,
 };
 pub use store::{
-    Change, Decide, Embedded, MAX_KEY_BYTES, MAX_VALUE_BYTES, Memory, OpenError, RedisStore, SharedStore,
-    Store, StoreError, StoreFuture, Stored, Update,
+    Budget, Change, Decide, Embedded, MAX_KEY_BYTES, MAX_VALUE_BYTES, Memory, OpenError, RedisStore,
+    SharedStore, Store, StoreError, StoreFuture, Stored, Update,
 };
 pub use value::{Entity, EventTime, MAX_ENTITY_BYTES, MAX_STRING_BYTES};
 pub use view::{

@@ -102,6 +102,27 @@ pub trait Store: Send + Sync {
     }
 }
 
+/// What keys of idempotency begin with.
+pub(crate) const IDEMPOTENCY: &[u8] = b"i:";
+
+/// Most bytes that a store in this process holds, keys and bookkeeping included. Two budgets:
+/// nothing that is kept goes for something new, so that a day of answers under keys would else
+/// leave no room for features and events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// Of features and aggregates.
+    pub state: usize,
+    /// Of idempotency keys and answers.
+    pub idempotency: usize,
+}
+
+impl From<usize> for Budget {
+    /// As much for each.
+    fn from(bytes: usize) -> Self {
+        Self { state: bytes, idempotency: bytes }
+    }
+}
+
 /// A store that several services share.
 pub type SharedStore = Arc<dyn Store>;
 
@@ -113,6 +134,12 @@ pub enum StoreError {
         "the state store holds as much as `[state] budget` lets it: raise it, shorten `ttl`, or delete entities"
     )]
     Full,
+    /// It holds as many idempotency keys and answers as it may.
+    #[error(
+        "the answers kept under `Idempotency-Key` take as much as `[idempotency] budget` lets them: raise it, or \
+         shorten `[idempotency] ttl`"
+    )]
+    KeysFull,
     /// More writes wait than may.
     #[error("the state store has too many writes waiting: try again")]
     Busy,
@@ -137,7 +164,9 @@ impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         let message = error.to_string();
         match error {
-            StoreError::Full | StoreError::Unavailable => Error::new(ErrorCode::Unavailable, message),
+            StoreError::Full | StoreError::KeysFull | StoreError::Unavailable => {
+                Error::new(ErrorCode::Unavailable, message)
+            }
             StoreError::Busy | StoreError::Contended => Error::new(ErrorCode::Overloaded, message),
             StoreError::TooLarge(_) | StoreError::Key(_) => Error::new(ErrorCode::TooLarge, message),
             StoreError::Failed(_) => Error::internal(message),

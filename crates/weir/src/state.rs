@@ -6,7 +6,7 @@ use weir_api::State;
 use weir_clients::redis::Redis;
 use weir_config::{Places, Problem};
 use weir_features::{
-    Embedded, Features, Idempotency, Memory, RedisStore, SharedStore, StateConfig, StoreKind, Views,
+    Budget, Embedded, Features, Idempotency, Memory, RedisStore, SharedStore, StateConfig, StoreKind, Views,
 };
 use weir_types::Clock;
 
@@ -37,7 +37,11 @@ pub(crate) fn open(
     let views = Views::new(&settings.view).map_err(|problems| {
         problems.into_iter().map(|problem| places.problem(&problem.path, problem.message)).collect()
     });
-    let store = store(&settings.state, places, clock, (redis, opening));
+    let budget = Budget {
+        state: settings.state.budget.as_usize(),
+        idempotency: settings.idempotency.budget.as_usize(),
+    };
+    let store = store((&settings.state, budget), places, clock, (redis, opening));
     let (views, store) = match (views, store) {
         (Ok(views), Ok(store)) => (views, store),
         (views, store) => {
@@ -52,12 +56,11 @@ pub(crate) fn open(
 }
 
 fn store(
-    config: &StateConfig,
+    (config, budget): (&StateConfig, Budget),
     places: &Places,
     clock: &Arc<dyn Clock>,
     (redis, opening): (Option<&Redis>, Opening),
 ) -> Result<SharedStore, Vec<Problem>> {
-    let budget = config.budget.as_usize();
     match (config.store, opening) {
         (StoreKind::Redis, _) => {
             let nowhere = "`state.store` is `redis`: say in [redis] where that is";

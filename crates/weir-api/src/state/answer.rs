@@ -180,8 +180,7 @@ impl Call<'_> {
         Ok(respond::json(StatusCode::OK, body.to_string()))
     }
 
-    /// Events are counted to the end even if the client goes away: a key that was freed while
-    /// they are being counted would let them be counted twice.
+    /// Events under a key are counted to the end even if the client goes away.
     async fn events(
         &self,
         stream: &str,
@@ -197,13 +196,12 @@ impl Call<'_> {
         let (records, once) = records;
         let (features, stream) = (self.handler.features.clone(), stream.to_owned());
         let decoder = self.handler.records;
-        let counted = tokio::spawn(once.run(async move {
+        let counted = once.binding(async move {
             let _held = room;
             let records = records?;
             count(&features, &stream, &decoder, records).await
-        }));
-        let lost = |_| Error::internal("the events were not counted to the end");
-        self.within(counted).await?.map_err(lost)?
+        });
+        self.within(counted).await?
     }
 
     async fn ingest(&self, stream: &str, records: Records) -> Result<Response<Body>, Refusal> {

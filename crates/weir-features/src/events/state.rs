@@ -9,8 +9,6 @@
 //! begins anew, and replicas with an older and a newer configuration keep a series each, side
 //! by side, until its panes have passed.
 
-use std::borrow::Cow;
-
 use sha2::{Digest, Sha256};
 use weir_types::Scalar;
 
@@ -80,7 +78,41 @@ struct Series<'a> {
     /// Panes in the window.
     window: i64,
     /// Number since the epoch, and what is kept. Sorted.
-    panes: Vec<(i64, Cow<'a, [u8]>)>,
+    panes: Vec<(i64, Kept<'a>)>,
+}
+
+/// What is kept of a pane: as it is stored, until the first event of a call changes it. Then it
+/// stays open for the others, and is written once.
+enum Kept<'a> {
+    Stored(&'a [u8]),
+    Open(Pane),
+}
+
+impl Kept<'_> {
+    /// `None` if what is stored cannot be read.
+    fn open(&mut self, kind: AggregateKind) -> Option<&mut Pane> {
+        if let Kept::Stored(bytes) = self {
+            *self = Kept::Open(Pane::read(kind, bytes)?);
+        }
+        match self {
+            Kept::Open(pane) => Some(pane),
+            Kept::Stored(_) => None,
+        }
+    }
+
+    fn read(&self, kind: AggregateKind) -> Option<Pane> {
+        match self {
+            Kept::Stored(bytes) => Pane::read(kind, bytes),
+            Kept::Open(pane) => Some(pane.clone()),
+        }
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Kept::Stored(bytes) => put_long(out, bytes),
+            Kept::Open(pane) => put_long(out, &pane.write()),
+        }
+    }
 }
 
 /// Counts `entries`, which are sorted by time, on what is stored of their entity.
@@ -167,7 +199,7 @@ impl<'a> State<'a> {
     /// Ids of events that would be late need no remembering. Returns how many others were
     /// forgotten.
     fn remember(&mut self, id: Id, time: EventTime, earliest: EventTime) -> u64 {
-        self.ids.retain(|(time, _)| *time >= earliest);
+        self.ids.drain(..self.ids.partition_point(|(time, _)| *time < earliest));
         let at = self.ids.partition_point(|(other, _)| *other <= time);
         self.ids.insert(at, (time, id));
         if self.ids.len() <= MAX_IDS {
@@ -193,7 +225,7 @@ impl<'a> State<'a> {
         let last = now.micros().div_euclid(name.slide);
         let mut sum: Option<Pane> = None;
         for (_, stored) in series.panes.iter().filter(|(at, _)| *at <= last && *at > last - window) {
-            let pane = Pane::read(name.kind, stored)?;
+            let pane = stored.read(name.kind)?;
             match &mut sum {
                 Some(sum) => sum.merge(pane),
                 None => sum = Some(pane),
@@ -250,13 +282,10 @@ impl<'a> Series<'a> {
         if number < now.micros().div_euclid(slide) - self.window {
             return Some(()); // no window reaches back to it
         }
-        let mut pane = Pane::one(kind, time, value);
+        let pane = Pane::one(kind, time, value);
         match self.panes.binary_search_by_key(&number, |(number, _)| *number) {
-            Ok(at) => {
-                pane.merge(Pane::read(kind, &self.panes[at].1)?);
-                self.panes[at].1 = pane.write().into();
-            }
-            Err(at) => self.panes.insert(at, (number, pane.write().into())),
+            Ok(at) => self.panes[at].1.open(kind)?.merge(pane),
+            Err(at) => self.panes.insert(at, (number, Kept::Open(pane))),
         }
         Some(())
     }
@@ -277,7 +306,7 @@ impl<'a> Series<'a> {
         out.extend_from_slice(&(self.panes.len() as u16).to_le_bytes()); // at most MAX_PANES + 3
         for (number, pane) in &self.panes {
             out.extend_from_slice(&number.to_le_bytes());
-            put_long(out, pane);
+            pane.write(out);
         }
     }
 
@@ -287,7 +316,7 @@ impl<'a> Series<'a> {
         if slide < 1 || !(1..=MAX_PANES).contains(&window) {
             return None;
         }
-        let pane = |_| Some((from.i64()?, Cow::Borrowed(from.long()?)));
+        let pane = |_| Some((from.i64()?, Kept::Stored(from.long()?)));
         let panes: Vec<_> = (0..count).map(pane).collect::<Option<_>>()?;
         let name = Name { feature, kind, of, slide };
         panes.is_sorted_by(|a, b| a.0 < b.0).then_some(Self { name, window, panes })

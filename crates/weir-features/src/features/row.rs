@@ -41,8 +41,8 @@ pub(super) fn read(stored: &[u8]) -> Option<Vec<Cell<'_>>> {
     Some(cells)
 }
 
-/// The row of `cells`. Beyond [`MAX_FEATURES`] those last written go: cells that the view no
-/// longer has are kept, as replicas with an older or newer configuration may write the row too.
+/// The row of `cells`. Beyond [`MAX_FEATURES`] those with the oldest event time go: cells that the
+/// view no longer has are kept, as replicas with an older or newer configuration may write the row too.
 pub(super) fn write(mut cells: Vec<Cell<'_>>) -> Vec<u8> {
     if cells.len() > MAX_FEATURES {
         cells.sort_by_key(|cell| std::cmp::Reverse(cell.time));

@@ -20,8 +20,8 @@ use tokio::sync::{mpsc, oneshot};
 use weir_types::Clock;
 
 use super::{
-    Change, Store, StoreError, StoreFuture, Stored, Update, checked,
-    memory::{Map, cost},
+    Budget, Change, Store, StoreError, StoreFuture, Stored, Update, checked,
+    memory::{Account, Map, cost, signed},
 };
 use crate::{config::StoreKind, value::EventTime};
 
@@ -64,20 +64,21 @@ struct Job {
 }
 
 impl Embedded {
-    /// Opens the file at `path`, or makes it. Reads all of it; at most `budget` bytes are held,
-    /// keys and bookkeeping included, and at most `queue` calls wait for the disk.
+    /// Opens the file at `path`, or makes it. Reads all of it; at most `budget` is held, and at
+    /// most `queue` calls wait for the disk.
     ///
     /// # Errors
     /// If the file cannot be made, is damaged, of another program or a newer version, in use by
     /// another process, or holds more than `budget`.
-    pub fn open(path: &Path, budget: usize, queue: usize, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
-        let (file, map) = (File::open(path)?, Arc::new(Map::new(budget)));
+    pub fn open(
+        path: &Path,
+        budget: impl Into<Budget>,
+        queue: usize,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, OpenError> {
+        let (file, map) = (File::open(path)?, Arc::new(Map::new(budget.into())));
         file.load(EventTime::from(clock.wall()), |key, stored| map.set(&key, Some(stored)))?;
-        if !map.has_room(0) {
-            let why =
-                format!("holds {} bytes, more than the {budget} of `[state] budget`: raise it", map.held());
-            return Err(OpenError::new(path, why));
-        }
+        fits(&map).map_err(|why| OpenError::new(path, why))?;
         let (sender, receiver) = mpsc::channel(queue.max(1));
         let writer = Writer { file, map: Arc::clone(&map), clock: Arc::clone(&clock), queue: receiver };
         let thread = std::thread::Builder::new().name("weir-state".into());
@@ -111,6 +112,21 @@ impl Store for Embedded {
     fn held(&self) -> Option<usize> {
         Some(self.map.held())
     }
+}
+
+/// Whether what was loaded is within the budgets.
+fn fits(map: &Map) -> Result<(), String> {
+    for account in Account::ALL {
+        let name = match account {
+            Account::State => "[state] budget",
+            Account::Idempotency => "[idempotency] budget",
+        };
+        let (held, budget) = (map.held_of(account), map.budget(account));
+        if held > budget {
+            return Err(format!("holds {held} bytes, more than the {budget} of `{name}`: raise it"));
+        }
+    }
+    Ok(())
 }
 
 fn stopped() -> StoreError {
@@ -151,10 +167,9 @@ impl Writer {
     }
 
     fn group(&mut self, jobs: Vec<Job>) {
-        let now = self.clock.wall().into();
-        let expired = self.map.expired(now, SWEEP);
-        let changes = expired.into_iter().map(|key| (key, None)).collect();
-        let mut group = Group { map: &self.map, changes, held: 0, now };
+        let mut group =
+            Group { map: &self.map, changes: Changes::new(), held: [0; 2], now: self.clock.wall().into() };
+        group.sweep(SWEEP);
         let mut outcomes: Vec<_> =
             jobs.into_iter().map(|job| (group.decide(job.updates), job.done)).collect();
         let Group { changes, .. } = group;
@@ -172,14 +187,50 @@ impl Writer {
 struct Group<'a> {
     map: &'a Map,
     changes: Changes,
-    /// Bytes that the changes add.
-    held: usize,
+    /// Bytes that the changes add to each account, or take away.
+    held: [isize; 2],
     now: EventTime,
 }
 
 impl Group<'_> {
     fn decide(&mut self, updates: Vec<Update>) -> Result<(), StoreError> {
         updates.into_iter().try_for_each(|update| self.one(update))
+    }
+
+    /// Removes up to `most` entries that have expired.
+    fn sweep(&mut self, most: usize) {
+        for key in self.map.expired(self.now, most) {
+            if !self.changes.contains_key(&key) {
+                self.set(key, None);
+            }
+        }
+    }
+
+    /// What counts for `key` after the changes so far.
+    fn cost_of(&self, key: &Bytes) -> usize {
+        match self.changes.get(key) {
+            Some(changed) => changed.as_ref().map_or(0, |stored| cost(key, &stored.value)),
+            None => self.map.cost_of(key),
+        }
+    }
+
+    fn set(&mut self, key: Bytes, stored: Option<Stored>) {
+        let after = stored.as_ref().map_or(0, |stored| cost(&key, &stored.value));
+        self.held[Account::of(&key) as usize] += signed(after) - signed(self.cost_of(&key));
+        self.changes.insert(key, stored);
+    }
+
+    /// Whether what comes of `key` is no more than before, or there is room for it once everything
+    /// that has expired is gone.
+    fn has_room(&mut self, key: &Bytes, after: usize) -> bool {
+        let account = Account::of(key);
+        let more = signed(after) - signed(self.cost_of(key));
+        let has_room = |group: &Self| group.map.has_room(account, group.held[account as usize] + more);
+        if more <= 0 || has_room(self) {
+            return true;
+        }
+        self.sweep(usize::MAX);
+        has_room(self)
     }
 
     fn one(&mut self, update: Update) -> Result<(), StoreError> {
@@ -194,16 +245,11 @@ impl Group<'_> {
         match checked(&key, change, self.now)? {
             Change::Keep => {}
             Change::Delete if current.is_none() => {}
-            Change::Delete => drop(self.changes.insert(key, None)),
-            Change::Put(stored) => {
-                let before = current.map_or(0, |value| cost(&key, &value));
-                let more = cost(&key, &stored.value).saturating_sub(before);
-                if more > 0 && !self.map.has_room(self.held + more) {
-                    return Err(StoreError::Full);
-                }
-                self.held += more;
-                self.changes.insert(key, Some(stored));
+            Change::Delete => self.set(key, None),
+            Change::Put(stored) if self.has_room(&key, cost(&key, &stored.value)) => {
+                self.set(key, Some(stored));
             }
+            Change::Put(_) => return Err(Account::of(&key).full()),
         }
         Ok(())
     }

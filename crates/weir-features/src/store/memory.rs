@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use weir_types::Clock;
 
-use super::{Change, Store, StoreError, StoreFuture, Stored, Update, checked};
+use super::{Budget, Change, IDEMPOTENCY, Store, StoreError, StoreFuture, Stored, Update, checked};
 use crate::{config::StoreKind, value::EventTime};
 
 /// Keys and values in memory, gone when the process ends.
@@ -23,9 +23,9 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// A store that holds at most `budget` bytes, keys and bookkeeping included.
-    pub fn new(budget: usize, clock: Arc<dyn Clock>) -> Self {
-        Self { map: Arc::new(Map::new(budget)), clock }
+    /// A store that holds at most `budget`.
+    pub fn new(budget: impl Into<Budget>, clock: Arc<dyn Clock>) -> Self {
+        Self { map: Arc::new(Map::new(budget.into())), clock }
     }
 }
 
@@ -59,12 +59,36 @@ const OVERHEAD_BYTES: usize = 336;
 /// Expired entries that a write removes on its way: more than it adds.
 const SWEEP: usize = 2;
 
+/// Which of the two budgets a key is held against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Account {
+    State,
+    Idempotency,
+}
+
+impl Account {
+    pub(super) const ALL: [Account; 2] = [Account::State, Account::Idempotency];
+
+    pub(super) fn of(key: &[u8]) -> Self {
+        if key.starts_with(IDEMPOTENCY) { Account::Idempotency } else { Account::State }
+    }
+
+    /// What is told where it has no room.
+    pub(super) fn full(self) -> StoreError {
+        match self {
+            Account::State => StoreError::Full,
+            Account::Idempotency => StoreError::KeysFull,
+        }
+    }
+}
+
 /// A bounded map whose entries expire; the embedded store has one too.
 pub(super) struct Map {
     shards: Vec<Mutex<Shard>>,
     hasher: RandomState,
-    held: AtomicUsize,
-    budget: usize,
+    /// By account.
+    held: [AtomicUsize; 2],
+    budget: [usize; 2],
 }
 
 #[derive(Default)]
@@ -78,17 +102,20 @@ impl Shard {
         self.entries.get(key).filter(|stored| stored.is_live(now)).map(|stored| &stored.value)
     }
 
-    /// Puts `stored` at `key`, or nothing, and gives back what was there.
-    fn set(&mut self, key: &Bytes, stored: Option<Stored>) -> Option<Stored> {
+    /// Puts `stored` at `key`, or nothing, and gives back what was there. Both maps share one
+    /// allocation of the key, of just its size.
+    fn set(&mut self, key: &[u8], stored: Option<Stored>) -> Option<Stored> {
         let ends = stored.as_ref().and_then(|s| s.expires);
+        let there = self.entries.get_key_value(key).map(|(key, _)| key.clone());
+        let key = there.unwrap_or_else(|| Bytes::copy_from_slice(key));
         let before = match stored {
             Some(stored) => self.entries.insert(key.clone(), stored),
-            None => self.entries.remove(key),
+            None => self.entries.remove(&key),
         };
         if let Some(end) = before.as_ref().and_then(|s| s.expires) {
             self.ends.remove(&(end, key.clone()));
         }
-        self.ends.extend(ends.map(|end| (end, key.clone())));
+        self.ends.extend(ends.map(|end| (end, key)));
         before
     }
 
@@ -98,12 +125,12 @@ impl Shard {
 }
 
 impl Map {
-    pub(super) fn new(budget: usize) -> Self {
+    pub(super) fn new(budget: Budget) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
-            held: AtomicUsize::new(0),
-            budget,
+            held: Default::default(),
+            budget: [budget.state, budget.idempotency],
         }
     }
 
@@ -117,12 +144,25 @@ impl Map {
 
     /// Bytes held, keys and bookkeeping included.
     pub(super) fn held(&self) -> usize {
-        self.held.load(Ordering::Relaxed)
+        Account::ALL.iter().map(|&account| self.held_of(account)).sum()
     }
 
-    /// Whether there is room for `more` bytes.
-    pub(super) fn has_room(&self, more: usize) -> bool {
-        self.held().saturating_add(more) <= self.budget
+    pub(super) fn held_of(&self, account: Account) -> usize {
+        self.held[account as usize].load(Ordering::Relaxed)
+    }
+
+    pub(super) fn budget(&self, account: Account) -> usize {
+        self.budget[account as usize]
+    }
+
+    /// Whether the account has room for `more` bytes; less than none where some are to go.
+    pub(super) fn has_room(&self, account: Account, more: isize) -> bool {
+        self.held_of(account).saturating_add_signed(more) <= self.budget(account)
+    }
+
+    /// What counts for `key` now, be it expired or not.
+    pub(super) fn cost_of(&self, key: &[u8]) -> usize {
+        self.shard(key).entries.get(key).map_or(0, |stored| cost(key, &stored.value))
     }
 
     /// Up to `most` keys that have expired, of all shards.
@@ -139,11 +179,16 @@ impl Map {
         self.set_in(&mut self.shard(key), key, stored);
     }
 
-    fn set_in(&self, shard: &mut Shard, key: &Bytes, stored: Option<Stored>) {
+    fn set_in(&self, shard: &mut Shard, key: &[u8], mut stored: Option<Stored>) {
+        if let Some(stored) = &mut stored {
+            // A value that was written piece by piece has up to twice its length allocated.
+            stored.value = Bytes::copy_from_slice(&stored.value);
+        }
+        let held = &self.held[Account::of(key) as usize];
         let cost = |stored: &Stored| cost(key, &stored.value);
-        self.held.fetch_add(stored.as_ref().map_or(0, cost), Ordering::Relaxed);
+        held.fetch_add(stored.as_ref().map_or(0, cost), Ordering::Relaxed);
         let before = shard.set(key, stored);
-        self.held.fetch_sub(before.as_ref().map_or(0, cost), Ordering::Relaxed);
+        held.fetch_sub(before.as_ref().map_or(0, cost), Ordering::Relaxed);
     }
 
     fn update(&self, mut update: Update, now: EventTime) -> Result<(), StoreError> {
@@ -152,7 +197,7 @@ impl Map {
         }
         let expired = self.expired(now, usize::MAX);
         expired.iter().for_each(|key| self.sweep(&mut self.shard(key), now, SWEEP));
-        if self.try_update(&mut update, now)? { Ok(()) } else { Err(StoreError::Full) }
+        if self.try_update(&mut update, now)? { Ok(()) } else { Err(Account::of(&update.key).full()) }
     }
 
     /// Whether there was room.
@@ -167,7 +212,7 @@ impl Map {
             Change::Delete => self.set_in(&mut shard, key, None),
             Change::Put(stored) => {
                 let more = cost(key, &stored.value).saturating_sub(held);
-                if more > 0 && !self.has_room(more) {
+                if more > 0 && !self.has_room(Account::of(key), signed(more)) {
                     return Ok(false);
                 }
                 self.set_in(&mut shard, key, Some(stored));
@@ -187,8 +232,49 @@ pub(super) fn cost(key: &[u8], value: &[u8]) -> usize {
     key.len() + value.len() + OVERHEAD_BYTES
 }
 
+/// No value is so large that this changes it.
+pub(super) fn signed(bytes: usize) -> isize {
+    isize::try_from(bytes).unwrap_or(isize::MAX)
+}
+
 /// A panic while a shard was locked would have left whole entries behind: nothing here calls
 /// out between two steps that belong together.
 fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_is_allocated_to_its_length() {
+        let map = Map::new(Budget::from(1 << 20));
+        let roomy = |bytes: &[u8]| {
+            let mut vec = Vec::with_capacity(1 << 16);
+            vec.extend_from_slice(bytes);
+            Bytes::from(vec)
+        };
+        let stored = Stored { value: roomy(b"value"), expires: Some(EventTime::default()) };
+        map.set(&roomy(b"f:v:key"), Some(stored));
+        let mut shard = map.shard(b"f:v:key");
+        let (key, stored) = shard.entries.remove_entry(&b"f:v:key"[..]).unwrap();
+        shard.ends.clear(); // which shares the key
+        for (bytes, length) in [(key, 7), (stored.value, 5)] {
+            assert_eq!(bytes.try_into_mut().unwrap().capacity(), length);
+        }
+    }
+
+    #[test]
+    fn keys_have_a_budget_of_their_own() {
+        let map = Map::new(Budget { state: 1000, idempotency: 800 });
+        let stored = || Some(Stored { value: vec![7; 300].into(), expires: None });
+        map.set(&"i:a".into(), stored());
+        map.set(&"f:v:a".into(), stored());
+        assert_eq!(map.held_of(Account::Idempotency), 3 + 300 + OVERHEAD_BYTES);
+        assert_eq!(map.held(), 2 * (300 + OVERHEAD_BYTES) + 3 + 5);
+        assert!(!map.has_room(Account::Idempotency, 200) && map.has_room(Account::State, 200));
+        map.set(&"i:a".into(), None);
+        assert_eq!(map.held(), map.held_of(Account::State));
+    }
 }

@@ -245,6 +245,13 @@ async fn everything_that_is_wrong_is_told_at_once_and_nothing_is_counted() {
     assert_eq!(told[3], "row 1, values.amount: a string is no float64");
     assert_eq!(told.last().unwrap(), "row 1, values.merchant: 3 is no string");
     assert_eq!(values(&features, 0).await[0], None);
+    // Looking for the nearest name of each would take minutes.
+    let (wide, _) = fixture.events(&crate::features::wide("sum_of", "stream = \"s\""));
+    let mut unknown = event(&paid(0.0, None));
+    unknown.values = (0..200_000).map(|i| (format!("amount_of_{i}").into(), Scalar::Int(1))).collect();
+    let refused = wide.ingest("s", vec![unknown; 2]).await;
+    let Err(FeatureError::Invalid(problems)) = refused else { panic!("taken") };
+    assert_eq!(problems.len(), 100);
     let unknown = events.ingest("payment", vec![]).await.unwrap_err();
     assert_eq!(unknown.to_string(), "no feature view is fed by a stream `payment`: did you mean `payments`?");
     let put = features.put("spend", vec![]).await.unwrap_err();
@@ -315,4 +322,28 @@ async fn a_changed_feature_begins_anew() {
     new_events.ingest("payments", vec![event(&paid(0.0, None))]).await.unwrap();
     assert_eq!(values(&new_features, 0).await[..2], [Some(Scalar::Int(1)), Some(Scalar::Int(2))]);
     assert_eq!(values(&features, 0).await[..2], [Some(Scalar::Int(1)), Some(Scalar::Int(2))]);
+}
+
+/// The greatest is the greatest by value, though whole numbers lie among floats after a change.
+#[tokio::test]
+async fn a_changed_type_of_number_changes_no_comparison() {
+    let fixture = Fixture::memory();
+    let view = |dtype: &str| {
+        let one = |kind: &str| {
+            format!(
+                "{{ name = \"{kind}\", aggregate = \"{kind}\", of = \"x\", dtype = \"{dtype}\", window = \"1h\" }}"
+            )
+        };
+        let features = ["min", "max"].map(one).join(", ");
+        format!("[[view]]\nname = \"v\"\nentity = \"id\"\nstream = \"s\"\nfeature = [{features}]\n")
+    };
+    let event =
+        |x| Event { entity: "a".into(), event_time: Some(at(0.0)), id: None, values: vec![("x".into(), x)] };
+    let (old, _) = fixture.events(&view("int64"));
+    old.ingest("s", vec![event(Scalar::Int(5)), event(Scalar::Int(2))]).await.unwrap();
+    let (new, features) = fixture.events(&view("float64"));
+    new.ingest("s", vec![event(Scalar::Float(3.0))]).await.unwrap();
+    let found = features.get("v", &"a".into()).await.unwrap();
+    let values: Vec<_> = found.into_iter().map(|f| f.unwrap().value).collect();
+    assert_eq!(values, [Scalar::Float(2.0), Scalar::Float(5.0)]);
 }

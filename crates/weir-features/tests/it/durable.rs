@@ -11,7 +11,8 @@ use std::{
 use bytes::Bytes;
 use tempfile::TempDir;
 use weir_features::{
-    Change, Embedded, Event, Events, Features, Row, SharedStore, Store, StoreError, Stored, Update,
+    Budget, Change, Embedded, Event, Events, Features, Memory, Row, SharedStore, Store, StoreError, Stored,
+    Update,
 };
 use weir_types::Scalar;
 
@@ -253,13 +254,98 @@ async fn a_full_store_refuses_until_something_expires_or_is_deleted() {
     assert_eq!(store.update(vec![large("d", None)]).await, Err(StoreError::Full));
     store.update(vec![large("c", None)]).await.unwrap(); // no larger than before
     clock.advance(Duration::from_secs(10));
-    let _ = store.update(vec![put("b", "small")]).await; // removes what expired on its way
-    store.update(vec![large("d", None)]).await.unwrap();
+    store.update(vec![large("d", None)]).await.unwrap(); // in the place of what expired
     assert_eq!(store.get(vec!["a".into(), "d".into()]).await.unwrap(), [None, Some(vec![7; 3000].into())]);
+    let delete = Update { key: "d".into(), decide: Box::new(|_| Change::Delete) };
+    store.update(vec![delete, large("e", None)]).await.unwrap();
+    assert_eq!(store.get(vec!["d".into(), "e".into()]).await.unwrap(), [None, Some(vec![7; 3000].into())]);
+    assert_eq!(store.update(vec![large("d", None)]).await, Err(StoreError::Full));
     drop(store);
     let refused = Embedded::open(&path, 1000, 64, clock).err().unwrap().to_string();
     assert!(refused.contains("more than the 1000 of `[state] budget`"), "{refused}");
 }
+
+#[tokio::test]
+async fn all_that_has_expired_goes_before_a_write_is_refused() {
+    let (folder, clock) = (TempDir::new().unwrap(), ManualClock::new());
+    let store = Embedded::open(&folder.path().join("s"), 500_000, 64, clock.clone()).unwrap();
+    let put = |key: String, bytes: usize, expires| {
+        let stored = Stored { value: vec![7; bytes].into(), expires };
+        Update { key: key.into(), decide: Box::new(move |_| Change::Put(stored.clone())) }
+    };
+    // More entries than a commit removes on its way.
+    let small = (0..1300).map(|i| put(format!("k{i}"), 1, Some(at(10.0))));
+    store.update(small.collect()).await.unwrap();
+    clock.advance(Duration::from_secs(10));
+    store.update(vec![put("large".into(), 490_000, None)]).await.unwrap();
+    assert_eq!(store.update(vec![put("more".into(), 10_000, None)]).await, Err(StoreError::Full));
+}
+
+#[tokio::test]
+async fn answers_under_keys_leave_features_their_room() {
+    let folder = TempDir::new().unwrap();
+    let (path, clock) = (folder.path().join("state.redb"), ManualClock::new());
+    let budget = Budget { state: 4000, idempotency: 2000 };
+    let stores: [SharedStore; 2] = [
+        Arc::new(Memory::new(budget, clock.clone())),
+        Arc::new(Embedded::open(&path, budget, 64, clock.clone()).unwrap()),
+    ];
+    for store in stores {
+        let mut refused = 0;
+        for i in 0..20 {
+            match store.update(vec![put(&format!("i:{i}"), "an answer")]).await {
+                Ok(()) => {}
+                Err(StoreError::KeysFull) => refused += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!((10..20).contains(&refused), "{refused}");
+        store.update(vec![put("f:v:a", "1"), put("f:v:b", "2")]).await.unwrap();
+    }
+    let refused = Embedded::open(&path, Budget { idempotency: 1000, ..budget }, 64, clock);
+    let refused = refused.err().unwrap().to_string();
+    assert!(refused.contains("more than the 1000 of `[idempotency] budget`"), "{refused}");
+}
+
+/// What a machine leaves behind that dies while the store is open, if one page of the file is
+/// damaged too.
+#[tokio::test]
+async fn an_unclean_and_damaged_file_is_refused_or_one_whole_commit() {
+    let folder = TempDir::new().unwrap();
+    let (path, left) = (folder.path().join("state.redb"), folder.path().join("left.redb"));
+    let store = open(&path).unwrap();
+    let round = |n: usize| (0..50).map(|i| put(&format!("k{i}"), &format!("{n} ").repeat(40))).collect();
+    store.update(round(1)).await.unwrap();
+    let before = std::fs::read(&path).unwrap();
+    store.update(round(2)).await.unwrap();
+    let after = std::fs::read(&path).unwrap();
+    let pages = after.len().div_ceil(PAGE);
+    let page = |file: &[u8], i: usize| file.get(i * PAGE..(i + 1) * PAGE).map(<[u8]>::to_vec);
+    let changed: Vec<_> = (0..pages).filter(|&i| page(&before, i) != page(&after, i)).collect();
+    let mut outcomes = [0; 3];
+    for &i in &changed {
+        for at in [0, 7, PAGE / 4, PAGE / 2, PAGE - 9] {
+            let mut damaged = after.clone();
+            damaged[i * PAGE + at] ^= 0x10;
+            std::fs::write(&left, &damaged).unwrap();
+            let Ok(store) = open(&left) else {
+                outcomes[0] += 1;
+                continue;
+            };
+            let keys = (0..50).map(|i| format!("k{i}").into()).collect();
+            let found = store.get(keys).await.unwrap();
+            let whole =
+                |n: usize| found.iter().all(|v| v.as_deref() == Some(format!("{n} ").repeat(40).as_bytes()));
+            assert!(whole(1) || whole(2), "page {i} at {at}: {found:?}");
+            outcomes[if whole(1) { 1 } else { 2 }] += 1;
+        }
+    }
+    println!("{} pages: refused, before, after: {outcomes:?}", changed.len());
+    assert!(changed.len() > 2);
+}
+
+/// Of redb.
+const PAGE: usize = 4096;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writes_that_wait_are_bounded_and_a_panic_costs_one() {

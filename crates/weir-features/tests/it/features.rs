@@ -176,6 +176,18 @@ async fn everything_that_is_wrong_is_told_at_once_and_nothing_is_written() {
     assert_eq!(features.get("user_stats", &1.into()).await.unwrap(), [None, None, None, None]);
 }
 
+/// A view of as many features as may be.
+pub(crate) fn wide(name: &str, stream: &str) -> String {
+    let kind = |i| match stream {
+        "" => "dtype = \"float64\"".to_owned(),
+        _ => format!("aggregate = \"sum\", of = \"field_{i}\", window = \"1h\""),
+    };
+    let features =
+        (0..weir_features::MAX_FEATURES).map(|i| format!("{{ name = \"{name}_{i}\", {} }}", kind(i)));
+    let features = features.collect::<Vec<_>>().join(", ");
+    format!("[[view]]\nname = \"wide\"\nentity = \"id\"\n{stream}\nfeature = [{features}]\n")
+}
+
 #[tokio::test]
 async fn requests_have_bounds() {
     let fixture = Fixture::memory();
@@ -192,6 +204,13 @@ async fn requests_have_bounds() {
     let wrong = vec![row("a", 0.0, &[("nothing", int(1))]); 200];
     let Err(FeatureError::Invalid(problems)) = features.put("items", wrong).await else { panic!("taken") };
     assert_eq!(problems.len(), 100);
+    // Looking for the nearest name of each would take minutes.
+    let names = (0..200_000).map(|i| (format!("amount_of_{i}").into(), int(1)));
+    let wide = fixture.features(&wide("price_of", ""));
+    let row = Row { entity: "a".into(), event_time: None, values: names.collect() };
+    let Err(FeatureError::Invalid(problems)) = wide.put("wide", vec![row; 2]).await else { panic!("taken") };
+    assert_eq!(problems.len(), 100);
+    assert!(problems[99].to_string().starts_with("row 0, values.amount_of_99: view `wide` has no"));
     let unknown = features.get("user_stat", &1.into()).await.unwrap_err();
     assert_eq!(unknown.to_string(), "there is no feature view `user_stat`: did you mean `user_stats`?");
 }

@@ -20,6 +20,7 @@ use weir_types::{Clock, Deadline, Scalar};
 use crate::support::{Fixture, ManualClock, at, on_every_store, redis, views};
 
 on_every_store!(
+    a_key_of_what_may_have_been_done_stays_taken,
     the_first_answer_is_given_again,
     a_key_that_was_not_finished_is_free_again,
     a_dead_owners_lease_ends,
@@ -111,6 +112,30 @@ async fn a_key_that_was_not_finished_is_free_again(fixture: &Fixture) {
     }
 }
 
+async fn a_key_of_what_may_have_been_done_stays_taken(fixture: &Fixture) {
+    let service = service(fixture);
+    let begin = |key: &'static str| service.begin("alice", key, ONE, soon(&fixture.clock));
+    drop(guard(begin("dropped").await.unwrap()).binding());
+    let large = StoredAnswer { body: vec![7; 65 << 10].into(), ..answer("") };
+    let unkept = guard(begin("large").await.unwrap()).binding();
+    assert!(!unkept.fits(&large) && unkept.fits(&answer("[]")));
+    assert!(matches!(unkept.finish(large).await, Err(IdempotencyError::TooLarge(_))));
+    // What would free them in the background has had its turn when others come and go.
+    for _ in 0..8 {
+        guard(begin("other").await.unwrap()).release().await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    for key in ["dropped", "large"] {
+        assert!(matches!(begin(key).await.unwrap(), Begun::InFlight), "{key}");
+    }
+    fixture.clock.advance(Duration::from_secs(60));
+    for key in ["dropped", "large"] {
+        // Whoever says that nothing was done frees it.
+        guard(begin(key).await.unwrap()).binding().release().await.unwrap();
+        guard(begin(key).await.unwrap()).finish(answer("[]")).await.unwrap();
+    }
+}
+
 async fn a_dead_owners_lease_ends(fixture: &Fixture) {
     let service = service(fixture);
     let begin = || service.begin("alice", "k", ONE, soon(&fixture.clock));
@@ -143,6 +168,17 @@ async fn of_many_at_once_one_is_first(fixture: &Fixture) {
         assert_eq!(fresh.len(), 1);
         fresh.remove(0).finish(answer("[]")).await.unwrap();
     }
+}
+
+/// The figure that `[idempotency] budget` and the guide give.
+#[tokio::test]
+async fn a_short_answer_takes_510_bytes() {
+    let fixture = Fixture::memory();
+    let counted = answer(r#"{"accepted":1,"late":0,"duplicates":0}"#);
+    let service = service(&fixture);
+    let before = fixture.store.held().unwrap();
+    guard(begin(&service, "k", ONE).await.unwrap()).finish(counted).await.unwrap();
+    assert_eq!(fixture.store.held().unwrap() - before, 510);
 }
 
 #[tokio::test]

@@ -101,6 +101,30 @@ fn faces_share_sequences_and_metrics_count_them() {
 }
 
 #[test]
+fn a_step_under_a_key_runs_once_and_belongs_to_its_sequence() {
+    let place = lay_out();
+    let server = start(place.path());
+    let keyed = |id: &str, key: &str, flags: &[(&str, &str)]| {
+        let flags: Vec<_> = [("Idempotency-Key", key)].into_iter().chain(flags.iter().copied()).collect();
+        step(&server, id, &flags, [1.0, 2.0])
+    };
+    answer(&keyed("7", "k-1", &[START]));
+    for replayed in [false, true] {
+        let second = keyed("7", "k-2", &[]);
+        assert_eq!(answer(&second), serde_json::json!([4.0, 8.0]));
+        assert_eq!(second.header("idempotency-replayed").next().is_some(), replayed);
+    }
+    // Another sequence, and another step of the same, are other requests.
+    for other in [keyed("8", "k-2", &[]), keyed("7", "k-2", &[END])] {
+        assert!(refused(&other, 422).contains("idempotency_key_reused"));
+    }
+    assert_eq!(answer(&step(&server, "7", &[], [1.0, 2.0])), serde_json::json!([6.0, 12.0]));
+    let v2 = ask(&server, "/v2/models/running/infer", &[("Idempotency-Key", "k-3")], r#"{"inputs": []}"#);
+    assert!(refused(&v2, 400).contains("leave Idempotency-Key out"));
+    server.stop();
+}
+
+#[test]
 fn what_makes_no_sense_is_refused_with_its_name() {
     let place = lay_out();
     copy_tree(&root().join("tests/v2clients/models/steps"), &place.path().join("models/steps"));

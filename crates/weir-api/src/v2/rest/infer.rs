@@ -15,6 +15,7 @@ use crate::{
     head,
     listener::Body,
     respond,
+    state::idempotency::KEY,
     v2::{
         core::{InferRequest, ModelView, Parameter, Timeline, Transport, infer},
         json::{Encoded, Most, read, write_response},
@@ -52,6 +53,7 @@ async fn run(
     line: &mut Timeline<'_>,
 ) -> Result<Response<Body>, Error> {
     let headers = &call.head.headers;
+    refuse_key(headers)?;
     let coding = Coding::of_body(headers)?;
     let json_bytes = header_length(headers)?;
     let mut admitted = admit(call, view, line.received)?;
@@ -78,6 +80,16 @@ fn admit(call: &Call<'_>, view: &ModelView, received: Instant) -> Result<Admitte
     admitted.cache(head::cache_mode(&call.head.headers));
     admitted.would_run(view.version())?;
     Ok(admitted)
+}
+
+/// The protocol knows no keys: whoever sends one believes that the request runs once.
+fn refuse_key(headers: &HeaderMap) -> Result<(), Error> {
+    if !headers.contains_key(KEY) {
+        return Ok(());
+    }
+    let text = "no answers are kept for this protocol: leave Idempotency-Key out, or ask \
+                /v1/models/{model}:predict, which takes it";
+    Err(Error::invalid(text))
 }
 
 /// The header's value. Decimal digits only: `+5` and ` 5` are read as 5 by some and not by

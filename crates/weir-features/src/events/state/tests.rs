@@ -106,6 +106,23 @@ fn what_is_written_is_read() {
     );
 }
 
+/// Panes stay open for all events of a call; what is stored does not show it.
+#[test]
+fn one_call_and_many_store_the_same() {
+    let views = views();
+    let view = views.iter().next().unwrap();
+    let numbers = [3, 6, 3, 9, -1, 7, 2, 8, 0, 5, 4, -7];
+    let mut kept: Option<Vec<u8>> = None;
+    for entry in entries(&numbers).chunks(1) {
+        match count(view, kept.as_deref(), entry, time(40)).0 {
+            Change::Put(stored) => kept = Some(stored.value.to_vec()),
+            Change::Keep => {} // the second 3 has the id of the first
+            Change::Delete => panic!("nothing is to go"),
+        }
+    }
+    assert_eq!(kept.unwrap(), stored(&views, &numbers));
+}
+
 /// A stored format is specified, not derived: these bytes must stay readable.
 #[test]
 fn the_format_stays() {

@@ -10,7 +10,8 @@ use std::{
 
 use bytes::Bytes;
 use redb::{
-    Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition, TableError,
+    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition,
+    TableError,
 };
 
 use super::{Changes, OpenError};
@@ -41,8 +42,8 @@ impl File {
     /// Opens or makes it.
     pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
         let wrong = |why| OpenError::new(path, why);
-        let database = open(path).map_err(wrong)?;
-        guarded(|| adopt(&database)).map_err(wrong)?;
+        let database = open(path, |builder, path| builder.create(path)).map_err(wrong)?;
+        guarded(|| adopt(&database, path)).map_err(wrong)?;
         Ok(Self { path: path.to_owned(), database: Some(database) })
     }
 
@@ -67,20 +68,33 @@ impl File {
         }
         let database = match self.database.take() {
             Some(database) => database,
-            None => open(&self.path).map_err(StoreError::Failed)?,
+            None => self.reopened().map_err(StoreError::Failed)?,
         };
         guarded(|| write(&database, changes).map_err(|e| e.to_string())).map_err(StoreError::Failed)?;
         self.database = Some(database);
         Ok(())
     }
+
+    /// Opens the file again, which has to be there: a new one in its place would have only what is
+    /// written from now on, and nobody would know before the next start.
+    fn reopened(&self) -> Result<Database, String> {
+        let database = open(&self.path, |builder, path| builder.open(path))?;
+        match guarded(|| format(&database).map_err(|e| damaged(&e)))? {
+            Format::Ours(FORMAT) => Ok(database),
+            _ => Err("was exchanged while it was in use: start the server again".into()),
+        }
+    }
 }
 
 /// redb checks a file's pages against their checksums here.
-fn open(path: &Path) -> Result<Database, String> {
+fn open(
+    path: &Path,
+    how: fn(&Builder, &Path) -> Result<Database, DatabaseError>,
+) -> Result<Database, String> {
     guarded(|| {
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
-        builder.create(path).map_err(|error| match error {
+        how(&builder, path).map_err(|error| match error {
             DatabaseError::DatabaseAlreadyOpen => {
                 "is in use by another process: give each server a `[state] path` of its own, or let them share \
                  a Redis"
@@ -105,15 +119,25 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
 }
 
 /// Makes the tables in a new file; refuses the file of another program.
-fn adopt(database: &Database) -> Result<(), String> {
+fn adopt(database: &Database, path: &Path) -> Result<(), String> {
     match format(database).map_err(|e| damaged(&e))? {
         Format::Ours(FORMAT) => Ok(()),
         Format::Ours(newer) => {
             Err(format!("has format {newer}, this version reads {FORMAT}: use the Weir that wrote it"))
         }
         Format::Foreign => Err("belongs to another program: choose another `[state] path`".into()),
-        Format::New => make(database).map_err(|e| format!("cannot be written: {e}")),
+        Format::New => {
+            make(database).map_err(|e| format!("cannot be written: {e}"))?;
+            keep_name(path).map_err(|e| format!("cannot be written: {e}"))
+        }
     }
+}
+
+/// Brings the folder to the disk: a file whose name is not there is lost with the machine, whatever
+/// was written into it.
+fn keep_name(path: &Path) -> std::io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    std::fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 enum Format {
@@ -201,6 +225,11 @@ mod tests {
         std::fs::create_dir(&path).unwrap();
         assert!(matches!(file.commit(&put("2")), Err(StoreError::Failed(_))));
         std::fs::remove_dir(&path).unwrap();
+        assert!(matches!(file.commit(&put("2")), Err(StoreError::Failed(_))));
+        assert!(!path.exists(), "a new file would lack what the old one has");
+        drop(redb::Database::create(&path).unwrap());
+        assert!(matches!(file.commit(&put("2")), Err(StoreError::Failed(_))));
+        std::fs::remove_file(&path).unwrap();
         std::fs::rename(folder.path().join("away"), &path).unwrap();
         file.commit(&put("3")).unwrap();
         let mut found = Vec::new();
