@@ -98,7 +98,13 @@ async fn handle(
         Ok(Found::Nothing) if v2 => (rest::not_found(), None),
         Ok(Found::MethodNotAllowed(allow)) => (respond::method_not_allowed(allow), None),
         Ok(Found::Redirect(path)) => (redirect(&head, &path), None),
-        Ok(Found::Nothing) => (respond::not_found(), None),
+        Ok(Found::Nothing) => {
+            let unknown = state::unknown(shared.state.features.as_ref(), head.uri.path());
+            (
+                unknown.map_or_else(respond::not_found, |text| respond::detail(StatusCode::NOT_FOUND, &text)),
+                None,
+            )
+        }
         // Two readers may see two requests here, or a stranger asks: nothing more is read.
         Err(mut response) => {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -124,7 +124,7 @@ fn directives(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// # Errors
 /// What is wrong with one of them.
 pub(crate) fn sequence(headers: &HeaderMap) -> Result<Option<SequenceStep>, String> {
-    let id = headers.get(SEQUENCE_ID).map(|value| value.to_str().map_or("\0", str::trim));
+    let id = only(headers, &SEQUENCE_ID)?.map(|value| value.to_str().map_or("\0", str::trim));
     let id = id.map(SequenceId::text).transpose().map_err(|why| format!("the header Sequence-Id: {why}"))?;
     let (start, end) = (flag(headers, &SEQUENCE_START)?, flag(headers, &SEQUENCE_END)?);
     match id.flatten() {
@@ -136,8 +136,17 @@ pub(crate) fn sequence(headers: &HeaderMap) -> Result<Option<SequenceStep>, Stri
     }
 }
 
+/// The one value of a header: of several, which one counts would be anybody's guess.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a HeaderValue>, String> {
+    let mut all = headers.get_all(name).iter();
+    match (all.next(), all.next()) {
+        (first, None) => Ok(first),
+        _ => Err(format!("the request has more than one header {name}")),
+    }
+}
+
 fn flag(headers: &HeaderMap, name: &HeaderName) -> Result<bool, String> {
-    match headers.get(name).map(|value| value.as_bytes().trim_ascii()) {
+    match only(headers, name)?.map(|value| value.as_bytes().trim_ascii()) {
         None => Ok(false),
         Some(value) if value.eq_ignore_ascii_case(b"true") => Ok(true),
         Some(value) if value.eq_ignore_ascii_case(b"false") => Ok(false),
@@ -279,6 +288,14 @@ mod tests {
             &[("sequence-id", "7"), ("sequence-start", "yes")],
         ] {
             assert!(of(bad).is_err(), "{bad:?}");
+        }
+        for name in [SEQUENCE_ID, SEQUENCE_START, SEQUENCE_END] {
+            let mut twice =
+                headers(&[("sequence-id", "7"), ("sequence-start", "true"), ("sequence-end", "true")]);
+            assert!(sequence(&twice).is_ok());
+            let value = twice[&name].clone();
+            twice.append(&name, value);
+            assert_eq!(sequence(&twice), Err(format!("the request has more than one header {name}")));
         }
     }
 

@@ -26,6 +26,8 @@ pub struct Lookups {
     pub entities: Vec<TensorData>,
     /// The values that are not there, in the order of rows and fields.
     pub wanted: Vec<Wanted>,
+    /// Whether the rows came as a list; where one may come by itself, errors name its place without one.
+    pub listed: bool,
 }
 
 /// One value that is to be looked up.
@@ -84,10 +86,10 @@ impl RowDecoder {
                 break;
             }
             let field = &plan.fields[wanted.field];
-            match value(field, found) {
+            match value(field, &found) {
                 Ok(Some(cell)) => sink.cell(field, wanted.row, 0, cell),
                 Ok(None) => drop(sink.default(field, wanted.row)),
-                Err(fault) => errors.push(self.error(*wanted, fault, &lookups)),
+                Err(fault) => errors.push(self.error(*wanted, fault, found.ok(), &lookups)),
             }
         }
         if !errors.is_empty() {
@@ -99,42 +101,60 @@ impl RowDecoder {
     }
 
     /// The entity is echoed: it is what the caller sent.
-    fn error(&self, wanted: Wanted, fault: Fault, lookups: &Lookups) -> FieldError {
-        let Fault { kind, msg, ctx } = fault;
+    fn error(&self, wanted: Wanted, fault: Fault, found: Option<Scalar>, lookups: &Lookups) -> FieldError {
         let plan = &self.plan;
         let key = plan.fields[wanted.field].key.map_or(0, |key| key - plan.own);
-        let entity = lookups.entity(key, wanted.row).unwrap_or(Scalar::Int(0));
-        FieldError { kind, loc: location(plan, wanted), msg, input: echo(plan, &entity), ctx }
+        let entity = echo(plan, &lookups.entity(key, wanted.row).unwrap_or(Scalar::Int(0)));
+        let Fault { kind, mut msg, ctx } = fault;
+        if let Some(found) = found {
+            msg = unfit(plan, wanted, (&entity, &echo(plan, &found)), &msg);
+        }
+        FieldError { kind, loc: location(plan, wanted, lookups.listed), msg, input: entity, ctx }
     }
 }
 
+/// What to say of a value that the field refuses and that the caller has never seen.
+fn unfit(plan: &Plan, wanted: Wanted, (entity, found): (&Echo, &Echo), why: &str) -> String {
+    let field = &plan.schema.fields[wanted.field];
+    let Some(source) = &field.source else { return why.to_owned() };
+    format!(
+        "`{}.{}` of `{}` {} is {}: {why}. Send `{}`, or put another value of the feature",
+        source.view,
+        source.feature,
+        plan.schema.keys.get(source.key).map_or("", |key| &key.name),
+        entity.as_json(),
+        found.as_json(),
+        field.name
+    )
+}
+
 /// The cell to write; `None` for the default.
-fn value(field: &FieldPlan, found: Result<Scalar, Absent>) -> Result<Option<Cell>, Fault> {
+fn value(field: &FieldPlan, found: &Result<Scalar, Absent>) -> Result<Option<Cell>, Fault> {
     match found {
-        Ok(scalar) => match check_scalar(field, &scalar)? {
+        Ok(scalar) => match check_scalar(field, scalar)? {
             Checked::Cell(cell) => Ok(Some(cell)),
             Checked::Missing => Ok(None),
         },
         Err(_) if field.default.is_some() => Ok(None),
-        Err(Absent { kind, msg }) => Err(Fault { kind, msg, ctx: None }),
+        Err(Absent { kind, msg }) => Err(Fault { kind, msg: msg.clone(), ctx: None }),
     }
 }
 
 /// Where the value would have stood in the body.
-fn location(plan: &Plan, wanted: Wanted) -> Vec<Loc> {
+fn location(plan: &Plan, wanted: Wanted, listed: bool) -> Vec<Loc> {
     let mut loc = vec![Loc::Key("body".into())];
-    let name = Loc::Key(plan.fields[wanted.field].name.clone().into());
-    match (&plan.shape, plan.rows_key()) {
-        (crate::BodyShape::Row, _) | (_, None) => loc.push(name),
-        (_, Some(key)) => loc.extend([Loc::Key(key.to_owned().into()), Loc::Index(wanted.row), name]),
+    if let Some(key) = plan.rows_key().filter(|_| listed) {
+        loc.extend([Loc::Key(key.to_owned().into()), Loc::Index(wanted.row)]);
     }
+    loc.push(Loc::Key(plan.fields[wanted.field].name.clone().into()));
     loc
 }
 
-fn echo(plan: &Plan, entity: &Scalar) -> Echo {
-    match entity {
+fn echo(plan: &Plan, value: &Scalar) -> Echo {
+    match value {
         Scalar::String(text) => crate::full::echo_text(text, plan.limits.max_echo_bytes),
         Scalar::Int(number) => Echo::from_json(number.to_string()),
-        _ => Echo::null(),
+        Scalar::Float(number) => Echo::from_float(*number),
+        Scalar::Bool(b) => Echo::from_json(b.to_string()),
     }
 }

@@ -260,10 +260,14 @@ impl Reader<'_> {
     }
 
     fn entity(&mut self, node: NodeId) -> Option<Scalar> {
-        match self.doc.kind(node) {
-            Kind::Int | Kind::Plain | Kind::Escaped => self.scalar(node),
-            _ => self.fault(Fault::plain("string_type", "Input should be a valid string or integer"), node),
-        }
+        let number = match self.doc.kind(node) {
+            Kind::Int | Kind::Plain | Kind::Escaped => return self.scalar(node),
+            // `42.0` is 42, as where a row names its entity.
+            Kind::Float => whole(self.doc.raw(node)).map(Scalar::Int),
+            _ => None,
+        };
+        let msg = "Input should be a valid string or integer";
+        number.or_else(|| self.fault(Fault::plain("string_type", msg), node))
     }
 
     fn text(&mut self, node: NodeId) -> Option<String> {
@@ -338,6 +342,13 @@ impl Reader<'_> {
         let msg = "Input should be a valid datetime: as `2026-01-31T12:00:00Z`, or in seconds since 1970";
         micros.or_else(|| self.fault(Fault::plain("datetime_parsing", msg), node))
     }
+}
+
+/// The integer that a float is, if it is one of 64 bits.
+fn whole(digits: &str) -> Option<i64> {
+    let number: f64 = digits.parse().ok()?;
+    let fits = number.fract() == 0.0 && number.abs() < 2f64.powi(63);
+    fits.then_some(number as i64)
 }
 
 /// Rounded, as doubles cannot hold every microsecond.

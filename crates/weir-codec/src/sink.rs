@@ -25,6 +25,8 @@ pub(crate) struct Sink<'p> {
     open: Vec<Vec<Option<usize>>>,
     /// What is to be looked up.
     wanted: Vec<Wanted>,
+    /// Whether the rows came as a list.
+    listed: bool,
 }
 
 impl<'p> Sink<'p> {
@@ -37,12 +39,13 @@ impl<'p> Sink<'p> {
         } else {
             Vec::new()
         };
-        Self { plan, data: plan.slots.iter().map(room).collect(), rows: 0, open, wanted: Vec::new() }
+        let data = plan.slots.iter().map(room).collect();
+        Self { plan, data, rows: 0, open, wanted: Vec::new(), listed: false }
     }
 
     /// Goes on with tensors that were finished before.
     pub(crate) fn resume(plan: &'p Plan, data: Vec<TensorData>, rows: usize) -> Self {
-        Self { plan, data, rows, open: Vec::new(), wanted: Vec::new() }
+        Self { plan, data, rows, open: Vec::new(), wanted: Vec::new(), listed: false }
     }
 
     /// The tensors' data, for one that was resumed.
@@ -158,9 +161,14 @@ impl<'p> Sink<'p> {
         self.wanted.push(Wanted { row, field });
     }
 
+    /// Notes that the rows come as a list.
+    pub(crate) fn list(&mut self) {
+        self.listed = true;
+    }
+
     /// What was decoded. `None` only if the plan is at odds with itself.
     pub(crate) fn finish(self) -> Option<Decoded> {
-        let Self { plan, mut data, rows, open, wanted } = self;
+        let Self { plan, mut data, rows, open, wanted, listed } = self;
         let keys = plan.schema.keys.len();
         let entities = if keys == 0 { Vec::new() } else { data.split_off(plan.slots.len() - keys) };
         let mut inputs = Vec::with_capacity(data.len());
@@ -174,7 +182,7 @@ impl<'p> Sink<'p> {
             }
             inputs.push(Tensor::new(shape, data).ok()?);
         }
-        Some(Decoded { batch: Batch { rows, inputs }, lookups: Lookups { entities, wanted } })
+        Some(Decoded { batch: Batch { rows, inputs }, lookups: Lookups { entities, wanted, listed } })
     }
 }
 

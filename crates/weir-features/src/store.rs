@@ -146,6 +146,9 @@ pub enum StoreError {
     /// It cannot be reached, or did not answer in time.
     #[error("the state store cannot be reached")]
     Unavailable,
+    /// It can be reached and refuses: no memory left, no permission. The text is for logs.
+    #[error("the state store refuses to do it now; its reason is in the server's log")]
+    Refused(String),
     /// Others changed the same key again and again.
     #[error("the same entity is being changed by too many at once: try again")]
     Contended,
@@ -164,7 +167,7 @@ impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         let message = error.to_string();
         match error {
-            StoreError::Full | StoreError::KeysFull | StoreError::Unavailable => {
+            StoreError::Full | StoreError::KeysFull | StoreError::Unavailable | StoreError::Refused(_) => {
                 Error::new(ErrorCode::Unavailable, message)
             }
             StoreError::Busy | StoreError::Contended => Error::new(ErrorCode::Overloaded, message),

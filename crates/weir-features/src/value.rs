@@ -108,7 +108,7 @@ pub(crate) fn cast(value: &Scalar, dtype: DType) -> Result<Scalar, String> {
 fn to_float(f: f64, dtype: DType) -> Result<Scalar, String> {
     let rounded = if dtype == DType::Float32 { f64::from(f as f32) } else { f };
     let finite = rounded.is_finite().then_some(Scalar::Float(rounded));
-    finite.ok_or_else(|| format!("{f} is no finite {dtype}"))
+    finite.ok_or_else(|| format!("{f:?} is no finite {dtype}"))
 }
 
 fn to_int(i: i128, dtype: DType) -> Option<Scalar> {
@@ -120,7 +120,8 @@ fn misfit(value: &Scalar, dtype: DType) -> String {
     let got = match value {
         Scalar::Bool(b) => b.to_string(),
         Scalar::Int(i) => i.to_string(),
-        Scalar::Float(f) => f.to_string(),
+        // As `Debug` has it, with an exponent: not in up to 300 digits.
+        Scalar::Float(f) => format!("{f:?}"),
         Scalar::String(_) => "a string".into(),
     };
     match dtype.int_bounds() {
@@ -155,6 +156,9 @@ mod tests {
         }
         let error = cast(&Scalar::Int(300), DType::Uint8).unwrap_err();
         assert_eq!(error, "300 is no uint8: send a whole number from 0 to 255");
+        let huge = |dtype| cast(&Scalar::Float(1e300), dtype).unwrap_err();
+        assert_eq!(huge(DType::Int8), "1e300 is no int8: send a whole number from -128 to 127");
+        assert_eq!(huge(DType::Float32), "1e300 is no finite float32");
     }
 
     #[test]

@@ -179,12 +179,14 @@ impl Views {
         Ok(FeatureRef { view: id, feature })
     }
 
-    pub(crate) fn unknown_view(&self, name: &str) -> String {
+    /// What to say of a view that there is not: which known name is nearest, or all if they are few.
+    pub fn unknown_view(&self, name: &str) -> String {
         let known = self.iter().map(|v| v.name.as_ref());
         format!("there is no feature view `{}`{}", echo(name), meant(name, known))
     }
 
-    pub(crate) fn unknown_stream(&self, name: &str) -> String {
+    /// The same of a stream.
+    pub fn unknown_stream(&self, name: &str) -> String {
         format!("no feature view is fed by a stream `{}`{}", echo(name), meant(name, self.streams()))
     }
 }

@@ -6,12 +6,24 @@ mod tune;
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{
+    Args, Parser, Subcommand,
+    builder::{OsStringValueParser, TypedValueParser},
+};
 use clap_complete::Shell;
 
 pub(crate) use cache::{AdminPlace, Cache, Explain, Purge, Warm};
 pub(crate) use load::{FaceArg, Load};
 pub(crate) use tune::Tune;
+
+/// The configuration's file. An empty name is one that a variable without a value gives, which clap
+/// would not name.
+fn config_file() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().try_map(|name| match name.is_empty() {
+        true => Err("it is empty: name a file, or unset the variable WEIR_CONFIG"),
+        false => Ok(PathBuf::from(name)),
+    })
+}
 
 /// A trained model becomes a production real-time API.
 #[derive(Debug, Parser)]
@@ -60,7 +72,7 @@ pub(crate) struct Sources {
     /// configuration.
     pub(crate) paths: Vec<PathBuf>,
     /// The server's configuration.
-    #[arg(long, value_name = "FILE", env = "WEIR_CONFIG")]
+    #[arg(long, value_name = "FILE", env = "WEIR_CONFIG", value_parser = config_file())]
     pub(crate) config: Option<PathBuf>,
 }
 
@@ -154,6 +166,16 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn an_empty_name_of_the_configuration_is_told_with_the_variable_it_may_come_from() {
+        for command in ["serve", "cache stats", "cache warm model file", "tune model --slo p99=50ms"] {
+            let with = |config| ["weir"].into_iter().chain(command.split(' ')).chain(["--config", config]);
+            let error = Arguments::try_parse_from(with("")).unwrap_err().to_string();
+            assert!(error.contains("--config") && error.contains("WEIR_CONFIG"), "{command}: {error}");
+            assert!(Arguments::try_parse_from(with("weir.toml")).is_ok(), "{command}");
+        }
     }
 
     #[test]

@@ -9,12 +9,12 @@ use serde_json::{Map, Value, json};
 use tokio::time::timeout_at;
 use weir_artifact::scalar_json;
 use weir_codec::{
-    CodecError, DecodeLimits, QueryDecoder, QueryParam, Record, RecordDecoder, RecordPart, RecordShape,
-    Records, Rejection,
+    CodecError, DecodeLimits, FieldError, QueryDecoder, QueryParam, Record, RecordDecoder, RecordPart,
+    RecordShape, Records, Rejection,
 };
 use weir_features::{
-    Entity, Event, EventTime, Events, FeatureError, Features, Found, KeyType, MAX_ROWS, Part, Row, Taken,
-    View,
+    Entity, Event, EventTime, Events, FeatureError, Features, Found, KeyType, MAX_ENTITY_BYTES, MAX_ROWS,
+    Part, Row, Taken, View,
 };
 use weir_serving::Room;
 use weir_types::{Access, Credentials, DType, Deadline, EntityKey, Error, ErrorCode, Grant, Rules, Scalar};
@@ -72,7 +72,12 @@ impl StateHandler {
         let values =
             decoder.decode_pairs(parameters).map_err(|e| Refusal::Rejected(Rejection::Invalid(e)))?;
         let named = values.get("entity").and_then(entity);
-        named.ok_or_else(|| Error::internal("the path names no entity").into())
+        let named = named.ok_or_else(|| Error::internal("the path names no entity"))?;
+        match &named {
+            // The rule above counts characters, and stores have room for bytes.
+            Entity::String(text) if text.len() > MAX_ENTITY_BYTES => Err(too_long()),
+            _ => Ok(named),
+        }
     }
 }
 
@@ -86,6 +91,13 @@ fn parameter(view: &View) -> QueryParam {
         KeyType::Int64 => Rules::default(),
     };
     QueryParam { name: "entity".into(), dtype, required: true, default: None, rules }
+}
+
+fn too_long() -> Refusal {
+    const { assert!(MAX_ENTITY_BYTES == 256) }; // as the message has it
+    let msg = "An entity's name takes at most 256 bytes of UTF-8";
+    let error = FieldError::elsewhere("string_too_long", ["path", "entity"], msg);
+    Refusal::Rejected(Rejection::Invalid(vec![error]))
 }
 
 fn entity(value: &Scalar) -> Option<Entity> {
@@ -261,11 +273,12 @@ fn refused(error: FeatureError, decoder: &RecordDecoder, records: Option<&Record
     };
     let told = problems.iter().map(|problem| {
         let record = records.records.get(problem.row);
+        let at = record.and_then(time).map(|time| Scalar::String(rfc3339(time)));
         let value = |name: &str| record?.values.iter().find(|(n, _)| n == name).map(|(_, value)| value);
         let (part, input) = match &problem.part {
             Part::Whole => (RecordPart::Whole, None),
             Part::Entity => (RecordPart::Entity, record.and_then(|r| r.entity.as_ref())),
-            Part::EventTime => (RecordPart::EventTime, None),
+            Part::EventTime => (RecordPart::EventTime, at.as_ref()),
             Part::EventId => (RecordPart::Id, None),
             Part::Value(name) => (RecordPart::Value(name), value(name)),
         };

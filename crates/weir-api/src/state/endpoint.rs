@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use weir_features::{View, Views};
+use weir_features::{Features, View, Views};
 
 use super::State;
 use crate::config::RouteMethod;
@@ -89,6 +89,20 @@ fn of_view(view: &View) -> Vec<StateEndpoint> {
     }
     all.push(StateEndpoint::Delete(view));
     all
+}
+
+/// What to say of a path that no route answers, where it names a view or stream that there is not.
+pub(crate) fn unknown(features: Option<&Features>, path: &str) -> Option<String> {
+    let views = features?.views();
+    let name = |begin: &str| {
+        let rest = path.strip_prefix(begin)?;
+        rest.split('/').next().filter(|name| !name.is_empty())
+    };
+    match (name(FEATURES), name(EVENTS)) {
+        (Some(view), _) if views.find(view).is_none() => Some(views.unknown_view(view)),
+        (_, Some(stream)) if views.fed_by(stream).is_empty() => Some(views.unknown_stream(stream)),
+        _ => None,
+    }
 }
 
 fn streams(views: &Views) -> Vec<StateEndpoint> {

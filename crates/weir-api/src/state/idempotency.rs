@@ -144,9 +144,10 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, Error> {
         return Err(Error::invalid("the request has more than one Idempotency-Key header"));
     }
     let unreadable = || Error::invalid("Idempotency-Key takes 1 to 255 visible ASCII characters");
+    let unended = || Error::invalid("the Idempotency-Key begins with a quote and does not end with one");
     let text = value.to_str().map_err(|_| unreadable())?.trim();
     let bare = match text.strip_prefix('"') {
-        Some(quoted) => quoted.strip_suffix('"').ok_or_else(unreadable)?,
+        Some(quoted) => quoted.strip_suffix('"').ok_or_else(unended)?,
         None => text,
     };
     if bare.is_empty() { Err(unreadable()) } else { Ok(Some(bare.to_owned())) }
@@ -340,5 +341,7 @@ mod tests {
         for none in ["\"\"", "", "\"", "\"half"] {
             assert!(of(&[none]).is_err(), "{none}");
         }
+        let half = of(&["\"zz"]).unwrap_err();
+        assert!(half.message.contains("quote"), "{half}");
     }
 }

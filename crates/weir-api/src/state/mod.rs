@@ -11,7 +11,7 @@ use weir_features::{Features, Idempotency, SharedStore};
 
 pub(crate) use answer::{StateHandler, answer};
 pub use endpoint::StateEndpoint;
-pub(crate) use endpoint::{EVENTS, FEATURES, endpoints};
+pub(crate) use endpoint::{EVENTS, FEATURES, endpoints, unknown};
 
 /// The online state that a server offers; by default none.
 #[derive(Clone, Default)]

@@ -118,3 +118,34 @@ async fn a_key_belongs_to_its_caller() {
     }
     running.stop().await;
 }
+
+#[tokio::test]
+async fn a_view_or_stream_that_there_is_not_is_told_with_those_there_are() {
+    let running = Running::start().await;
+    for (path, told) in [
+        ("/v1/features/usr/a", "there is no feature view `usr`: did you mean `user`?"),
+        ("/v1/features/usr", "there is no feature view `usr`: did you mean `user`?"),
+        ("/v1/events/arrivals", "no feature view is fed by a stream `arrivals`, only `s`"),
+        ("/v1/features/", "Not Found"),
+        ("/v1/features/user/a/b", "Not Found"),
+        ("/v1/feature/usr", "Not Found"),
+    ] {
+        let answer = running.ask(&format!("POST {path} HTTP/1.1\r\nAuthorization: ann"), "").await;
+        let body = format!(r#"{{"detail":"{told}"}}"#);
+        assert!(answer.starts_with("HTTP/1.1 404") && answer.ends_with(&body), "{path}: {answer}");
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn an_entity_of_the_path_is_bounded_in_bytes_and_told_to_be_in_the_path() {
+    let running = Running::start().await;
+    let entity = "%C3%A9".repeat(129);
+    for method in ["GET", "PUT", "DELETE"] {
+        let head = format!("{method} /v1/features/user/{entity} HTTP/1.1\r\nAuthorization: ann");
+        let answer = running.ask(&head, "").await;
+        let loc = r#""loc":["path","entity"],"msg":"An entity's name takes at most 256 bytes"#;
+        assert!(answer.starts_with("HTTP/1.1 422") && answer.contains(loc), "{method}: {answer}");
+    }
+    running.stop().await;
+}

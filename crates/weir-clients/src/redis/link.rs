@@ -18,8 +18,9 @@ use super::{
     RedisError,
     command::{Command, Expect},
     dial::{Dialer, Target},
-    reply::{is_lost, unfit},
+    reply::{is_lost, text, unfit},
     settings::Address,
+    told::Told,
 };
 use crate::{
     BreakerPolicy, BreakerState, CallError, Guard, GuardStats, LimitPolicy, Policy, RetryPolicy, plain,
@@ -55,11 +56,13 @@ struct State {
     kept: bool,
     /// Why it was last found to be away.
     trouble: Option<String>,
+    /// What the log has of it.
+    told: Told,
 }
 
 impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { number, kept, trouble, connection } = self;
+        let Self { number, kept, trouble, connection, .. } = self;
         write!(f, "State({number}, connected: {}, kept: {kept}, {trouble:?})", connection.is_some())
     }
 }
@@ -138,13 +141,27 @@ impl Link {
         self.settle(number, self.guard.probe(until, exchange(connection, commands)).await)
     }
 
-    fn settle<T>(self: &Arc<Self>, number: u64, result: Result<T, CallError>) -> Result<T, RedisError> {
+    fn settle(
+        self: &Arc<Self>,
+        number: u64,
+        result: Result<Vec<Value>, CallError>,
+    ) -> Result<Vec<Value>, RedisError> {
         match &result {
+            Ok(answers) => self.note_refusals(answers),
             Err(CallError::TimedOut) => self.suspect(None),
             Err(CallError::Connection(_) | CallError::Broken(_)) => self.suspect(Some(number)),
             _ => {}
         }
         result.map_err(|error| self.explain(error))
+    }
+
+    /// Whatever it is asked for, and by whom: that the server refuses it is told here, in one place.
+    fn note_refusals(&self, answers: &[Value]) {
+        for answer in answers {
+            if let Value::ServerError(error) = answer {
+                self.lock().told.refused(&self.dialer, error);
+            }
+        }
     }
 
     /// The connection; waits for one that is being made, while nothing is known against the server.
@@ -241,6 +258,15 @@ impl Link {
         }
     }
 
+    /// Tells that it is away, if it is and that was not told.
+    fn tell_away(&self) {
+        let mut state = self.lock();
+        if self.guard.breaker() != BreakerState::Closed {
+            let trouble = state.trouble(&self.dialer);
+            state.told.away(&trouble);
+        }
+    }
+
     /// Where it is, if that is fixed.
     pub(crate) fn address(&self) -> Option<&Address> {
         match &self.dialer.target {
@@ -315,11 +341,7 @@ async fn exchange(
 fn check(command: &Command, answer: Option<Value>) -> Result<Value, CallError> {
     let answer = answer.ok_or_else(|| CallError::Broken("an answer is missing".to_owned()))?;
     match &answer {
-        Value::ServerError(error) if is_lost(error) => Err(CallError::Connection(plain(&format!(
-            "{} {}",
-            error.code(),
-            error.details().unwrap_or_default()
-        )))),
+        Value::ServerError(error) if is_lost(error) => Err(CallError::Connection(text(error))),
         value if !command.fits(value) => Err(CallError::Broken(unfit(value).to_string())),
         _ => Ok(answer),
     }
@@ -343,7 +365,7 @@ async fn keeper(keeping: Keeping) {
         let Some(link) = keeping.0.upgrade() else { return };
         let until = Instant::now() + link.dialer.settings.connect_timeout;
         let wait = match link.guard.probe(until, link.look()).await {
-            Ok(()) => return,
+            Ok(()) => return link.lock().told.back(&link.dialer),
             Err(CallError::BreakerOpen(wait)) => wait,
             // Nothing was asked: there is no room beside the calls that are under way.
             Err(CallError::Limited(_)) => SUSPICION,
@@ -352,6 +374,7 @@ async fn keeper(keeping: Keeping) {
                 SUSPICION
             }
         };
+        link.tell_away();
         link.changed.send_replace(());
         // Not held while it sleeps: it ends with the last of those who use it.
         drop(link);

@@ -3,7 +3,7 @@
 //! ```text
 //! Redis       keys, values, scripts → commands; replies → results          mod, command, reply
 //!   Router    which server has the key; rounds for MOVED, ASK, NOSCRIPT    router, cluster
-//!     Link    one server: breaker, connection, the keeper that mends it    link
+//!     Link    one server: breaker, connection, the keeper that mends it    link, told
 //!       dial  address → connection, by way of sentinels, TLS, AUTH         dial
 //! ```
 //!
@@ -23,6 +23,7 @@ mod router;
 mod settings;
 mod slot;
 mod stats;
+mod told;
 
 use std::{sync::Arc, time::Duration};
 

@@ -84,11 +84,15 @@ pub(crate) fn page(value: Value) -> Result<(Vec<u8>, Vec<Vec<u8>>), RedisError> 
 
 /// What its error means: ask again later, or do not ask like that.
 pub(crate) fn refusal(error: &ServerError) -> RedisError {
-    let text = plain(&format!("{} {}", error.code(), error.details().unwrap_or_default()));
     match is_passing(error) {
-        true => RedisError::Unavailable(text),
-        false => RedisError::Refused(text),
+        true => RedisError::Unavailable(text(error)),
+        false => RedisError::Refused(text(error)),
     }
+}
+
+/// Its code and its words.
+pub(crate) fn text(error: &ServerError) -> String {
+    plain(&format!("{} {}", error.code(), error.details().unwrap_or_default()))
 }
 
 /// Whether the server will answer otherwise when it is itself again, or another is in its place.

@@ -147,6 +147,7 @@ impl<'de> Visitor<'de> for RowsSeed<'_, '_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         let max = self.state.plan.limits.max_rows;
         self.state.level = 3;
+        self.state.sink.list();
         while seq.next_element_seed(RowSeed { state: &mut *self.state })?.is_some() {
             if self.state.sink.rows() > max {
                 return Err(give_up());

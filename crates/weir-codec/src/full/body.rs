@@ -72,6 +72,7 @@ impl<'a> Validator<'a> {
             None => self.report.missing(ROOT),
             Some(list) if self.is_list(list, self.plan.limits.max_rows) => {
                 let doc = self.doc;
+                self.sink.list();
                 for (i, row) in doc.items(list).enumerate() {
                     if self.report.is_full() {
                         break;

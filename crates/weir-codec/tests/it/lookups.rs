@@ -134,6 +134,28 @@ fn a_looked_up_value_obeys_the_fields_rules() {
     assert_eq!(told, [("less_than_equal".to_owned(), json!(["body", "rows", 0, "a"]))]);
 }
 
+/// The caller sent the entity and knows nothing of the value: both are named, and what can be done.
+#[test]
+fn a_looked_up_value_that_is_refused_is_named_with_its_feature_and_entity() {
+    let instances = decoder(BodyShape::Instances);
+    let row = r#"{"user": 60, "b": 1, "c": 1, "d": 1}"#;
+    for (body, loc) in [
+        (row.to_owned(), json!(["body", "a"])),
+        (format!(r#"{{"instances": [{row}]}}"#), json!(["body", "instances", 0, "a"])),
+    ] {
+        let decoded = instances.decode_rows(body.as_bytes()).unwrap();
+        assert_eq!(instances.decode_rows_fully(body.as_bytes()).as_ref(), Ok(&decoded));
+        let refused = instances.fill(decoded, vec![Ok(Scalar::Float(100.5))]).unwrap_err();
+        let mut told = Vec::new();
+        refused.write_body(&mut told);
+        let msg = "`v.f` of `user` 60 is 100.5: Input should be less than or equal to 100. \
+                   Send `a`, or put another value of the feature";
+        let detail =
+            json!([{"type": "less_than_equal", "loc": loc, "msg": msg, "input": 60, "ctx": {"le": 100.0}}]);
+        assert_eq!(serde_json::from_slice::<Value>(&told).unwrap()["detail"], detail);
+    }
+}
+
 #[test]
 fn other_decoders_take_explicit_rows_only() {
     let plain = RowDecoder::new(Arc::new(schema()), BodyShape::Row, DecodeLimits::default()).unwrap();

@@ -48,6 +48,20 @@ fn one_and_many_are_read() {
 }
 
 #[test]
+fn a_whole_number_names_an_entity_however_it_is_written() {
+    let entity = |written: &str| {
+        let read = events().decode(format!(r#"{{"entity": {written}}}"#).as_bytes());
+        read.map(|all| all.records[0].entity.clone().unwrap())
+    };
+    for written in ["42", "42.0", "4.2e1"] {
+        assert_eq!(entity(written), Ok(Scalar::Int(42)), "{written}");
+    }
+    for none in ["42.5", "1e19", "1e999", "-1e19", "NaN"] {
+        assert!(entity(none).is_err(), "{none}");
+    }
+}
+
+#[test]
 fn everything_that_is_wrong_is_told_at_once() {
     let body = br#"{"events": [{"values": {"a": null, "b": [1]}, "extra": 1}, 3,
                     {"entity": 1.5, "id": 7, "event_time": "yesterday", "values": 1},

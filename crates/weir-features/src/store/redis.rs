@@ -257,6 +257,8 @@ impl From<RedisError> for StoreError {
     fn from(error: RedisError) -> Self {
         match error {
             RedisError::Unavailable(_) | RedisError::Timeout => StoreError::Unavailable,
+            // Somebody else's value under a key of ours stays there: asking again is in vain.
+            RedisError::Refused(why) if !why.starts_with("WRONGTYPE") => StoreError::Refused(why),
             error => StoreError::Failed(error.to_string()),
         }
     }

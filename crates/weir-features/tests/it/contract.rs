@@ -9,7 +9,7 @@ use weir_features::{
 };
 use weir_testbed::{RedisSentinel, RedisServer};
 
-use crate::support::{Fixture, ManualClock, Rng, at, on_every_store};
+use crate::support::{Fixture, ManualClock, Rng, at, on_every_store, redis};
 
 on_every_store!(
     puts_gets_and_deletes,
@@ -75,6 +75,30 @@ async fn a_redis_that_is_away_is_said_to_be() {
     until(Err(StoreError::Unavailable)).await;
     server.restart();
     until(Ok(vec![Some("1".into())])).await;
+}
+
+/// It is there and answers, so it is not away; and it is no mistake of the caller's or of Weir's either.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_refuses_says_so_and_that_it_may_be_otherwise_later() {
+    let server = RedisServer::start();
+    let store = RedisStore::new(redis(RedisConfig::single(server.url())), ManualClock::new());
+    store.update(vec![put("a", "1", None)]).await.unwrap();
+    let refused = |result: Result<(), StoreError>, code: &str| match result {
+        Err(StoreError::Refused(why)) => assert!(why.starts_with(code), "{why}"),
+        other => panic!("{code}: {other:?}"),
+    };
+    server.ask::<()>(&["CONFIG", "SET", "maxmemory", "1"]);
+    refused(store.update(vec![put("a", "2", None)]).await, "OOM");
+    assert_eq!(get(&store, &["a"]).await, [Some("1".into())], "what is there can be read");
+    server.ask::<()>(&["CONFIG", "SET", "maxmemory", "0"]);
+    store.update(vec![put("a", "2", None)]).await.unwrap();
+    server.ask::<()>(&["ACL", "SETUSER", "default", "-getrange"]);
+    refused(store.update(vec![put("a", "3", None)]).await, "");
+    server.ask::<i64>(&["LPUSH", "weir:b", "x"]);
+    let told = store.get(vec![key("b")]).await.unwrap_err();
+    assert!(matches!(&told, StoreError::Failed(why) if why.contains("WRONGTYPE")), "{told:?}");
+    let codes = [StoreError::Refused("OOM".into()), told].map(|e| weir_types::Error::from(e).code);
+    assert_eq!(codes, [weir_types::ErrorCode::Unavailable, weir_types::ErrorCode::Internal]);
 }
 
 fn key(name: &str) -> Bytes {

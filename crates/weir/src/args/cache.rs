@@ -23,7 +23,7 @@ pub(crate) struct AdminPlace {
     #[arg(long, value_name = "URL")]
     pub(crate) url: Option<String>,
     /// The server's configuration.
-    #[arg(long, value_name = "FILE", env = "WEIR_CONFIG")]
+    #[arg(long, value_name = "FILE", env = "WEIR_CONFIG", value_parser = super::config_file())]
     pub(crate) config: Option<PathBuf>,
 }
 
@@ -61,7 +61,7 @@ pub(crate) struct Warm {
     #[arg(long, value_name = "URL")]
     pub(crate) url: Option<String>,
     /// The server's configuration.
-    #[arg(long, value_name = "FILE", env = "WEIR_CONFIG")]
+    #[arg(long, value_name = "FILE", env = "WEIR_CONFIG", value_parser = super::config_file())]
     pub(crate) config: Option<PathBuf>,
 }
 

@@ -11,6 +11,7 @@ use std::{
     thread,
 };
 
+use regex::Regex;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -259,6 +260,24 @@ fn a_request_under_a_key_runs_once_whichever_server_is_asked() {
     let other = json!({"entity": 8, "values": {"people": 1}});
     let refused = b.send("POST", "/v1/events/arrivals", Some("k-0"), Some(&other)).unwrap();
     assert_eq!(refused.status, 422, "{}", refused.text());
+    pair.stop();
+}
+
+#[test]
+fn a_full_redis_is_said_to_be_unavailable_and_the_log_says_once_why() {
+    let mut pair = Pair::start();
+    let [mut a, _] = pair.clients();
+    pair.redis.ask::<()>(&["CONFIG", "SET", "maxmemory", "1"]);
+    for _ in 0..10 {
+        let body = json!({"values": {"income": 4.375}});
+        let told = a.send("PUT", "/v1/features/census/42", None, Some(&body)).unwrap();
+        let code = told.json()["code"].clone();
+        assert_eq!((told.status, code), (503, json!("unavailable")), "{}", told.text());
+        assert!(told.header("retry-after").next().is_some(), "{}", told.text());
+    }
+    let why = Regex::new("Redis refuses commands: .*OOM").unwrap();
+    pair.servers[0].await_line(&why);
+    assert_eq!(why.find_iter(&pair.servers[0].log()).count(), 1, "{}", pair.servers[0].log());
     pair.stop();
 }
 

@@ -8,6 +8,7 @@ mod login;
 mod sentinel;
 mod single;
 mod storm;
+mod told;
 
 use std::time::Duration;
 
@@ -32,7 +33,7 @@ fn plain<'a>(key: &'a [u8], value: &'a [u8]) -> Set<'a> {
 }
 
 /// The rights to commands that docs/reference/redis.md says are enough.
-const RIGHTS: [&str; 7] = ["+ping", "+get", "+set", "+unlink", "+eval", "+evalsha", "+scan"];
+const RIGHTS: [&str; 8] = ["+ping", "+get", "+getrange", "+set", "+unlink", "+eval", "+evalsha", "+scan"];
 
 /// Adds the user of `as_user` to a server, who may do those and `more`.
 fn add_user(server: &RedisServer, more: &[&str]) {
