@@ -96,8 +96,8 @@ pub trait Store: Send + Sync {
     /// What `weir.toml` calls it.
     fn kind(&self) -> crate::config::StoreKind;
 
-    /// Bytes held in this process; `None` if the store is elsewhere.
-    fn held(&self) -> Option<usize> {
+    /// What is held in this process of each budget; `None` if the store is elsewhere.
+    fn held(&self) -> Option<Budget> {
         None
     }
 }

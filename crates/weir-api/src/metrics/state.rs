@@ -68,8 +68,13 @@ impl Collector for StateCollector {
             }
         }
         let Some(held) = self.0.store.as_ref().and_then(|store| store.held()) else { return Ok(()) };
-        let gauge = ConstGauge::new(i64::try_from(held).unwrap_or(i64::MAX));
+        let gauge = |bytes| ConstGauge::new(i64::try_from(bytes).unwrap_or(i64::MAX));
         let text = "Bytes that the state store holds, of `[state] budget` and `[idempotency] budget`";
-        gauge.encode(encoder.encode_descriptor("weir_state_held_bytes", text, None, gauge.metric_type())?)
+        let kind = gauge(0).metric_type();
+        let mut family = encoder.encode_descriptor("weir_state_held_bytes", text, None, kind)?;
+        for (budget, bytes) in [("state", held.state), ("idempotency", held.idempotency)] {
+            gauge(bytes).encode(family.encode_family(&[("budget", budget)])?)?;
+        }
+        Ok(())
     }
 }

@@ -109,7 +109,7 @@ impl Store for Embedded {
         StoreKind::Embedded
     }
 
-    fn held(&self) -> Option<usize> {
+    fn held(&self) -> Option<Budget> {
         Some(self.map.held())
     }
 }

@@ -44,7 +44,7 @@ impl Store for Memory {
         StoreKind::Memory
     }
 
-    fn held(&self) -> Option<usize> {
+    fn held(&self) -> Option<Budget> {
         Some(self.map.held())
     }
 }
@@ -143,8 +143,9 @@ impl Map {
     }
 
     /// Bytes held, keys and bookkeeping included.
-    pub(super) fn held(&self) -> usize {
-        Account::ALL.iter().map(|&account| self.held_of(account)).sum()
+    pub(super) fn held(&self) -> Budget {
+        let of = |account| self.held_of(account);
+        Budget { state: of(Account::State), idempotency: of(Account::Idempotency) }
     }
 
     pub(super) fn held_of(&self, account: Account) -> usize {
@@ -271,10 +272,10 @@ mod tests {
         let stored = || Some(Stored { value: vec![7; 300].into(), expires: None });
         map.set(&"i:a".into(), stored());
         map.set(&"f:v:a".into(), stored());
-        assert_eq!(map.held_of(Account::Idempotency), 3 + 300 + OVERHEAD_BYTES);
-        assert_eq!(map.held(), 2 * (300 + OVERHEAD_BYTES) + 3 + 5);
+        let entry = 300 + OVERHEAD_BYTES;
+        assert_eq!(map.held(), Budget { state: 5 + entry, idempotency: 3 + entry });
         assert!(!map.has_room(Account::Idempotency, 200) && map.has_room(Account::State, 200));
         map.set(&"i:a".into(), None);
-        assert_eq!(map.held(), map.held_of(Account::State));
+        assert_eq!(map.held(), Budget { state: 5 + entry, idempotency: 0 });
     }
 }
