@@ -147,7 +147,9 @@ impl Engine for Double {
         });
         let rows: Vec<f32> = rows.collect();
         self.enter(rows.clone(), &context.cancel);
-        self.clock.advance(self.row * rows.len() as u32);
+        // No rows take as long as one: after an execution in no time what comes next is expected to
+        // take none either and runs inline, where a test that holds executions would hold itself.
+        self.clock.advance(self.row * rows.len().max(1) as u32);
         assert!(rows.iter().all(|v| *v >= 0.0), "negative");
         Ok(Outputs { rows: rows.len(), tensors: vec![column(rows.iter().map(|v| v + 1.0).collect())] })
     }
