@@ -23,6 +23,7 @@ mod router;
 mod settings;
 mod slot;
 mod stats;
+mod swap;
 
 use std::{sync::Arc, time::Duration};
 
@@ -45,6 +46,7 @@ pub use self::{
     error::RedisError,
     reply::Reply,
     stats::{RedisNode, RedisStats},
+    swap::{Swap, SwapCondition},
 };
 
 /// Longest that one step of [`Redis::delete_matching`] may take: nobody waits for a prediction there.
