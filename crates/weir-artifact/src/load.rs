@@ -137,6 +137,9 @@ pub(crate) fn resolve(
         limits.max_rows = 1;
         notes.push(note);
     }
+    if sequence.as_ref().is_some_and(|sequence| !sequence.merges) && manifest.batching.merge == Some(true) {
+        report.at("batching.merge", APART);
+    }
     notes.extend(sequence.as_ref().map(|sequence| sequence.note()));
     if sequence.as_ref().is_some_and(|sequence| sequence.merges) {
         // A row is a step of one sequence.
@@ -174,6 +177,9 @@ pub(crate) fn resolve(
         notes,
     }
 }
+
+const APART: &str = "`batching.merge` cannot be true: not all tensors have a dimension for several sequences, \
+                     so steps run one by one; leave it out";
 
 /// The artefact without the tensors that are the server's own.
 fn seen<'a>(manifest: &Manifest, graph: &'a OnnxModel) -> Cow<'a, OnnxModel> {

@@ -83,6 +83,8 @@ fn everything_wrong_with_a_sequence_is_told_at_once() {
     }
     let whole = "[[sequence.state]]\ninput = \"h\"\noutput = \"h_out\"\n[[sequence.state]]\ninput = \"x\"\noutput = \"y\"\nshape = [1, 1]";
     let _ = writeln!(all, "# nothing left\n{}", told(&folder("smoothing", Some(whole))));
+    let merged = "[batching]\nmerge = true\n[[sequence.state]]\ninput = \"h\"\noutput = \"h_out\"";
+    let _ = writeln!(all, "# merged\n{}", told(&folder("smoothing", Some(merged))));
     assert_golden("sequences_wrong", &all);
 }
 

@@ -115,8 +115,7 @@ pub(crate) fn get(key: &[u8]) -> Command {
 pub(crate) fn set(key: &[u8], set: &Set<'_>) -> Command {
     let mut command = Command::new("SET", Expect::Done).key(key).arg(set.value);
     if let Some(ttl) = set.ttl {
-        let ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).clamp(1, MAX_TTL_MS);
-        command = command.arg("PX").arg(ms);
+        command = command.arg("PX").arg(milliseconds(ttl));
     }
     match set.condition {
         SetCondition::Always => command,
@@ -126,6 +125,11 @@ pub(crate) fn set(key: &[u8], set: &Set<'_>) -> Command {
 
 /// Redis refuses what would overflow its clock; nobody waits ten thousand years.
 const MAX_TTL_MS: u64 = 1 << 48;
+
+/// How long Redis keeps what is to be kept for `ttl`.
+pub(crate) fn milliseconds(ttl: Duration) -> u64 {
+    u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).clamp(1, MAX_TTL_MS)
+}
 
 /// `UNLINK` frees the memory on another thread of Redis, where `DEL` would stop it for all others.
 pub(crate) fn unlink(key: &[u8]) -> Command {

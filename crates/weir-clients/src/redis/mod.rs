@@ -23,6 +23,7 @@ mod router;
 mod settings;
 mod slot;
 mod stats;
+mod swap;
 mod told;
 
 use std::{sync::Arc, time::Duration};
@@ -46,6 +47,7 @@ pub use self::{
     error::RedisError,
     reply::Reply,
     stats::{RedisNode, RedisStats},
+    swap::{Swap, SwapCondition},
 };
 
 /// Longest that [`Redis::store_each`] and one step of [`Redis::delete_matching`] may take: no prediction

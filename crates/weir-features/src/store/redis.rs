@@ -2,7 +2,7 @@
 //!
 //! Redis holds a *stamp* (8 bytes, of its own for each write), the expiry (8 bytes), and the
 //! value. An update reads, decides in this process, and stores what was decided if stamp and
-//! expiry are still those that were read: a script of three commands on one key, so that it
+//! expiry are still those that were read: a [`Swap`] on one key, so that it
 //! works in a cluster without hash tags. If they are not, somebody else was first, and it
 //! decides again. Updates of one process to the same key wait for each other here, so that only
 //! replicas ever meet there.
@@ -14,7 +14,7 @@ use std::{
     collections::{BTreeMap, HashSet},
     hash::{BuildHasher, RandomState},
     sync::{
-        Arc, LazyLock,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -22,24 +22,14 @@ use std::{
 
 use bytes::Bytes;
 use tokio::sync::{Mutex, MutexGuard};
-use weir_clients::redis::{Redis, RedisError, Reply, Run, Script};
+use weir_clients::redis::{Redis, RedisError, Swap, SwapCondition};
 use weir_types::Clock;
 
 use super::{Change, Decide, Store, StoreError, StoreFuture, Stored, Update, checked};
 use crate::{config::StoreKind, encoding::Reader, value::EventTime};
 
-/// Sets the key to ARGV[2], or nothing, if its first 16 bytes are still ARGV[1].
-static SWAP: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        "if redis.call('GETRANGE', KEYS[1], 0, 15) ~= ARGV[1] then return 0 end \
-         if ARGV[2] == '' then redis.call('UNLINK', KEYS[1]) \
-         elseif ARGV[3] == '' then redis.call('SET', KEYS[1], ARGV[2]) \
-         else redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end \
-         return 1",
-    )
-});
-
-const HEAD: usize = 16;
+/// Stamp and expiry: what a swap compares.
+const HEAD: usize = Swap::HEAD;
 
 /// Locks that the keys of this process share.
 const STRIPES: usize = 256;
@@ -123,12 +113,12 @@ struct Pending {
     decides: Vec<Decide>,
 }
 
-/// What is to be stored: the arguments of the script.
-struct Swap {
+/// What is to be stored in the place of what has this head; nothing where there is no value.
+struct Decided {
     key: Bytes,
     head: Bytes,
-    value: Vec<u8>,
-    ttl_ms: String,
+    value: Option<Vec<u8>>,
+    ttl: Option<Duration>,
 }
 
 impl Inner {
@@ -194,19 +184,19 @@ impl Inner {
         Ok(round)
     }
 
-    /// Runs the scripts; the keys of those that found another head.
-    async fn swap(&self, swaps: Vec<Swap>) -> Result<HashSet<Bytes>, StoreError> {
-        let keys: Vec<[&[u8]; 1]> = swaps.iter().map(|swap| [&swap.key[..]]).collect();
-        let args: Vec<[&[u8]; 3]> =
-            swaps.iter().map(|swap| [&swap.head[..], &swap.value, swap.ttl_ms.as_bytes()]).collect();
-        let runs: Vec<_> =
-            keys.iter().zip(&args).map(|(keys, args)| Run { script: &SWAP, keys, args }).collect();
-        let replies = self.redis.run_many(&runs).await;
+    /// Stores what was decided; the keys of which another head was found.
+    async fn swap(&self, all: Vec<Decided>) -> Result<HashSet<Bytes>, StoreError> {
+        let heads: Vec<[&[u8]; 1]> = all.iter().map(|decided| [&decided.head[..]]).collect();
+        let swap = |(decided, head)| {
+            let Decided { key, value, ttl, .. }: &Decided = decided;
+            Swap { key, condition: SwapCondition::Head(head), value: value.as_deref(), ttl: *ttl }
+        };
+        let swaps: Vec<Swap<'_>> = all.iter().zip(heads.iter().map(|head| &head[..])).map(swap).collect();
+        let done = self.redis.swap_many(&swaps).await;
         let mut lost = HashSet::new();
-        for (swap, reply) in swaps.iter().zip(replies) {
-            match reply? {
-                Reply::Integer(1) => {}
-                _ => drop(lost.insert(swap.key.clone())),
+        for (decided, done) in all.iter().zip(done) {
+            if !done? {
+                lost.insert(decided.key.clone());
             }
         }
         Ok(lost)
@@ -218,7 +208,7 @@ impl Inner {
         pending: &mut Pending,
         held: Option<Held>,
         now: EventTime,
-    ) -> Result<Option<Swap>, StoreError> {
+    ) -> Result<Option<Decided>, StoreError> {
         let head = held.as_ref().map(|held| held.head.clone()).unwrap_or_default();
         let mut current = held.map(|held| held.stored).filter(|stored| stored.is_live(now));
         let mut changed = false;
@@ -232,11 +222,11 @@ impl Inner {
             changed = true;
         }
         let key = pending.key.clone();
-        let swap = |value, ttl_ms| Some(Swap { key, head, value, ttl_ms });
+        let decided = |value, ttl| Some(Decided { key, head, value, ttl });
         Ok(match current {
             _ if !changed => None,
-            None => swap(Vec::new(), String::new()),
-            Some(stored) => swap(self.with_head(&stored), ttl_ms(&stored, now)),
+            None => decided(None, None),
+            Some(stored) => decided(Some(self.with_head(&stored)), ttl(&stored, now)),
         })
     }
 
@@ -248,9 +238,9 @@ impl Inner {
 }
 
 /// How long Redis keeps it: somewhat longer than it lives, for replicas whose clocks are behind.
-fn ttl_ms(stored: &Stored, now: EventTime) -> String {
+fn ttl(stored: &Stored, now: EventTime) -> Option<Duration> {
     const LONGER: Duration = Duration::from_secs(60);
-    stored.expires.map_or_else(String::new, |end| (now.age(end) + LONGER).as_millis().to_string())
+    stored.expires.map(|end| now.age(end) + LONGER)
 }
 
 impl From<RedisError> for StoreError {

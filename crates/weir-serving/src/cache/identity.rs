@@ -110,7 +110,7 @@ fn head(digest: &ServingDigest, caller: &Caller, rows: usize, batch: &Batch, by_
     let mut head = Vec::with_capacity(64);
     head.push(FORM);
     head.extend_from_slice(&digest.0);
-    match tenant(caller) {
+    match caller.tenant().map(Principal::as_str) {
         // Nobody's name: a named caller's begins with its length and so cannot be this.
         None => head.push(0),
         Some(name) => {
@@ -125,14 +125,6 @@ fn head(digest: &ServingDigest, caller: &Caller, rows: usize, batch: &Batch, by_
         put_form(&mut head, tensor, if by_row { shape.get(1..).unwrap_or_default() } else { shape });
     }
     head
-}
-
-/// Whose answers these are: callers with credentials see their own alone, all others share theirs.
-fn tenant(caller: &Caller) -> Option<&str> {
-    match caller {
-        Caller::Named(principal) => Some(Principal::as_str(principal)),
-        Caller::Unknown | Caller::Peer(_) => None,
-    }
 }
 
 fn row_bytes(tensor: &Tensor, rows: usize) -> usize {

@@ -29,6 +29,15 @@ impl Caller {
             None => Self::Unknown,
         }
     }
+
+    /// Whose answers and sequences it sees: those with credentials have their own alone, all
+    /// others share theirs.
+    pub(crate) fn tenant(&self) -> Option<&Principal> {
+        match self {
+            Self::Named(principal) => Some(principal),
+            Self::Unknown | Self::Peer(_) => None,
+        }
+    }
 }
 
 #[cfg(test)]

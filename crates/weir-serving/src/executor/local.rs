@@ -221,7 +221,11 @@ impl Core {
             self.prioritised.store(true, Ordering::Relaxed);
         }
         let (level, limits) = (self.options.batching.level(priority), self.limits_for(size.row_cost()));
-        let cut = self.cut(size, limits);
+        let cut = match step {
+            // One piece: what it leaves is the state of all its rows.
+            Some(_) => Cut::new(size.rows, None, usize::MAX, usize::MAX),
+            None => self.cut(size, limits),
+        };
         let tickets = size.tickets(&cut, &batch, &self.options.batching.buckets, (level, &caller));
         let asked = Asked::new(&tickets, limits, (level, &caller, deadline));
         let (call, pieces, answer) = Call::new(batch, cut, (deadline, now), step);

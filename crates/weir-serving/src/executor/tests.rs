@@ -111,6 +111,16 @@ async fn a_large_job_is_cut_and_comes_back_in_order() {
 }
 
 #[tokio::test]
+async fn the_step_of_a_sequence_is_never_cut() {
+    let double = Double::heavy();
+    let executor = local(&double, |b| b.max_rows = Some(2));
+    let step = Some(weir_engine::Step::default());
+    let moments = Job { step, ..job(double.clock(), &[1.0, 2.0, 3.0, 4.0, 5.0], LONG) };
+    assert_eq!(values(executor.execute(moments).await), [2.0, 3.0, 4.0, 5.0, 6.0]);
+    assert_eq!(double.calls(), [[1.0, 2.0, 3.0, 4.0, 5.0]], "each part would have begun at the same state");
+}
+
+#[tokio::test]
 async fn a_piece_that_fails_fails_its_job_and_the_other_pieces_do_not_run() {
     let double = Double::held();
     let executor = local(&double, |b| b.max_rows = Some(1));

@@ -50,6 +50,9 @@ impl Trial {
             trial.time(engine, clock, first);
         }
         let merge = match spec.batching.merge {
+            // Not the operator's to decide: a step of several moments that is torn apart would
+            // run every part from the same state.
+            _ if keeps_state_apart(spec) => Err("the model keeps state".to_owned()),
             Some(true) if by_rows(spec) => Ok(()),
             Some(false) => Err("`batching.merge` is false".to_owned()),
             _ => trial.compare(spec, engine, clock, &rows),
@@ -100,9 +103,6 @@ impl Trial {
         clock: &dyn Clock,
         rows: &[Batch],
     ) -> Result<(), String> {
-        if spec.stateful && !spec.sequence.as_ref().is_some_and(|sequence| sequence.merges) {
-            return Err("the model keeps state".to_owned());
-        }
         if !by_rows(spec) {
             return Err(NO_ROWS.to_owned());
         }
@@ -190,6 +190,11 @@ pub fn unmerged(spec: &ModelSpec, engine: &dyn Engine, clock: &dyn Clock) -> Opt
     Trial::new(spec, engine, clock).note()
 }
 
+/// Whether the model keeps state that has no dimension for several sequences.
+fn keeps_state_apart(spec: &ModelSpec) -> bool {
+    spec.stateful && !spec.sequence.as_ref().is_some_and(|sequence| sequence.merges)
+}
+
 /// Whether everything that goes in and comes out has one entry a row.
 pub(super) fn by_rows(spec: &ModelSpec) -> bool {
     let sides = spec.signature.inputs.iter().chain(&spec.signature.outputs);
@@ -255,4 +260,28 @@ fn near_tensor(a: &Tensor, b: &Tensor) -> bool {
             // Half floats round at 1e-3: only what is equal is known to be independent.
             (a, b) => a == b,
         }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use weir_artifact::discover;
+
+    use super::*;
+    use crate::executor::tests::Double;
+
+    #[test]
+    fn steps_that_cannot_stand_side_by_side_do_not_merge_whatever_the_operator_says() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/sequences/models/smoothing");
+        let candidate = discover(&folder).complete().unwrap().remove(0);
+        let mut spec = weir_artifact::load(&candidate).unwrap().spec;
+        assert!(by_rows(&spec), "its rows are moments");
+        let double = Double::light();
+        for merge in [None, Some(true)] {
+            spec.batching.merge = merge;
+            let trial = Trial::new(&spec, &*double, double.clock());
+            assert_eq!(trial.merge, Err("the model keeps state".to_owned()), "{merge:?}");
+        }
+    }
 }

@@ -110,7 +110,8 @@ impl SequenceExecutor {
     async fn step(&self, job: Job) -> Result<Done, Error> {
         let own = &self.own;
         let asked = job.sequence.clone().ok_or_else(|| own.without_id())?;
-        let key = Key { tenant: tenant(&job.caller), id: asked.id.clone() };
+        let tenant = job.caller.tenant().unwrap_or(&Principal::LOCAL).clone();
+        let key = Key { tenant, id: asked.id.clone() };
         let came = own.clock.now();
         let mut held = self.turn(key, &asked, job.deadline).await?;
         let waited = own.clock.now() - came;
@@ -279,13 +280,6 @@ impl Own {
         }
         let text = format!("another server is at work on sequence {id}: send its steps one after the other");
         Error::new(ErrorCode::Conflict, text)
-    }
-}
-
-fn tenant(caller: &Caller) -> Principal {
-    match caller {
-        Caller::Named(principal) => principal.clone(),
-        Caller::Unknown | Caller::Peer(_) => Principal::LOCAL,
     }
 }
 

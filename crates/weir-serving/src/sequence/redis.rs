@@ -1,8 +1,11 @@
 //! Sequences in Redis.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
-use weir_clients::redis::{Redis, RedisError, Reply, Script};
+use weir_clients::redis::{Redis, RedisError, Swap, SwapCondition};
 use weir_types::{Error, ErrorCode};
 
 use super::{Expected, SequenceStore, StoreFuture, Token};
@@ -10,66 +13,77 @@ use super::{Expected, SequenceStore, StoreFuture, Token};
 /// When a store that is away is worth asking again.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// `ARGV`: what it takes (`any` or `one of`), a value (empty: delete) and its milliseconds, tokens.
-const CHANGE: &str = "
-local allowed = ARGV[1] == 'any'
-if not allowed then
-    local there = redis.call('GETRANGE', KEYS[1], 0, 15)
-    for i = 4, #ARGV do allowed = allowed or there == ARGV[i] end
-end
-if not allowed then return 0 end
-if ARGV[2] == '' then redis.call('UNLINK', KEYS[1]) else redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
-return 1
-";
-
 /// Keeps sequences in Redis, each under one key, so that a cluster will do.
 ///
 /// Redis copies to its replicas after it has answered: a failover may lose the last steps of a
 /// sequence. Whoever remembers more than it then fails instead of going on, and starts anew.
 pub struct RedisSequences {
     redis: Redis,
-    change: Script,
+    reads: Trouble,
+    writes: Trouble,
 }
 
 impl RedisSequences {
     /// In `redis`.
     pub fn new(redis: Redis) -> Self {
-        const { assert!(Token::BYTES == 16) }; // as the script has it
-        Self { redis, change: Script::new(CHANGE) }
+        const { assert!(Token::BYTES == Swap::HEAD) };
+        Self { redis, reads: Trouble::new("fetched"), writes: Trouble::new("kept") }
     }
 
-    async fn run(
+    async fn swap(
         &self,
         key: &[u8],
         expected: Expected<'_>,
-        value: &[u8],
-        ttl: Duration,
+        (value, ttl): (Option<&[u8]>, Option<Duration>),
     ) -> Result<bool, Error> {
-        let (what, tokens): (&[u8], &[Token]) = match expected {
-            Expected::Anything => (b"any", &[]),
-            Expected::OneOf(tokens) => (b"one of", tokens),
+        let heads: Vec<&[u8]> = match expected {
+            Expected::Anything => Vec::new(),
+            Expected::OneOf(tokens) => tokens.iter().map(|token| &token.as_bytes()[..]).collect(),
         };
-        let milliseconds = ttl.as_millis().max(1).to_string();
-        let mut args: Vec<&[u8]> = vec![what, value, milliseconds.as_bytes()];
-        args.extend(tokens.iter().map(|token| &token.as_bytes()[..]));
-        match self.redis.run(&self.change, &[key], &args).await.map_err(away)? {
-            Reply::Integer(0) => Ok(false),
-            Reply::Integer(1) => Ok(true),
-            other => Err(away(RedisError::Garbage(format!("{other:?}")))),
-        }
+        let condition = match expected {
+            Expected::Anything => SwapCondition::Always,
+            Expected::OneOf(_) => SwapCondition::Head(&heads),
+        };
+        let swapped = self.redis.swap_many(&[Swap { key, condition, value, ttl }]).await.pop();
+        let nothing = || Err(RedisError::Garbage("no reply".to_owned()));
+        self.writes.note(swapped.unwrap_or_else(nothing))
     }
 }
 
-fn away(error: RedisError) -> Error {
-    tracing::warn!("sequences: {error}");
-    let text = "sequences cannot be kept now: the step was not answered, send it again";
-    Error::new(ErrorCode::Unavailable, text).retry_after(AGAIN)
+/// Whether commands of one kind fail. The log tells when that changes, not at each step: reading
+/// and writing apart, since a user may lack the right to one of them.
+struct Trouble {
+    /// What cannot be done then.
+    what: &'static str,
+    now: AtomicBool,
+}
+
+impl Trouble {
+    fn new(what: &'static str) -> Self {
+        Self { what, now: AtomicBool::new(false) }
+    }
+
+    /// Takes note of what came of a command, and gives what callers may see of it.
+    fn note<T>(&self, result: Result<T, RedisError>) -> Result<T, Error> {
+        let (failed, what) = (result.is_err(), self.what);
+        // Read first: all steps that go well would write to one cache line otherwise.
+        if self.now.load(Ordering::Relaxed) != failed && self.now.swap(failed, Ordering::Relaxed) != failed {
+            match &result {
+                Err(error) => tracing::warn!("sequences cannot be {what}, their steps fail: {error}"),
+                Ok(_) => tracing::info!("sequences can be {what} again"),
+            }
+        }
+        result.map_err(|_| {
+            let text = "sequences cannot be kept now: the step was not answered, send it again";
+            Error::new(ErrorCode::Unavailable, text).retry_after(AGAIN)
+        })
+    }
 }
 
 impl SequenceStore for RedisSequences {
     fn get<'a>(&'a self, key: &'a [u8]) -> StoreFuture<'a, Option<Vec<u8>>> {
         Box::pin(async move {
-            let mut found = self.redis.get_many(&[key]).await.map_err(away)?;
+            let mut found = self.reads.note(self.redis.get_many(&[key]).await)?;
             Ok(found.pop().flatten().map(|value| value.to_vec()))
         })
     }
@@ -81,10 +95,10 @@ impl SequenceStore for RedisSequences {
         value: Vec<u8>,
         ttl: Duration,
     ) -> StoreFuture<'a, bool> {
-        Box::pin(async move { self.run(key, expected, &value, ttl).await })
+        Box::pin(async move { self.swap(key, expected, (Some(&value), Some(ttl))).await })
     }
 
     fn delete<'a>(&'a self, key: &'a [u8], expected: Expected<'a>) -> StoreFuture<'a, bool> {
-        Box::pin(self.run(key, expected, b"", Duration::ZERO))
+        Box::pin(self.swap(key, expected, (None, None)))
     }
 }

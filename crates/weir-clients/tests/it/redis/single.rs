@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use weir_clients::redis::{Redis, RedisError, Reply, Run, Script, Set, SetCondition};
+use weir_clients::redis::{Redis, RedisError, Reply, Run, Script, Set, SetCondition, Swap, SwapCondition};
 use weir_testbed::RedisServer;
 
 use super::{config, plain, redis};
@@ -57,6 +57,41 @@ async fn scripts_run_with_their_keys_also_on_a_server_that_never_saw_them() {
     let run = |script, keys| Run { script, keys, args: &[b"1"] };
     let replies = redis.run_many(&[run(&add, &[b"n"]), run(&all, &[b"k"]), run(&add, &[b"m"])]).await;
     assert_eq!((&replies[0], &replies[2]), (&Ok(Reply::Integer(5)), &Ok(Reply::Integer(1))));
+}
+
+#[tokio::test]
+async fn a_swap_is_done_where_what_is_there_is_what_was_read() {
+    let server = RedisServer::start();
+    let redis = redis(server.url());
+    let head = |digit: u8| [digit; Swap::HEAD];
+    let [one, two] = [head(1), head(2)];
+    let (first, second) = ([&one[..], b"first"].concat(), [&two[..], b"\r\n\0"].concat());
+    let empty = Vec::new();
+    let (none, ones, both) = ([&b""[..]], [&one[..]], [&two[..], &one[..]]);
+    let swap = |heads, value, ttl| Swap { key: b"k", condition: SwapCondition::Head(heads), value, ttl };
+    let long = Some(Duration::from_millis(123_456));
+    let steps = [
+        (swap(&ones, Some(&first[..]), None), false, None, -2),
+        (swap(&[], Some(&first), None), false, None, -2),
+        (swap(&none, Some(&first), None), true, Some(&first), -1),
+        (swap(&none, Some(&second), None), false, Some(&first), -1),
+        (swap(&both, Some(&second), Some(Duration::MAX)), true, Some(&second), 1),
+        (swap(&ones, None, None), false, Some(&second), 1),
+        (swap(&both, None, long), true, None, -2),
+        (Swap { condition: SwapCondition::Always, ..swap(&[], Some(&first), long) }, true, Some(&first), 1),
+        (Swap { condition: SwapCondition::Always, ..swap(&[], Some(b""), None) }, true, Some(&empty), -1),
+        (swap(&none, Some(&second), None), true, Some(&second), -1),
+        (Swap { condition: SwapCondition::Always, ..swap(&[], None, None) }, true, None, -2),
+    ];
+    for (swap, done, there, ttl) in steps {
+        assert_eq!(redis.swap_many(&[swap]).await, [Ok(done)], "{swap:?}");
+        let found = redis.get_many(&["k"]).await.unwrap().remove(0);
+        assert_eq!(found.as_deref(), there.map(|value| &value[..]), "{swap:?}");
+        let left: i64 = server.ask(&["PTTL", "weir:k"]);
+        assert_eq!(left.clamp(-2, 1), ttl, "{swap:?}");
+    }
+    let each = [swap(&none, Some(&first), None), Swap { key: b"m", ..swap(&ones, Some(&first), None) }];
+    assert_eq!(redis.swap_many(&each).await, [Ok(true), Ok(false)]);
 }
 
 #[tokio::test]

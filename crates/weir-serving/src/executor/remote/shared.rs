@@ -5,8 +5,11 @@
 //! all that waits, up to the most rows of one. On a server with room a job is its own call, at once.
 
 use std::{
+    future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     sync::{Arc, Mutex, PoisonError},
+    task::{self, Poll},
     time::Instant,
 };
 
@@ -146,10 +149,25 @@ impl Core {
         let Ok(runtime) = Handle::try_current() else { return };
         while let Some(slot) = self.slot() {
             if slot.filling {
-                runtime.spawn(slot.fill());
+                runtime.spawn(self.clone().watch(slot.fill()));
             } else if let Some(flight) = slot.take() {
-                runtime.spawn(flight.run());
+                runtime.spawn(self.clone().watch(flight.run()));
             }
+        }
+    }
+
+    /// Runs a call. One that panics has given its room back and started nothing in it, so that
+    /// is done here. When it is dropped would be too often: a runtime that ends drops its calls,
+    /// and what such a drop started would be dropped at once and start the next, all on one stack.
+    async fn watch(self: Arc<Self>, call: impl Future<Output = ()>) {
+        let mut call = pin!(call);
+        let guarded = |cx: &mut task::Context<'_>| {
+            let polled = catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(cx)));
+            polled.map_or_else(|panic| Poll::Ready(Err(panic)), |polled| polled.map(Ok))
+        };
+        if poll_fn(guarded).await.is_err() {
+            tracing::error!(model = self.link.name, "a call to a remote model panicked");
+            self.start();
         }
     }
 

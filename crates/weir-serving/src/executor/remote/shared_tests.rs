@@ -1,11 +1,14 @@
 //! Calls that several callers share, against a server that answers when it is told to.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, SystemTime},
+};
 
 use proptest::prelude::*;
 use tokio::{sync::Semaphore, task::JoinHandle};
 use weir_clients::BreakerState;
-use weir_types::{ErrorCode, Principal, SystemClock};
+use weir_types::{Clock, ErrorCode, Principal, SystemClock};
 
 use super::{
     super::{
@@ -21,9 +24,30 @@ use crate::{Executor, executor::tests::contract};
 const NARROW: &str = "[remote.limit]\ninitial = 1\nmin = 1\nmax = 1\n";
 
 fn shared(double: &Double, extra: &str, told: Option<usize>) -> Arc<Remote> {
+    shared_by(Arc::new(SystemClock), double, extra, told)
+}
+
+fn shared_by(clock: Arc<dyn Clock>, double: &Double, extra: &str, told: Option<usize>) -> Arc<Remote> {
     let mut described = described(&double.url, extra, "", told);
     described.shares = true;
-    Arc::new(described.executor(Arc::new(SystemClock), Arc::default(), 1_000).unwrap())
+    Arc::new(described.executor(clock, Arc::default(), 1_000).unwrap())
+}
+
+/// The system's clock, which panics once when it is armed.
+#[derive(Default)]
+struct Trap {
+    armed: AtomicBool,
+}
+
+impl Clock for Trap {
+    fn now(&self) -> Instant {
+        assert!(!self.armed.swap(false, Ordering::Relaxed), "the trap snaps");
+        SystemClock.now()
+    }
+
+    fn wall(&self) -> SystemTime {
+        SystemClock.wall()
+    }
 }
 
 /// A server that adds one, each answer held until it is allowed.
@@ -171,6 +195,26 @@ async fn a_call_ends_when_the_last_of_its_callers_goes() {
     until(|| remote.remote().unwrap().in_flight == 0).await;
     gate.add_permits(1);
     assert_eq!(ask(&remote, job(&[3.0], LONG)).await.unwrap().unwrap(), [4.0], "its room is free again");
+}
+
+#[tokio::test]
+async fn a_call_that_panics_leaves_its_room_to_what_waits() {
+    for delay in ["0s", "1ms"] {
+        let (double, gate) = held().await;
+        let clock = Arc::new(Trap::default());
+        let batching = format!("{NARROW}[batching]\nmax_rows = 1\nmax_delay = \"{delay}\"\n");
+        let remote = shared_by(clock.clone(), &double, &batching, None);
+        let mut asking = queue(&remote, &double, &[0.0, 1.0, 2.0]).await;
+        // The next to look at the clock is the call, when it has its answer.
+        clock.armed.store(true, Ordering::Relaxed);
+        gate.add_permits(3);
+        let cut_off = asking.remove(0).await.unwrap().unwrap_err();
+        assert_eq!(cut_off.code, ErrorCode::Internal);
+        for (asking, answer) in asking.into_iter().zip([2.0, 3.0]) {
+            assert_eq!(asking.await.unwrap().unwrap(), [answer], "what waits is not left to wait");
+        }
+        assert!(!clock.armed.load(Ordering::Relaxed) && remote.waiting() == 0);
+    }
 }
 
 #[tokio::test]

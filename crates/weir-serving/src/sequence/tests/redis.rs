@@ -111,8 +111,48 @@ async fn steps_of_one_sequence_on_two_servers_at_once_are_one_after_the_other() 
     assert_eq!(sums, wanted);
 }
 
+/// What the log says of keeping sequences.
+#[derive(Default)]
+struct Log(Mutex<Vec<String>>);
+
+impl Log {
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+impl tracing::Subscriber for Log {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut text = String::new();
+        event.record(&mut |_: &tracing::field::Field, value: &dyn std::fmt::Debug| {
+            text = format!("{value:?}")
+        });
+        if text.contains(" kept") {
+            self.0.lock().unwrap().push(text);
+        }
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
 #[tokio::test]
-async fn without_redis_no_step_is_answered_and_none_is_lost() {
+async fn without_redis_no_step_is_answered_and_none_is_lost_and_the_log_says_so_once() {
+    let log = Arc::new(Log::default());
+    let _log = tracing::subscriber::set_default(log.clone());
     let mut redis = RedisServer::start();
     let clock = Standing::new();
     let quick = RedisConfig { timeout: HumanDuration::from_millis(100), ..RedisConfig::single(redis.url()) };
@@ -121,11 +161,14 @@ async fn without_redis_no_step_is_answered_and_none_is_lost() {
     let ask = |x| server.execute(step(&clock, 1, (x == 1.0, false), x));
     // The first call waits for the connection, which a busy machine may not make in time.
     while ask(1.0).await.is_err() {}
+    log.take();
     redis.stop();
     for _ in 0..3 {
         let away = ask(10.0).await.unwrap_err();
         assert_eq!((away.code, away.retry_after.is_some()), (ErrorCode::Unavailable, true));
     }
+    let told = log.take();
+    assert!(told.len() == 1 && told[0].contains("cannot be kept, their steps fail: Redis"), "{told:?}");
     redis.cont();
     // What was asked of it while it was stopped may be done now.
     let after = loop {
@@ -135,6 +178,7 @@ async fn without_redis_no_step_is_answered_and_none_is_lost() {
         tokio::task::yield_now().await;
     };
     assert_eq!(sum(&after), 11.0);
+    assert_eq!(log.take(), ["sequences can be kept again"]);
     redis.kill();
     assert_eq!(ask(10.0).await.unwrap_err().code, ErrorCode::Unavailable);
 }
