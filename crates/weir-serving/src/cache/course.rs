@@ -169,7 +169,11 @@ impl<'a> Course<'a> {
         let end = self.end_of_wait(left.len());
         let (mut pause, longest) = PAUSE;
         while !left.is_empty() && Instant::now() < end {
-            sleep_until(end.min(Instant::now() + pause)).await;
+            tokio::select! {
+                () = sleep_until(end.min(Instant::now() + pause)) => {}
+                // A request of this replica that waits for this one has less time.
+                () = pilot.hurried() => break,
+            }
             pause = (pause * 2).min(longest);
             let reached = self.look_shared(&left, Look::Again, pilot).await;
             left = self.still_missing(&left);
@@ -249,6 +253,9 @@ impl<'a> Course<'a> {
     async fn wait(&mut self, theirs: Vec<(usize, Waiter)>) -> Result<(), Error> {
         let deadline = Instant::from_std(self.deadline.instant());
         for (entry, waiter) in theirs {
+            if timeout_at(self.end_of_wait(1), waiter.landed()).await.is_err() {
+                waiter.hurry();
+            }
             let landed = timeout_at(deadline, waiter.landed()).await.map_err(|_| {
                 // The model, which counts the others that are late, never saw this request.
                 Stats::count(&self.core.inner.stats().expired);

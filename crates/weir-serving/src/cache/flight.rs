@@ -54,6 +54,8 @@ pub(super) enum Claim {
 pub(super) struct Trip {
     seats: Mutex<Seats>,
     changed: Notify,
+    /// Somebody who waits cannot wait much longer.
+    hurry: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -70,6 +72,11 @@ pub(super) struct Waiter {
 }
 
 impl Waiter {
+    /// Asks the pilot to compute now, if it waits for another replica.
+    pub(super) fn hurry(&self) {
+        self.trip.hurry.notify_one();
+    }
+
     /// What becomes of the row; `None` where the trip ended without it.
     pub(super) async fn landed(&self) -> Option<Landed> {
         loop {
@@ -118,6 +125,11 @@ impl Flights {
 }
 
 impl Pilot {
+    /// Until somebody who waits for a row is in a hurry.
+    pub(super) async fn hurried(&self) {
+        self.trip.hurry.notified().await;
+    }
+
     /// Asks for a row.
     pub(super) fn claim(&mut self, key: u128, identity: &[u8]) -> Claim {
         match self.flights.shard(key).entry(key) {

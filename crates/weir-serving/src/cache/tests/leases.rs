@@ -147,6 +147,26 @@ async fn a_request_in_a_hurry_does_not_fail_for_another_replica() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_in_a_hurry_hurries_the_one_that_waits_for_both() {
+    let shelf = Arc::new(Shelf::default());
+    let [mut one, two] = [Replica::new(&shelf, redis_only()).await, Replica::new(&shelf, redis_only()).await];
+    let _held = one.ask(&[1.0]);
+    settle().await;
+    one.kill();
+    let first = two.ask(&[1.0]);
+    settle().await;
+    let (executor, job) = (two.executor.clone(), job(&[1.0], Duration::from_millis(300)));
+    let deadline = Instant::from_std(job.deadline.instant());
+    let hurried = tokio::spawn(async move { executor.execute(job).await });
+    two.until_asked().await;
+    assert!(Instant::now() < deadline, "there is time left to compute");
+    two.told.end(0, Ok(()));
+    assert_eq!(values(&hurried.await.unwrap().unwrap().outputs), [2.0]);
+    first.await.unwrap();
+    assert_eq!(two.asked(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_model_that_is_faster_than_the_tier_takes_no_leases() {
     let shelf = Arc::new(Shelf::default());
     let replica = Replica::new(&shelf, redis_only()).await;
