@@ -10,7 +10,7 @@ use weir_types::{Field, Scalar, SystemClock};
 
 use crate::{
     args::Inspect,
-    output::Output,
+    output::{Output, size},
     settings::{self, engine_options, lines},
 };
 
@@ -215,28 +215,4 @@ fn dtype(field: &Field) -> String {
     }
     let dims: Vec<_> = field.shape.iter().map(ToString::to_string).collect();
     format!("{}[{}]", field.dtype, dims.join(", "))
-}
-
-/// Bytes as people read them.
-fn size(bytes: u64) -> String {
-    const UNITS: [&str; 4] = ["B", "KiB", "MiB", "GiB"];
-    let mut value = bytes as f64;
-    let mut unit = 0;
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_readable() {
-        assert_eq!(size(0), "0 B");
-        assert_eq!(size(1023), "1023 B");
-        assert_eq!(size(23 << 20), "23.0 MiB");
-    }
 }

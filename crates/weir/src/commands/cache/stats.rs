@@ -8,7 +8,7 @@ use super::{Admin, count, share};
 use crate::{
     args::AdminPlace,
     commands::load::print::{grouped, ms},
-    output::Output,
+    output::{Output, size},
 };
 
 pub(super) fn run(place: &AdminPlace, output: &Output) -> anyhow::Result<ExitCode> {
@@ -100,29 +100,11 @@ fn node(node: &Value) -> Vec<String> {
     vec![text("name"), text("breaker"), calls, failures, text("trouble")]
 }
 
-/// Bytes in the largest unit that leaves a whole number before the point.
-fn size(bytes: u64) -> String {
-    const UNITS: [&str; 4] = ["B", "KiB", "MiB", "GiB"];
-    let mut unit = 0;
-    let mut value = bytes as f64;
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn sizes_are_in_units_that_people_read() {
-        let sizes = [0, 1023, 1536, 5 << 20, 3 << 40].map(size);
-        assert_eq!(sizes, ["0 B", "1023 B", "1.5 KiB", "5.0 MiB", "3072.0 GiB"]);
-    }
 
     #[test]
     fn a_tier_that_was_never_asked_has_no_line() {
