@@ -11,7 +11,7 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header, request::Parts};
 
-use weir_serving::CacheMode;
+use weir_serving::{CacheControl, CacheMode};
 use weir_types::{SequenceId, SequenceStep};
 
 use crate::listener::Ambiguous;
@@ -82,26 +82,39 @@ pub(crate) fn timeout(headers: &HeaderMap, longest: Duration) -> Result<Duration
 
 /// What the request wants of the model's cache: `Cache-Control` (RFC 9111 section 5.2.1), also as
 /// gRPC's metadata. Directives that mean nothing here are ignored, as the RFC has it. Of several,
-/// `only-if-cached` wins, which promises that nothing is computed; then `no-store`.
-pub(crate) fn cache_mode(headers: &HeaderMap) -> CacheMode {
-    let mut mode = CacheMode::Use;
-    for value in headers.get_all(header::CACHE_CONTROL) {
-        for name in directives(value.as_bytes()) {
-            let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
-            mode = match mode {
-                _ if is("only-if-cached") => return CacheMode::OnlyIfCached,
-                _ if is("no-store") => CacheMode::NoStore,
-                CacheMode::Use if is("no-cache") => CacheMode::NoCache,
-                mode => mode,
-            };
+/// `only-if-cached` wins, which promises that nothing is computed; then `no-store`; and the least `max-age`.
+pub(crate) fn cache_control(headers: &HeaderMap) -> CacheControl {
+    let mut control = CacheControl::default();
+    let values = headers.get_all(header::CACHE_CONTROL).iter();
+    for (name, argument) in values.flat_map(|value| directives(value.as_bytes())) {
+        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+        control.mode = match control.mode {
+            Some(CacheMode::OnlyIfCached) => control.mode,
+            _ if is("only-if-cached") => Some(CacheMode::OnlyIfCached),
+            _ if is("no-store") => Some(CacheMode::NoStore),
+            None if is("no-cache") => Some(CacheMode::NoCache),
+            mode => mode,
+        };
+        if is("max-age") {
+            let age = delta_seconds(argument);
+            control.max_age = Some(control.max_age.map_or(age, |least| least.min(age)));
         }
     }
-    mode
+    control
 }
 
-/// The names of a list of directives. A comma inside a quoted argument ends none (RFC 9110
-/// section 5.6.4).
-fn directives(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+/// Seconds of a directive's argument, quoted or not. As the RFC advises (section 4.2.1), what is
+/// none counts as too old already; what is too much to hold counts as for ever (section 1.2.2).
+fn delta_seconds(argument: &[u8]) -> Duration {
+    let argument = argument.trim_ascii();
+    let bare = argument.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(argument);
+    let digits = str::from_utf8(bare).ok().filter(|s| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit()));
+    Duration::from_secs(digits.map_or(0, |digits| digits.parse().unwrap_or(u64::MAX)))
+}
+
+/// Name and argument (empty without one) of each of a list of directives. A comma inside a quoted
+/// argument ends none (RFC 9110 section 5.6.4).
+fn directives(value: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     let (mut quoted, mut escaped) = (false, false);
     let parts = value.split(move |&b| {
         if escaped {
@@ -115,7 +128,11 @@ fn directives(value: &[u8]) -> impl Iterator<Item = &[u8]> {
         }
         b == b',' && !quoted
     });
-    parts.map(|part| part.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii())
+    parts.map(|part| {
+        let mut halves = part.splitn(2, |b| *b == b'=');
+        let mut half = || halves.next().unwrap_or_default().trim_ascii();
+        (half(), half())
+    })
 }
 
 /// Which step of which sequence the request is: `Sequence-Id`, `Sequence-Start: true`,
@@ -241,9 +258,9 @@ mod tests {
 
     #[test]
     fn cache_control_is_read_as_the_rfc_lists_it() {
-        use CacheMode::{NoCache, NoStore, OnlyIfCached, Use};
-        let of = |value| cache_mode(&headers(&[("cache-control", value)]));
-        assert_eq!(cache_mode(&HeaderMap::new()), Use);
+        use CacheMode::{NoCache, NoStore, OnlyIfCached};
+        let of = |value| cache_control(&headers(&[("cache-control", value)]));
+        assert_eq!(cache_control(&HeaderMap::new()), CacheControl::default());
         for (value, mode) in [
             ("no-cache", NoCache),
             ("No-Cache", NoCache),
@@ -253,20 +270,36 @@ mod tests {
             ("no-cache ,\tno-store", NoStore),
             ("only-if-cached", OnlyIfCached),
             ("no-store,only-if-cached,no-cache", OnlyIfCached),
-            ("", Use),
-            (",,", Use),
-            ("max-age=0", Use),
-            ("min-fresh=5, x-no-store", Use),
-            ("ext=\"no-store, \\\", no-cache\"", Use),
         ] {
-            assert_eq!(of(value), mode, "{value}");
+            assert_eq!(of(value).mode, Some(mode), "{value}");
+        }
+        for value in ["", ",,", "min-fresh=5, x-no-store", "ext=\"no-store, \\\", no-cache, max-age=1\""] {
+            assert_eq!(of(value), CacheControl::default(), "{value}");
         }
         let no_cache = HeaderValue::from_static("no-cache");
         let mut both = headers(&[("cache-control", "max-age=1")]);
         both.append(header::CACHE_CONTROL, no_cache);
-        assert_eq!(cache_mode(&both), NoCache, "a list over several fields is one list");
+        assert_eq!(cache_control(&both).mode, Some(NoCache), "a list over several fields is one list");
         let odd = HeaderValue::from_bytes(b"\xff, no-store").unwrap();
-        assert_eq!(cache_mode(&HeaderMap::from_iter([(header::CACHE_CONTROL, odd)])), NoStore);
+        assert_eq!(cache_control(&HeaderMap::from_iter([(header::CACHE_CONTROL, odd)])).mode, Some(NoStore));
+    }
+
+    #[test]
+    fn the_least_max_age_counts_and_a_broken_one_is_none_at_all() {
+        let of =
+            |value| cache_control(&headers(&[("cache-control", value)])).max_age.map(|age| age.as_secs());
+        for (value, age) in [
+            ("max-age=60", Some(60)),
+            ("Max-Age = \"60\" , max-age=5", Some(5)),
+            ("no-store, max-age=0", Some(0)),
+            ("max-age", Some(0)),
+            ("max-age=-1", Some(0)),
+            ("max-age=1.5", Some(0)),
+            ("max-age=99999999999999999999999", Some(u64::MAX)),
+            ("s-maxage=1", None),
+        ] {
+            assert_eq!(of(value), age, "{value}");
+        }
     }
 
     #[test]

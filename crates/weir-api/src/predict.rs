@@ -192,7 +192,7 @@ fn admit(
     let deadline = Deadline::after(shared.predictor.clock().now(), timeout);
     let sender = Sender { grant, peer: Some(peer) };
     let mut admitted = shared.predictor.admit(sender, declared, deadline)?;
-    admitted.cache(head::cache_mode(&head.headers));
+    admitted.cache(head::cache_control(&head.headers));
     admitted.would_run(&handler.version)?;
     Ok(admitted)
 }

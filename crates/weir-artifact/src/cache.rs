@@ -29,6 +29,24 @@ pub struct CacheTable {
     pub tiers: Vec<CacheTier>,
     /// Names by which entries of several models are purged together.
     pub tags: Vec<String>,
+    /// What a request asks of the cache that says nothing of it in `Cache-Control`.
+    pub default: CacheDefault,
+}
+
+/// What a request asks of the cache that says nothing of it; the words of `Cache-Control` (RFC 9111,
+/// section 5.2.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum CacheDefault {
+    /// Stored answers are given, new ones are stored.
+    #[default]
+    Use,
+    /// Every row is computed, and stored for those who ask with `max-age`.
+    NoCache,
+    /// Only who asks with `max-age` is given stored answers, and has his own stored.
+    NoStore,
+    /// Only what was stored is given: by `weir cache warm`, or for those who ask with `no-cache`.
+    OnlyIfCached,
 }
 
 /// Where entries are kept.
@@ -50,6 +68,7 @@ impl Default for CacheTable {
             budget: None,
             tiers: vec![CacheTier::Memory, CacheTier::Redis],
             tags: Vec::new(),
+            default: CacheDefault::default(),
         }
     }
 }

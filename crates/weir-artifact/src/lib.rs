@@ -30,7 +30,7 @@ mod task;
 mod text;
 
 pub use batching::BatchingTable;
-pub use cache::{CacheTable, CacheTier};
+pub use cache::{CacheDefault, CacheTable, CacheTier};
 pub use discover::{Candidate, Discovery, FolderProblem, Kind, MANIFEST_FILE, discover};
 pub use draft::draft;
 pub use example::scalar_json;

@@ -59,8 +59,23 @@ impl Client {
     /// # Errors
     /// When there is no answer in time.
     pub fn post_json(&self, path: &str, body: &[u8]) -> Result<Reply, ClientError> {
+        self.post_json_with(path, &[], body)
+    }
+
+    /// The same with more header fields.
+    ///
+    /// # Errors
+    /// When there is no answer in time.
+    pub fn post_json_with(
+        &self,
+        path: &str,
+        fields: &[(&str, &str)],
+        body: &[u8],
+    ) -> Result<Reply, ClientError> {
         let url = self.url(path);
-        read(&url, self.agent.post(&url).content_type("application/json").send(body))
+        let request = self.agent.post(&url).content_type("application/json");
+        let request = fields.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        read(&url, request.send(body))
     }
 
     fn url(&self, path: &str) -> String {

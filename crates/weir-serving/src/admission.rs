@@ -10,7 +10,7 @@ use std::{
 
 use weir_types::{Deadline, Error, ErrorCode, Grant, Principal, SequenceStep};
 
-use crate::{CacheMode, Caller, ServedVersion};
+use crate::{CacheControl, CacheMode, Caller, ServedVersion};
 
 /// Whom a request is from.
 #[derive(Debug)]
@@ -106,7 +106,7 @@ impl Room {
 
     /// Admits the request that was read into this room.
     pub fn admit(self, sender: Sender, deadline: Deadline) -> Admitted {
-        Admitted { room: self, deadline, sender, priority: 0, cache: CacheMode::Use, sequence: None }
+        Admitted { room: self, deadline, sender, priority: 0, cache: CacheControl::default(), sequence: None }
     }
 }
 
@@ -123,7 +123,7 @@ pub struct Admitted {
     deadline: Deadline,
     sender: Sender,
     priority: u64,
-    cache: CacheMode,
+    cache: CacheControl,
     sequence: Option<SequenceStep>,
 }
 
@@ -148,9 +148,9 @@ impl Admitted {
     /// [`ErrorCode::Overloaded`] where it would.
     pub fn would_run(&self, version: &ServedVersion) -> Result<(), Error> {
         let (caller, deadline) = (self.sender.caller(), self.deadline);
-        match (self.cache, version.executor.cached()) {
+        match version.executor.cached() {
             // What is stored would not answer it.
-            (CacheMode::NoCache | CacheMode::NoStore, Some(cached)) => {
+            Some(cached) if matches!(cached.mode(self.cache), CacheMode::NoCache | CacheMode::NoStore) => {
                 cached.would_compute(&caller, deadline)
             }
             _ => version.executor.ready(&caller, deadline),
@@ -176,13 +176,13 @@ impl Admitted {
         self.priority = priority;
     }
 
-    pub(crate) fn cache_mode(&self) -> CacheMode {
+    pub(crate) fn cache_control(&self) -> CacheControl {
         self.cache
     }
 
-    /// Says what the request wants of the cache; without a word it is [`CacheMode::Use`].
-    pub fn cache(&mut self, mode: CacheMode) {
-        self.cache = mode;
+    /// Says what the request wants of the cache; without a word the model's default counts.
+    pub fn cache(&mut self, control: CacheControl) {
+        self.cache = control;
     }
 
     pub(crate) fn sequence(&self) -> Option<SequenceStep> {

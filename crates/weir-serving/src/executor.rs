@@ -41,7 +41,7 @@ use weir_engine::{State, Step};
 use weir_types::{Batch, Deadline, Error, ErrorCode, Outputs, SequenceStep};
 
 use crate::Sequences;
-use crate::cache::{CacheMode, CacheOutcome, Cached};
+use crate::cache::{CacheControl, CacheOutcome, Cached};
 
 pub use caller::Caller;
 pub use cores::Cores;
@@ -69,7 +69,7 @@ pub struct Job {
     /// Whose share it counts against.
     pub caller: Caller,
     /// What it wants of the cache, where the model has one.
-    pub cache: CacheMode,
+    pub cache: CacheControl,
     /// Which step of which sequence it is, for a model that keeps state.
     pub sequence: Option<SequenceStep>,
     /// What the engine is told of that. Set where sequences are kept, by nobody else.
@@ -84,7 +84,7 @@ impl Job {
             deadline,
             priority: 0,
             caller: Caller::Unknown,
-            cache: CacheMode::Use,
+            cache: CacheControl::default(),
             sequence: None,
             step: None,
         }

@@ -26,9 +26,9 @@ mod watch;
 
 pub use admission::{Admission, Admitted, Room, Sender};
 pub use cache::{
-    Cache, CacheConfig, CacheMode, CacheOutcome, CacheStats, CacheVerdict, Cached, Difference, Explained,
-    ExplainedPair, PurgeScope, Purged, Tier, TierEntry, TierError, TierFuture, TierStats, bare_answer,
-    stored_answer,
+    Cache, CacheConfig, CacheControl, CacheMode, CacheOutcome, CacheStats, CacheVerdict, Cached, Difference,
+    Explained, ExplainedPair, PurgeScope, Purged, Tier, TierEntry, TierError, TierFuture, TierStats,
+    bare_answer, stored_answer,
 };
 pub use control::{Keeper, ModelControl};
 pub use executor::{

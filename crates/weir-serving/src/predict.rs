@@ -119,8 +119,8 @@ impl Ready {
     /// What the version's executor says.
     pub async fn execute(self) -> Result<Executed, Error> {
         let Routed { admitted, version } = self.routed;
-        let (priority, caller, cache) = (admitted.priority(), admitted.caller(), admitted.cache_mode());
-        if cache == CacheMode::OnlyIfCached && version.executor.cached().is_none() {
+        let (priority, caller, cache) = (admitted.priority(), admitted.caller(), admitted.cache_control());
+        if cache.mode == Some(CacheMode::OnlyIfCached) && version.executor.cached().is_none() {
             return Err(not_cached());
         }
         let sequence = admitted.sequence();

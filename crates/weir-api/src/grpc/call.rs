@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc, time::Instant};
 use http::{HeaderMap, header, request::Parts};
 use hyper::body::Incoming;
 use prost::Message;
-use weir_serving::{CacheMode, CacheOutcome, Sender};
+use weir_serving::{CacheControl, CacheOutcome, Sender};
 use weir_types::{Access, Credentials, Deadline, Error, ErrorCode, Grant};
 
 use super::{
@@ -89,8 +89,8 @@ impl Call {
     }
 
     /// What the caller wants of the model's cache.
-    pub(super) fn cache_mode(&self) -> CacheMode {
-        head::cache_mode(&self.headers)
+    pub(super) fn cache_control(&self) -> CacheControl {
+        head::cache_control(&self.headers)
     }
 
     /// Asks for access.

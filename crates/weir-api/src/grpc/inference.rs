@@ -165,7 +165,7 @@ pub(super) async fn ask(
     line.read();
     let run = async {
         let mut admitted = room.admit(sender, deadline);
-        admitted.cache(call.cache_mode());
+        admitted.cache(call.cache_control());
         admitted.would_run(view.version())?;
         let (request, form) = messages::request(question)?;
         let answer = timeout_at(deadline.instant().into(), core::infer(admitted, view, request, &mut line));

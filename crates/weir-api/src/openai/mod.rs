@@ -133,7 +133,7 @@ impl Call<'_> {
         let counts = counts.ok_or_else(|| not_an_embedder(&request.model, &self.face.embedders))?;
         let work = async {
             let mut admitted = room.admit(self.sender(view)?, deadline);
-            admitted.cache(head::cache_mode(&self.head.headers));
+            admitted.cache(head::cache_control(&self.head.headers));
             admitted.would_run(view.version())?;
             self.embed(view, request, admitted, start).await
         };

@@ -12,8 +12,9 @@ pub(super) fn parameter() -> Value {
         "required": false,
         "schema": {"type": "string", "title": "Cache-Control"},
         "description": "`no-cache`: compute anew and store; `no-store`: compute anew and store nothing; \
-                        `only-if-cached`: compute nothing, 504 where something is not stored. Other \
-                        directives have no effect.",
+                        `only-if-cached`: compute nothing, 504 where something is not stored; \
+                        `max-age=N`: take stored answers up to N seconds old. Other directives have no \
+                        effect. Without any, the model's `[cache] default` counts.",
         "example": "no-cache",
     })
 }

@@ -6,7 +6,7 @@ use weir_clients::GuardStats;
 use weir_types::{Batch, Deadline, Error};
 
 use super::{
-    CacheMode, CacheStats, Explained,
+    CacheControl, CacheMode, CacheStats, Explained,
     core::{Core, Ran},
     course::Course,
     explain, not_cached,
@@ -22,6 +22,11 @@ impl Cached {
     /// What the version's cache counted.
     pub fn stats(&self) -> CacheStats {
         self.0.counters.stats()
+    }
+
+    /// What a request that says `control` wants of this model's cache.
+    pub(crate) fn mode(&self, control: CacheControl) -> CacheMode {
+        control.mode(self.0.table.default.into())
     }
 
     /// Whether the model would refuse even a small job now, for a request that is computed whatever is
@@ -47,7 +52,8 @@ impl Executor for Cached {
             Stats::count(&core.inner.stats().expired);
             return Box::pin(ready(Err(past_deadline())));
         }
-        if job.cache == CacheMode::NoStore || job.batch.rows == 0 {
+        let mode = self.mode(job.cache);
+        if mode == CacheMode::NoStore || job.batch.rows == 0 {
             add(&core.counters.bypassed, 1);
             return core.inner.execute(job);
         }
@@ -55,13 +61,14 @@ impl Executor for Cached {
             add(&core.counters.bypassed, 1);
             return core.inner.execute(job);
         };
-        if job.cache != CacheMode::NoCache {
+        visit.no_older_than(job.cache.max_age);
+        if mode != CacheMode::NoCache {
             core.look(&mut visit, start);
         }
         if !visit.is_complete() {
-            return Box::pin(Course::new(core, visit, job).answer(core));
+            return Box::pin(Course::new(core, visit, job, mode).answer(core));
         }
-        let only_if_cached = job.cache == CacheMode::OnlyIfCached;
+        let only_if_cached = mode == CacheMode::OnlyIfCached;
         if !visit.stale.is_empty() && !only_if_cached {
             core.refresh(&visit, &job.batch, &job.caller);
         }

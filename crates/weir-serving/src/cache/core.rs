@@ -15,7 +15,7 @@ use super::{
     CacheVerdict,
     flight::Flights,
     identity::{Identities, ServingDigest},
-    memory::{Entry, Freshness, Memory, Times},
+    memory::{Entry, Memory, Times},
     purge::{Scopes, scopes},
     record::write_answer,
     remote::Leases,
@@ -126,7 +126,7 @@ impl Core {
     pub(super) fn look_again(&self, visit: &Visit, entry: usize) -> Option<Arc<Entry>> {
         let memory = self.memory.as_ref()?;
         let found = memory.get(*visit.keys.get(entry)?)?;
-        let good = found.times.at(self.shared.now()) != Freshness::Expired;
+        let good = visit.takes(found.times, self.shared.now());
         (good && found.generation == visit.generation && found.identity() == visit.identities.get(entry))
             .then_some(found)
     }
@@ -141,7 +141,7 @@ impl Core {
         if found.generation != visit.generation {
             return None;
         }
-        if found.times.at(now) == Freshness::Expired {
+        if !visit.takes(found.times, now) {
             add(&counters.expired, 1);
             return None;
         }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use weir_types::{Batch, Deadline, Error, ErrorCode, Outputs};
 
 use super::{
-    CacheMode,
+    CacheControl, CacheMode,
     core::{Computed, Core, Ran, nanos},
     flight::{Claim, Landed, Pilot, Waiter},
     not_cached,
@@ -39,6 +39,7 @@ pub(super) struct Course<'a> {
     priority: u64,
     caller: Caller,
     mode: CacheMode,
+    control: CacheControl,
     /// Entries that this replica has a lease on.
     leased: Vec<usize>,
     ran: Ran,
@@ -49,8 +50,8 @@ pub(super) struct Course<'a> {
 }
 
 impl<'a> Course<'a> {
-    pub(super) fn new(core: &'a Core, visit: Visit, job: Job) -> Self {
-        let Job { batch, deadline, priority, caller, cache: mode, .. } = job;
+    pub(super) fn new(core: &'a Core, visit: Visit, job: Job, mode: CacheMode) -> Self {
+        let Job { batch, deadline, priority, caller, cache: control, .. } = job;
         Self {
             core,
             visit,
@@ -59,6 +60,7 @@ impl<'a> Course<'a> {
             priority,
             caller,
             mode,
+            control,
             leased: Vec::new(),
             ran: Ran::default(),
             ran_ns: 0,
@@ -274,7 +276,7 @@ impl<'a> Course<'a> {
     }
 
     fn job(&self, batch: Batch) -> Job {
-        let (priority, caller, cache) = (self.priority, self.caller.clone(), self.mode.inherited());
+        let (priority, caller, cache) = (self.priority, self.caller.clone(), self.control.inherited());
         Job { priority, caller, cache, ..Job::new(batch, self.deadline) }
     }
 }
@@ -313,10 +315,11 @@ impl Core {
         let Some(visit) = self.visit(caller, &batch) else { return };
         let deadline = Deadline::after(self.shared.clock.now(), REFRESH);
         // A graph's members compute anew, too: else what they stored long ago would be fresh again.
-        let job = Job { caller: caller.clone(), cache: CacheMode::NoCache, ..Job::new(batch, deadline) };
+        let mode = CacheMode::NoCache;
+        let job = Job { caller: caller.clone(), cache: mode.into(), ..Job::new(batch, deadline) };
         let core = self.clone();
         self.shared.background.spawn(async move {
-            let mut course = Course::new(&core, visit, job);
+            let mut course = Course::new(&core, visit, job, mode);
             let all: Vec<usize> = (0..course.visit.entries()).collect();
             // Whoever asks next tries again, and is told why if it fails for good.
             let _ = course.compute(&all, &mut pilot).await;

@@ -39,7 +39,7 @@ mod tests;
 pub use cached::Cached;
 pub use explain::{Difference, Explained, ExplainedPair};
 pub(crate) use mode::not_cached;
-pub use mode::{CacheMode, CacheOutcome, CacheVerdict};
+pub use mode::{CacheControl, CacheMode, CacheOutcome, CacheVerdict};
 pub use options::CacheConfig;
 pub use purge::{PurgeScope, Purged};
 pub use record::{bare_answer, stored_answer};

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use weir_artifact::CacheDefault;
 use weir_types::{Error, ErrorCode};
 
 /// What a request wants of the cache: the directives of `Cache-Control` in requests (RFC 9111,
@@ -20,14 +21,47 @@ pub enum CacheMode {
     OnlyIfCached,
 }
 
-impl CacheMode {
+impl From<CacheDefault> for CacheMode {
+    fn from(default: CacheDefault) -> Self {
+        match default {
+            CacheDefault::Use => CacheMode::Use,
+            CacheDefault::NoCache => CacheMode::NoCache,
+            CacheDefault::NoStore => CacheMode::NoStore,
+            CacheDefault::OnlyIfCached => CacheMode::OnlyIfCached,
+        }
+    }
+}
+
+/// What a request says of the cache. Where it says nothing, the model's `[cache] default` counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CacheControl {
+    /// What it wants; `None` where it says nothing of that.
+    pub mode: Option<CacheMode>,
+    /// Greatest age of a stored answer that it takes (`max-age`, RFC 9111 section 5.2.1.1).
+    pub max_age: Option<Duration>,
+}
+
+impl From<CacheMode> for CacheControl {
+    fn from(mode: CacheMode) -> Self {
+        Self { mode: Some(mode), max_age: None }
+    }
+}
+
+impl CacheControl {
+    /// What it comes to for a model with this default. Who says how old an answer may be asks for
+    /// stored ones.
+    pub(crate) fn mode(self, default: CacheMode) -> CacheMode {
+        self.mode.unwrap_or(if self.max_age.is_some() { CacheMode::Use } else { default })
+    }
+
     /// What a model is asked with that another one is made of. What is only to be given if it
     /// is stored never gets that far.
     pub(crate) fn inherited(self) -> Self {
-        match self {
+        let mode = self.mode.map(|mode| match mode {
             CacheMode::OnlyIfCached => CacheMode::Use,
             mode => mode,
-        }
+        });
+        Self { mode, ..self }
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
     core::{Core, nanos},
     fill::Fill,
     identity::hex,
-    memory::{Entry, Freshness, Times},
+    memory::{Entry, Times},
     record::{Dates, Stored},
     stats::add,
     tier::{Tier, TierEntry},
@@ -131,7 +131,7 @@ impl Core {
         let fresh_until = computed.saturating_add(clamped(stored.dates.fresh_ms));
         let stale_until = fresh_until.saturating_add(clamped(stored.dates.stale_ms));
         let times = Times { computed, fresh_until, stale_until };
-        if times.at(now) == Freshness::Expired {
+        if !visit.takes(times, now) {
             add(&counters.expired, 1);
             return None;
         }

@@ -1,14 +1,15 @@
 //! What one request has found so far.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use weir_types::Outputs;
 
 use super::{
     CacheOutcome,
     identity::Identities,
-    memory::{Entry, Freshness},
+    memory::{Entry, Freshness, Times},
     record::Stitch,
+    shared::millis,
 };
 
 /// The entries of one request.
@@ -24,6 +25,8 @@ pub(super) struct Visit {
     pub(super) generation: u64,
     /// The same for the shared tier; `None` where it is not used.
     pub(super) epoch: Option<u64>,
+    /// Milliseconds that a stored answer may be old; `None` where it does not matter.
+    max_age: Option<i64>,
     hits: usize,
     /// When the oldest hit was computed.
     oldest: Option<i64>,
@@ -50,7 +53,32 @@ impl Visit {
         let missing = identities.len();
         let found = vec![None; missing];
         let (hits, oldest, stale, coalesced) = (0, None, Vec::new(), 0);
-        Self { identities, keys, found, missing, rows, generation, epoch, hits, oldest, stale, coalesced }
+        let max_age = None;
+        Self {
+            identities,
+            keys,
+            found,
+            missing,
+            rows,
+            generation,
+            epoch,
+            max_age,
+            hits,
+            oldest,
+            stale,
+            coalesced,
+        }
+    }
+
+    /// Takes no stored answer that is older.
+    pub(super) fn no_older_than(&mut self, max_age: Option<Duration>) {
+        self.max_age = max_age.map(millis);
+    }
+
+    /// Whether an answer of `times` is good enough at `now`.
+    pub(super) fn takes(&self, times: Times, now: i64) -> bool {
+        let young = self.max_age.is_none_or(|most| now.saturating_sub(times.computed) <= most);
+        young && times.at(now) != Freshness::Expired
     }
 
     pub(super) fn entries(&self) -> usize {
@@ -104,8 +132,7 @@ impl Visit {
     }
 
     pub(super) fn outcome(&self, now: i64) -> CacheOutcome {
-        let age =
-            |computed: i64| std::time::Duration::from_millis(now.saturating_sub(computed).max(0) as u64);
+        let age = |computed: i64| Duration::from_millis(now.saturating_sub(computed).max(0) as u64);
         let (hits, rows) = (self.hits * self.rows, self.found.len() * self.rows);
         CacheOutcome { hits, rows, age: self.oldest.map(age) }
     }

@@ -15,7 +15,7 @@ use super::{
     GraphExecutor, combine,
     running::{Running, Step},
 };
-use crate::{CacheMode, Caller, Job};
+use crate::{CacheControl, Caller, Job};
 
 /// Microseconds after which other requests get their turn.
 const LONGEST_HOLD: u64 = 1_000;
@@ -28,7 +28,7 @@ pub(super) struct Terms {
     pub(super) deadline: Deadline,
     pub(super) priority: u64,
     pub(super) caller: Caller,
-    pub(super) cache: CacheMode,
+    pub(super) cache: CacheControl,
     /// Microseconds that models ran on this thread since others had their turn.
     pub(super) held: AtomicU64,
 }

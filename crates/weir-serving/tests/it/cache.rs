@@ -243,7 +243,7 @@ async fn a_graph_and_its_member_each_keep_what_they_are_asked() {
     let again = graph.execute(job(&[2, 1])).await.unwrap();
     assert_eq!((again.cache.unwrap().hits, again.outputs), (2, first.outputs.gather_rows(&[1, 0])));
     assert_eq!(counts(), [(1, 1), (1, 1)], "m was not asked again");
-    let none = graph.execute(Job { cache: CacheMode::NoStore, ..job(&[7]) }).await.unwrap();
+    let none = graph.execute(Job { cache: CacheMode::NoStore.into(), ..job(&[7]) }).await.unwrap();
     assert_eq!((none.cache, counts()), (None, [(1, 1), (1, 1)]), "nobody stored it");
     // What the graph keeps was computed with the member's help.
     let purged = cache.purge(&PurgeScope::Model("m".parse().unwrap())).await;

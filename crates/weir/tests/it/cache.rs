@@ -109,7 +109,7 @@ fn a_cache_that_is_off_leaves_no_trace_and_says_so() {
         "admin_listen = \"127.0.0.1:0\"\n[cache]\nenabled = false\nall = true",
     );
     for _ in 0..2 {
-        let answer = predict(&server, 8.3, "max-age=0");
+        let answer = predict(&server, 8.3, "no-transform");
         assert_eq!((answer.header("x-cache").count(), answer.header("age").count()), (0, 0));
     }
     assert_eq!(predict(&server, 8.3, "only-if-cached").status, 504);
@@ -154,9 +154,9 @@ fn without_its_redis_a_replica_answers_on_and_says_what_is_wrong() {
     let (_place, mut server) = replica(&redis);
     store(&server, 8.3);
     redis.kill();
-    assert_eq!(verdict(&predict(&server, 8.3, "max-age=0")), "hit", "from memory");
+    assert_eq!(verdict(&predict(&server, 8.3, "no-transform")), "hit", "from memory");
     for step in 0..20 {
-        assert_eq!(verdict(&predict(&server, 1.0 + f64::from(step), "max-age=0")), "miss");
+        assert_eq!(verdict(&predict(&server, 1.0 + f64::from(step), "no-transform")), "miss");
     }
     await_metric(server.address, r#"weir_redis_failures_total{reason="unavailable"}"#, |n| n >= 1.0);
     let (status, purged) =
@@ -174,5 +174,45 @@ fn without_its_redis_a_replica_answers_on_and_says_what_is_wrong() {
         park_timeout(Duration::from_millis(20));
     }
     assert!(!Regex::new("panick").unwrap().is_match(&server.log()));
+    server.stop();
+}
+
+/// Wall time is not asserted here: how long each look-up may take is the timeout's business, so this
+/// counts those that waited for it. `make bench-outage` measures the time.
+#[test]
+fn a_redis_that_hangs_is_waited_for_a_few_times_and_then_not() {
+    let redis = RedisServer::start();
+    let (_place, server) = replica(&redis);
+    store(&server, 8.3);
+    let failures =
+        |reason: &str| metric(server.address, &format!("weir_redis_failures_total{{reason={reason:?}}}"));
+    let timeouts = || failures("timeout");
+    let node = |name: &str| {
+        metric(server.address, &format!("weir_redis_node_{name}{{node=\"127.0.0.1:{}\"}}", redis.port()))
+    };
+    let before = timeouts();
+    redis.stop();
+    let mut asked = 0.0;
+    while node("breaker") == 0.0 {
+        assert_eq!(verdict(&predict(&server, 100.0 + asked, "no-transform")), "miss");
+        asked += 1.0;
+        assert!(asked < 200.0, "the breaker never opens");
+    }
+    // Five failures in a row open it; the fills and the keeper that fail at the same time wait for themselves.
+    assert!(asked <= 20.0, "{asked} predictions waited, and {} calls in all", timeouts() - before);
+    let (waited, refused) = (timeouts(), failures("unavailable"));
+    for income in 0..100 {
+        assert_eq!(verdict(&predict(&server, 300.0 + f64::from(income), "no-transform")), "miss");
+    }
+    assert!(failures("unavailable") - refused >= 100.0, "each look-up came back at once");
+    // Those of the keeper, which asks four times a second whether it is back.
+    assert!(timeouts() - waited < 20.0, "{} look-ups waited", timeouts() - waited);
+    redis.cont();
+    await_metric(
+        server.address,
+        &format!("weir_redis_node_breaker{{node=\"127.0.0.1:{}\"}}", redis.port()),
+        |n| n == 0.0,
+    );
+    assert_eq!(verdict(&predict(&server, 8.3, "max-age=60")), "hit");
     server.stop();
 }

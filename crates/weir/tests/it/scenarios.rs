@@ -12,7 +12,7 @@ macro_rules! scenarios {
     };
 }
 
-scenarios! { bodies cache cli config embeddings entities http ids models operations partial query reload routes state timeouts v2 validation }
+scenarios! { bodies cache cache_default cli config embeddings entities http ids models operations partial query reload routes state timeouts v2 validation }
 
 #[test]
 fn every_file_is_replayed() {

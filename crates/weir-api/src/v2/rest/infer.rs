@@ -77,7 +77,7 @@ fn admit(call: &Call<'_>, view: &ModelView, received: Instant) -> Result<Admitte
     let declared = body::check_length(&call.head.headers, shared.body_limits)?;
     let deadline = Deadline::after(received, timeout);
     let mut admitted = shared.predictor.admit(sender, declared, deadline)?;
-    admitted.cache(head::cache_mode(&call.head.headers));
+    admitted.cache(head::cache_control(&call.head.headers));
     admitted.would_run(view.version())?;
     Ok(admitted)
 }

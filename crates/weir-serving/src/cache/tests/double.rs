@@ -19,8 +19,8 @@ use weir_types::{
 };
 
 use crate::{
-    Cache, CacheConfig, CacheMode, CacheStats, Done, ExecuteFuture, Executor, Job, Stats, Tier, TierEntry,
-    TierError, TierFuture, executor::tests::double,
+    Cache, CacheConfig, CacheControl, CacheMode, CacheStats, Done, ExecuteFuture, Executor, Job, Stats, Tier,
+    TierEntry, TierError, TierFuture, executor::tests::double,
 };
 
 pub(super) const LONG: Duration = Duration::from_secs(600);
@@ -107,8 +107,8 @@ impl Light {
         self.ask_as(values, CacheMode::Use).await.unwrap()
     }
 
-    pub(super) async fn ask_as(&self, values: &[f32], cache: CacheMode) -> Result<Done, Error> {
-        let job = Job { cache, ..double::job(self.double.clock(), values, LONG) };
+    pub(super) async fn ask_as(&self, values: &[f32], cache: impl Into<CacheControl>) -> Result<Done, Error> {
+        let job = Job { cache: cache.into(), ..double::job(self.double.clock(), values, LONG) };
         self.executor.execute(job).await
     }
 

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use weir_artifact::CacheTable;
+use weir_artifact::{CacheDefault, CacheTable};
 use weir_config::HumanDuration;
 use weir_types::{
     Access, AllowLocal, Authorizer, Clock, Credentials, Deadline, Error, ErrorCode, Outputs, SystemClock,
@@ -11,8 +11,8 @@ use weir_types::{
 
 use super::double::{LONG, Light, engine, job, settle, spec, values, wrap};
 use crate::{
-    Admission, Cache, CacheConfig, CacheMode, CacheVerdict, Caller, Done, ExecuteFuture, Executor, Job,
-    PurgeScope, Sender, ServedVersion, Stats, executor::tests::contract,
+    Admission, Cache, CacheConfig, CacheControl, CacheMode, CacheVerdict, Caller, Done, ExecuteFuture,
+    Executor, Job, PurgeScope, Sender, ServedVersion, Stats, executor::tests::contract,
 };
 
 fn table(ttl: u64, stale: u64) -> CacheTable {
@@ -49,6 +49,46 @@ async fn modes_look_fill_both_or_neither() {
     assert_eq!(light.stats().bypassed, 1);
 }
 
+#[tokio::test]
+async fn whoever_says_nothing_is_asked_the_models_default_for() {
+    let of = |default| Light::new(CacheTable { default, ..table(60, 0) });
+    let said = |max_age| CacheControl { mode: None, max_age };
+    let minute = Some(Duration::from_secs(60));
+    let no_store = of(CacheDefault::NoStore);
+    for _ in 0..2 {
+        assert_eq!(no_store.ask_as(&[1.0], said(None)).await.unwrap().cache, None);
+    }
+    for verdict in [CacheVerdict::Miss, CacheVerdict::Hit] {
+        let asked = no_store.ask_as(&[1.0], said(minute)).await.unwrap();
+        assert_eq!(asked.cache.unwrap().verdict(), verdict, "`max-age` asks for stored answers");
+    }
+    let no_cache = of(CacheDefault::NoCache);
+    for _ in 0..2 {
+        let computed = no_cache.ask_as(&[1.0], said(None)).await.unwrap();
+        assert_eq!(computed.cache.unwrap().verdict(), CacheVerdict::Miss);
+    }
+    assert_eq!(no_cache.ask_as(&[1.0], said(minute)).await.unwrap().cache.unwrap().hits, 1);
+    let warmed = of(CacheDefault::OnlyIfCached);
+    let missed = warmed.ask_as(&[1.0], said(None)).await.unwrap_err();
+    assert_eq!(missed.code, ErrorCode::NotCached);
+    warmed.ask_as(&[1.0], CacheMode::NoCache).await.unwrap();
+    assert_eq!(warmed.ask_as(&[1.0], said(None)).await.unwrap().cache.unwrap().hits, 1);
+}
+
+#[tokio::test]
+async fn a_stored_answer_is_not_given_to_whom_it_is_too_old() {
+    let light = Light::new(table(60, 0));
+    let within = |seconds| CacheControl { mode: None, max_age: Some(Duration::from_secs(seconds)) };
+    light.ask(&[1.0]).await;
+    light.double.clock().advance(Duration::from_secs(10));
+    assert_eq!(light.ask_as(&[1.0, 2.0], within(10)).await.unwrap().cache.unwrap().hits, 1);
+    let only = CacheControl { mode: Some(CacheMode::OnlyIfCached), ..within(9) };
+    assert_eq!(light.ask_as(&[1.0], only).await.unwrap_err().code, ErrorCode::NotCached);
+    let computed = light.ask_as(&[1.0, 2.0], within(9)).await.unwrap().cache.unwrap();
+    assert_eq!((computed.hits, computed.rows), (1, 2), "the second row was stored just now");
+    assert_eq!(light.ask_as(&[1.0], within(0)).await.unwrap().cache.unwrap().hits, 1, "it was computed anew");
+}
+
 /// A model that has too much to do.
 #[derive(Default)]
 struct Busy(Stats);
@@ -77,7 +117,7 @@ fn a_busy_model_refuses_before_the_body_what_no_entry_can_answer() {
         let grant = AllowLocal.authorize(Credentials::default(), Access::Read).unwrap();
         let deadline = Deadline::after(SystemClock.now(), LONG);
         let mut admitted = Admission::new(1).admit(Sender::granted(grant), 0, deadline).unwrap();
-        admitted.cache(mode);
+        admitted.cache(CacheControl::from(mode));
         admitted.would_run(&version).is_err()
     };
     let modes = [CacheMode::Use, CacheMode::OnlyIfCached, CacheMode::NoCache, CacheMode::NoStore];
@@ -140,7 +180,7 @@ async fn only_if_cached_computes_nothing_in_any_case() {
     // Answers that are not of one shape.
     let cache = Cache::new(CacheConfig::default(), Arc::new(SystemClock));
     let wide: Arc<dyn Executor> = wrap(&cache, table(60, 0), Arc::new(Wide::default()));
-    let ask = |rows: &[f32], cache| wide.execute(Job { cache, ..job(rows, LONG) });
+    let ask = |rows: &[f32], mode: CacheMode| wide.execute(Job { cache: mode.into(), ..job(rows, LONG) });
     for row in [1.0, 2.0] {
         ask(&[row], CacheMode::Use).await.unwrap();
         ask(&[row], CacheMode::OnlyIfCached).await.unwrap();
