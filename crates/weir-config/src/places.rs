@@ -69,6 +69,13 @@ impl Places {
         }
     }
 
+    /// Notes that the value at `path` was replaced by what `origin` says.
+    pub fn lay(&mut self, path: &str, origin: Origin) {
+        if let Some(below) = self.origins.insert(path.to_owned(), origin) {
+            self.over.entry(path.to_owned()).or_default().insert(0, below);
+        }
+    }
+
     /// Notes that nobody wrote the value at `path`, and what it was worked out from.
     pub fn derive(&mut self, path: &str, from: impl Into<String>) {
         self.origins.insert(path.to_owned(), Origin::Derived(from.into()));

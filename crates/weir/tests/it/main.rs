@@ -12,6 +12,7 @@ mod abandoned;
 mod bodies;
 mod cache;
 mod client;
+mod configuration;
 mod connections;
 mod drain;
 mod floods;
