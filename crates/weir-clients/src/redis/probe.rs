@@ -129,6 +129,7 @@ async fn ask(
         Err(error) if error.is_connection_dropped() || error.is_io_error() => {
             Err(ProbeError::Away(plain(&error.to_string())))
         }
+        Err(error) if error.code() == Some("NOAUTH") => Err(ProbeError::Login(plain(&error.to_string()))),
         Err(error) if error.code() == Some("NOPERM") => Ok(Err(Refusal(plain(&error.to_string())))),
         Err(_) => Ok(Ok(Value::Nil)),
     }

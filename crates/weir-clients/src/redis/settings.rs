@@ -88,7 +88,9 @@ impl Settings {
     /// those that count now. Where one cannot be read, what was read before still counts.
     pub(crate) async fn current(self: &Arc<Self>) -> Arc<Self> {
         let Some(source) = self.source.clone() else { return self.clone() };
-        // Files may lie on a volume that hangs: not on a thread that others wait for.
+        // Files may lie on a volume that hangs: not on a thread that others wait for. Each server has one
+        // connection that is made at a time, which bounds how many threads this takes.
+        #[allow(clippy::disallowed_methods)]
         match tokio::task::spawn_blocking(move || Self::new(&source)).await {
             Ok(Ok(fresh)) => Arc::new(fresh),
             Ok(Err(problems)) => {

@@ -14,6 +14,7 @@ mod cache;
 mod client;
 mod configuration;
 mod connections;
+mod doctor;
 mod drain;
 mod floods;
 mod graphs;
