@@ -73,6 +73,41 @@ fn paths_of_the_file_are_relative_to_it_and_others_are_not() {
 }
 
 #[test]
+fn each_file_names_paths_from_where_it_is() {
+    let place = tempfile::TempDir::new().unwrap();
+    let (base, over) = (place.path().join("base/weir.toml"), place.path().join("over/prod.toml"));
+    for file in [&base, &over] {
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+    }
+    fs::write(
+        &base,
+        "[server]\nmodels = ['m']\ntrace_file = 't'\n[redis]\nurl = 'redis://a'\nca_file = 'ca'",
+    )
+    .unwrap();
+    fs::write(&over, "[server]\ntrace_file = 'u'\n[redis]\npassword_file = '../secrets/p'\n").unwrap();
+    let sources = Sources { paths: Vec::new(), config: vec![base, over] };
+    let settings = load(&sources, Vec::new()).unwrap().value;
+    let at = |path: &str| place.path().join(path);
+    assert_eq!(settings.server.models, [at("base/m")]);
+    assert_eq!(settings.server.trace_file, Some(at("over/u")));
+    let redis = settings.redis.unwrap();
+    assert_eq!((redis.ca_file, redis.password_file), (Some(at("base/ca")), Some(at("over/../secrets/p"))));
+}
+
+#[test]
+fn every_file_that_cannot_be_read_is_told() {
+    let sources = Sources { paths: Vec::new(), config: vec!["no/a.toml".into(), "no/b.toml".into()] };
+    let error = load(&sources, Vec::new()).unwrap_err().to_string();
+    assert!(error.contains("no/a.toml: cannot be read") && error.contains("no/b.toml"), "{error}");
+}
+
+#[test]
+fn a_log_filter_is_checked_where_it_stands() {
+    let error = written("[log]\nlevel = 'a=b=c'").unwrap_err().to_string();
+    assert!(error.contains(":2:9: `log.level` cannot be read"), "{error}");
+}
+
+#[test]
 fn the_committed_default_is_what_the_command_prints() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/weir.toml");
     let committed = fs::read_to_string(path).unwrap();
