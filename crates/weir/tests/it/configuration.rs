@@ -266,10 +266,11 @@ fn models_come_and_go_with_the_list() {
         models.iter().map(|model| model["name"].as_str().unwrap().to_owned()).collect()
     };
     assert_eq!(served(&server), ["one"]);
+    let changed = Regex::new("models changed").unwrap();
     for names in [&["one", "two"][..], &["two"]] {
         write(names);
         server.signal(Signal::HUP);
-        server.await_line(&Regex::new("models changed").unwrap());
+        server.await_line(&changed);
         assert_eq!(served(&server), names);
     }
     server.stop();
