@@ -1,9 +1,8 @@
 //! A server with its sockets: serving and draining.
 
-use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::Future, io, net::SocketAddr, sync::Arc};
 
 use crate::{
-    config::ServerConfig,
     exchange::{Api, Faces},
     listener::Listener,
     server::Shared,
@@ -24,14 +23,11 @@ pub(crate) struct Listeners {
 pub struct Bound {
     shared: Arc<Shared>,
     listeners: Listeners,
-    drain_delay: Duration,
-    drain_timeout: Duration,
 }
 
 impl Bound {
-    pub(crate) fn new(shared: Arc<Shared>, config: &ServerConfig, listeners: Listeners) -> Self {
-        let ServerConfig { drain_delay, drain_timeout, .. } = config;
-        Self { shared, listeners, drain_delay: drain_delay.0, drain_timeout: drain_timeout.0 }
+    pub(crate) fn new(shared: Arc<Shared>, listeners: Listeners) -> Self {
+        Self { shared, listeners }
     }
 
     /// The public address really bound (the port, where 0 was configured).
@@ -62,12 +58,7 @@ impl Bound {
     /// notice, no new connections, requests in flight finish within the configured time.
     /// Returns how many connections were cut off.
     pub async fn run(self, stop: impl Future<Output = ()>) -> usize {
-        let Self {
-            shared,
-            listeners: Listeners { public, grpc, metrics, admin },
-            drain_delay,
-            drain_timeout,
-        } = self;
+        let Self { shared, listeners: Listeners { public, grpc, metrics, admin } } = self;
         let api = |faces| {
             let shared = &shared;
             move |peer| Api { shared: shared.clone(), faces, peer }
@@ -77,7 +68,7 @@ impl Bound {
         let leave = async {
             stop.await;
             shared.drain();
-            tokio::time::sleep(drain_delay).await;
+            tokio::time::sleep(shared.config.load().drain_delay.0).await;
             shared.close();
         };
         let serve_public = async { tokio::join!(leave, public.serve(api(faces), shared.closing())) };
@@ -98,6 +89,7 @@ impl Bound {
             _ = async { tokio::join!(serve_public, serve_grpc, serve_admin) } => {}
             () = serve_metrics => {}
         }
+        let drain_timeout = shared.config.load().drain_timeout.0;
         let drain = async |listener: Option<Listener>| match listener {
             Some(listener) => listener.drain(drain_timeout).await,
             None => 0,

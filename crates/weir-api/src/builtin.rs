@@ -59,7 +59,7 @@ fn ready(shared: &Shared, face: &Face) -> Response<Body> {
         body["draining"] = true.into();
     }
     if let Some(problem) = shared.reload_problem() {
-        body["reload"] = problem.as_str().into();
+        body["reload"] = reason::without_folders(&problem).into();
     }
     if !failures.is_empty() {
         body["failures"] = failures.into();

@@ -33,7 +33,8 @@ pub struct ServerConfig {
     #[schemars(with = "Option<String>")]
     #[serde(deserialize_with = "address::maybe")]
     pub admin_listen: Option<SocketAddr>,
-    /// Threads that serve requests; 0 means one a core (cgroup limits honoured).
+    /// Threads that serve requests; 0 means one a core, and in a container the quota rounded to the
+    /// nearest whole number.
     pub threads: usize,
     /// Path of the ONNX Runtime library (1.24 or later) to use for neural networks.
     pub onnxruntime: Option<PathBuf>,
@@ -44,7 +45,8 @@ pub struct ServerConfig {
     pub max_connections: usize,
     /// Largest request body.
     pub max_body: ByteSize,
-    /// Most bytes of request bodies held at once, all connections together.
+    /// Most bytes of request bodies held at once, all connections together; left out, at most an
+    /// eighth of the container's memory limit.
     pub max_body_in_flight: ByteSize,
     /// Most requests that wait for one model's threads; one more is answered 503.
     pub max_queue: usize,

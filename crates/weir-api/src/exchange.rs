@@ -179,9 +179,9 @@ async fn dispatch(
 /// Reads a body that the answer does not depend on, within the usual bounds, so that the
 /// connection can carry the next request.
 async fn read_and_drop(shared: &Shared, head: &Parts, body: &mut Incoming) -> Result<(), Error> {
-    body::check_head(&head.headers, shared.body_limits)?;
-    let timeout = head::timeout(&head.headers, shared.request_timeout).map_err(Error::invalid)?;
-    body::skip(body, shared.body_limits, timeout).await
+    body::check_head(&head.headers, shared.body_limits())?;
+    let timeout = head::timeout(&head.headers, shared.request_timeout()).map_err(Error::invalid)?;
+    body::skip(body, shared.body_limits(), timeout).await
 }
 
 /// A relative reference (RFC 9110 section 10.2.2): FastAPI's absolute one names the wrong

@@ -6,6 +6,7 @@
 mod cache;
 mod process;
 mod redis;
+mod reload;
 mod remote;
 mod sequences;
 mod state;
@@ -101,6 +102,8 @@ pub(crate) struct Metrics {
     pub(crate) keys: KeyMetrics,
     /// Traces of requests.
     pub(crate) traces: TraceCounters,
+    /// Reloads of the configuration.
+    pub(crate) reloads: reload::ReloadMetrics,
     /// The Redis that caches and state use, once it is known.
     pub(crate) redis: Arc<OnceLock<Redis>>,
 }
@@ -142,7 +145,8 @@ impl Metrics {
         registry.register_collector(Box::new(ProcessCollector));
         let redis = Arc::<OnceLock<Redis>>::default();
         registry.register_collector(Box::new(redis::RedisCollector(redis.clone())));
-        Self { registry, requests, duration, stages, in_flight, floods, keys, traces, redis }
+        let reloads = reload::ReloadMetrics::new(&mut registry);
+        Self { registry, requests, duration, stages, in_flight, floods, keys, traces, reloads, redis }
     }
 
     /// Reads each scrape what `state` has done.

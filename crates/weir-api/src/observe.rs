@@ -17,7 +17,7 @@ pub(crate) fn observe(
 ) {
     let took = shared.predictor.clock().now() - start;
     metrics.observe(response.status(), took);
-    if shared.access_log {
+    if shared.access_log() {
         let text = |name| response.headers().get(name).and_then(|v: &HeaderValue| v.to_str().ok());
         tracing::info!(
             target: "weir::access",

@@ -98,7 +98,7 @@ pub(crate) async fn answer(
     let chosen = Chosen::of(face, handler, head)?;
     let mut admitted = admit(shared, chosen.handler, (peer, head))?;
     admitted.follow(head::sequence(&head.headers).map_err(Error::invalid)?);
-    let bytes = body::read(incoming, &mut admitted, shared.body_limits).await?;
+    let bytes = body::read(incoming, &mut admitted, shared.body_limits()).await?;
     let once = Once::of(shared, head, admitted.principal(), &bytes, admitted.deadline())?;
     let asked = Asked { response: chosen.response, json: head::is_json(&head.headers), admitted, bytes };
     match once {
@@ -187,8 +187,8 @@ fn admit(
     let authorization = head.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
     let access = Access::Invoke(&handler.version.spec.name);
     let grant = shared.authorizer.authorize(Credentials { authorization }, access)?;
-    let timeout = head::timeout(&head.headers, shared.request_timeout).map_err(Error::invalid)?;
-    let declared = body::check_head(&head.headers, shared.body_limits)?;
+    let timeout = head::timeout(&head.headers, shared.request_timeout()).map_err(Error::invalid)?;
+    let declared = body::check_head(&head.headers, shared.body_limits())?;
     let deadline = Deadline::after(shared.predictor.clock().now(), timeout);
     let sender = Sender { grant, peer: Some(peer) };
     let mut admitted = shared.predictor.admit(sender, declared, deadline)?;

@@ -26,7 +26,7 @@ use crate::{
     declare::RouteProblem,
     face::Face,
     grpc,
-    listener::{Bounds, Listener},
+    listener::Listener,
     metrics::Metrics,
     state::State,
     v2::core::{LogControl, Tracer},
@@ -39,9 +39,9 @@ pub(crate) struct Shared {
     pub(crate) predictor: Predictor,
     pub(crate) authorizer: Arc<dyn Authorizer>,
     pub(crate) metrics: Metrics,
-    pub(crate) body_limits: BodyLimits,
-    pub(crate) request_timeout: Duration,
-    pub(crate) access_log: bool,
+    /// What the operator wrote, as it counts now.
+    pub(crate) config: Arc<ArcSwap<ServerConfig>>,
+    routes: ArcSwap<Vec<RouteConfig>>,
     pub(crate) grpc: grpc::Methods,
     draining: AtomicBool,
     closing: CancellationToken,
@@ -60,6 +60,22 @@ impl Shared {
     /// What requests are matched against now.
     pub(crate) fn face(&self) -> Arc<Face> {
         self.face.load_full()
+    }
+
+    /// What a request's body may be.
+    pub(crate) fn body_limits(&self) -> BodyLimits {
+        let config = self.config.load();
+        BodyLimits { max_bytes: config.max_body.0, pause: config.body_timeout.0 }
+    }
+
+    /// Deadline of a request that sets none itself.
+    pub(crate) fn request_timeout(&self) -> Duration {
+        self.config.load().request_timeout.0
+    }
+
+    /// Whether each request is logged.
+    pub(crate) fn access_log(&self) -> bool {
+        self.config.load().access_log
     }
 
     /// From now on the server is not ready.
@@ -117,8 +133,6 @@ impl Shared {
 #[derive(Clone)]
 pub struct Server {
     shared: Arc<Shared>,
-    routes: Arc<[RouteConfig]>,
-    config: Arc<ServerConfig>,
 }
 
 impl Server {
@@ -152,6 +166,7 @@ impl Server {
         let admission = Admission::new(config.max_body_in_flight.0);
         let mut metrics = Metrics::new(serving.clone(), admission.clone());
         metrics.watch(&state);
+        metrics.reloads.started(clock.wall());
         let face = Face::build(&routes, snapshot, &state, &metrics, config.metrics_listen.is_none())?;
         let trace_file = config.trace_file.as_deref();
         let tracer = Tracer::new(trace_file, config.trace_max.0, &*clock, &metrics.traces);
@@ -167,22 +182,26 @@ impl Server {
             authorizer,
             grpc: grpc::Methods::new(&metrics),
             metrics,
-            body_limits: BodyLimits { max_bytes: config.max_body.0, pause: config.body_timeout.0 },
-            request_timeout: config.request_timeout.0,
-            access_log: config.access_log,
+            config: Arc::new(ArcSwap::from_pointee(config)),
+            routes: ArcSwap::from_pointee(routes),
             draining: AtomicBool::new(false),
             closing: CancellationToken::new(),
             changes: watch::Sender::new(()),
             reload_problem: ArcSwapOption::empty(),
             control: OnceLock::new(),
         };
-        Ok(Self { shared: Arc::new(shared), routes: routes.into(), config: Arc::new(config) })
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// What the operator wrote, as it counts now.
+    fn config(&self) -> Arc<ServerConfig> {
+        self.shared.config.load_full()
     }
 
     /// Gives clients the control of models, if the configuration says that they have it. The
     /// control publishes through [`swap`](Self::swap), so it can only be made afterwards.
     pub fn offer_control(&self, control: &ModelControl) {
-        if self.config.model_control == ModelControlMode::Explicit {
+        if self.config().model_control == ModelControlMode::Explicit {
             // Offered twice, the first one counts: both give orders to one keeper.
             let _ = self.shared.control.set(control.clone());
         }
@@ -191,7 +210,7 @@ impl Server {
     /// Gives clients the control of what is logged, if the configuration says that they have
     /// control.
     pub fn offer_log_control(&self, control: Arc<dyn LogControl>) {
-        if self.config.model_control == ModelControlMode::Explicit {
+        if self.config().model_control == ModelControlMode::Explicit {
             // Offered twice, the first one counts.
             let _ = self.shared.log_control.set(control);
         }
@@ -221,32 +240,57 @@ impl Server {
     /// Every problem of every route; what served before goes on serving, and `/readyz`
     /// says what is wrong.
     pub fn swap(&self, snapshot: ServingSnapshot) -> Result<(), Vec<RouteProblem>> {
+        let routes = self.shared.routes.load_full();
+        let swapped = self.put_in_force(&routes, snapshot);
+        self.note_reload_problem(swapped.as_ref().err().map(|problems| told(problems)));
+        swapped
+    }
+
+    /// Swaps what is served, under which routes and with which settings. Requests in flight keep what they
+    /// have; connections that are open keep their timeouts. Not one fails.
+    ///
+    /// Of `config`, addresses, threads, `model_control`, the trace file and what models are loaded
+    /// with stay as they were: whoever calls this knows that they did not change.
+    ///
+    /// # Errors
+    /// As [`swap`](Self::swap); then nothing changed.
+    pub fn reconfigure(
+        &self,
+        config: ServerConfig,
+        routes: Vec<RouteConfig>,
+        snapshot: ServingSnapshot,
+    ) -> Result<(), Vec<RouteProblem>> {
+        self.put_in_force(&routes, snapshot)?;
+        self.shared.predictor.resize(config.max_body_in_flight.0);
+        self.shared.config.store(Arc::new(config));
+        self.shared.routes.store(Arc::new(routes));
+        Ok(())
+    }
+
+    fn put_in_force(
+        &self,
+        routes: &[RouteConfig],
+        snapshot: ServingSnapshot,
+    ) -> Result<(), Vec<RouteProblem>> {
+        let Shared { state, metrics, config, .. } = &*self.shared;
         let snapshot = Arc::new(snapshot);
-        match Face::build(
-            &self.routes,
-            snapshot.clone(),
-            &self.shared.state,
-            &self.shared.metrics,
-            self.config.metrics_listen.is_none(),
-        ) {
-            Ok(face) => {
-                self.shared.face.store(Arc::new(face));
-                self.shared.serving.store(snapshot);
-                self.shared.reload_problem.store(None);
-                self.shared.changes.send_replace(());
-                Ok(())
-            }
-            Err(problems) => {
-                let told: Vec<_> = problems.iter().map(RouteProblem::to_string).collect();
-                self.note_reload_problem(told.join("\n"));
-                Err(problems)
-            }
-        }
+        let public_metrics = config.load().metrics_listen.is_none();
+        let face = Face::build(routes, snapshot.clone(), state, metrics, public_metrics)?;
+        self.shared.face.store(Arc::new(face));
+        self.shared.serving.store(snapshot);
+        self.shared.changes.send_replace(());
+        Ok(())
+    }
+
+    /// Counts a reload of the configuration, and lets `/readyz` say why one changed nothing.
+    pub fn note_reload(&self, outcome: Result<(), String>) {
+        self.shared.metrics.reloads.count(outcome.is_ok(), self.shared.predictor.clock().wall());
+        self.note_reload_problem(outcome.err());
     }
 
     /// Lets `/readyz` say why the last reload changed nothing.
-    fn note_reload_problem(&self, problem: String) {
-        self.shared.reload_problem.store(Some(Arc::new(problem)));
+    fn note_reload_problem(&self, problem: Option<String>) {
+        self.shared.reload_problem.store(problem.map(Arc::new));
     }
 
     /// Binds the configured addresses.
@@ -254,23 +298,26 @@ impl Server {
     /// # Errors
     /// The address and what the system says, for example `AddrInUse`.
     pub async fn bind(self) -> Result<Bound, (SocketAddr, io::Error)> {
-        let bounds = Bounds {
-            max_connections: self.config.max_connections,
-            header_timeout: self.config.header_timeout.0,
-            write_timeout: self.config.write_timeout.0,
-        };
+        let config = self.config();
         let floods = &self.shared.metrics.floods;
         let bind = async |address| {
-            Listener::bind(address, bounds, floods.clone()).await.map_err(|error| (address, error))
+            Listener::bind(address, self.shared.config.clone(), floods.clone())
+                .await
+                .map_err(|error| (address, error))
         };
-        let public = bind(self.config.listen).await?;
+        let public = bind(config.listen).await?;
         let maybe = async |address: Option<SocketAddr>| match address {
             Some(address) => bind(address).await.map(Some),
             None => Ok(None),
         };
-        let metrics = maybe(self.config.metrics_listen).await?;
-        let grpc = maybe(self.config.grpc_listen).await?;
-        let admin = maybe(self.config.admin_listen).await?;
-        Ok(Bound::new(self.shared, &self.config, Listeners { public, grpc, metrics, admin }))
+        let metrics = maybe(config.metrics_listen).await?;
+        let grpc = maybe(config.grpc_listen).await?;
+        let admin = maybe(config.admin_listen).await?;
+        Ok(Bound::new(self.shared, Listeners { public, grpc, metrics, admin }))
     }
+}
+
+/// Problems, one a line.
+fn told(problems: &[RouteProblem]) -> String {
+    problems.iter().map(RouteProblem::to_string).collect::<Vec<_>>().join("\n")
 }

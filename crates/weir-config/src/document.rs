@@ -1,6 +1,6 @@
 //! A TOML document as a tree that knows where each key and value came from.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use toml::{
     Spanned,
@@ -21,6 +21,8 @@ const MAX_DEPTH: usize = 32;
 pub(crate) struct Node {
     pub(crate) value: Value,
     pub(crate) origin: Origin,
+    /// Where the values came from that this one was laid over, the nearest first.
+    pub(crate) over: Vec<Origin>,
 }
 
 /// What a value is.
@@ -60,7 +62,40 @@ impl Value {
 impl Node {
     /// The root of an empty document.
     pub(crate) fn empty() -> Self {
-        Node { value: Value::Table(BTreeMap::new()), origin: Origin::Default }
+        Node::new(Value::Table(BTreeMap::new()), Origin::Default)
+    }
+
+    /// A value that was laid over nothing.
+    pub(crate) fn new(value: Value, origin: Origin) -> Self {
+        Node { value, origin, over: Vec::new() }
+    }
+
+    /// Lays `upper` over this: tables key by key, everything else in its place. Lists are replaced
+    /// whole, of tables too, as a merge patch does it (RFC 7396): whoever reads the upper file sees
+    /// the list that counts. Recursion ends with the depth that the reader allowed.
+    pub(crate) fn lay(&mut self, upper: Node) {
+        let Node { value, origin, over } = upper;
+        let (below, above) = match (&mut self.value, value) {
+            (Value::Table(below), Value::Table(above)) => (below, above),
+            (_, value) => return self.replace(Node { value, origin, over }),
+        };
+        for (key, entry) in above {
+            match below.get_mut(&key) {
+                Some(known) => known.node.lay(entry.node),
+                None => {
+                    below.insert(key, entry);
+                }
+            }
+        }
+    }
+
+    /// Puts `upper` in the place of this, and remembers what was there.
+    pub(crate) fn replace(&mut self, upper: Node) {
+        let below = std::mem::replace(self, upper);
+        if below.origin != Origin::Default {
+            self.over.push(below.origin);
+        }
+        self.over.extend(below.over);
     }
 
     /// The same without places, for serde.
@@ -80,14 +115,14 @@ impl Node {
 
     /// Origin by key path, of this node and everything below it.
     pub(crate) fn places(&self, file: &Path) -> Places {
-        let mut origins = BTreeMap::new();
-        self.collect("", &mut origins);
-        Places::new(file, origins)
+        let mut places = Places::new(file, BTreeMap::new());
+        self.collect("", &mut places);
+        places
     }
 
-    fn collect(&self, path: &str, into: &mut BTreeMap<String, Origin>) {
+    fn collect(&self, path: &str, into: &mut Places) {
         if !path.is_empty() {
-            into.insert(path.to_owned(), self.origin.clone());
+            into.add(path, self.origin.clone(), self.over.clone());
         }
         match &self.value {
             Value::Array(nodes) => {
@@ -107,14 +142,14 @@ pub(crate) fn join(path: &str, key: &str) -> String {
 /// Reads TOML into a tree. A syntax error is the only problem then: what follows one is
 /// mostly noise.
 pub(crate) fn read(file: &Path, text: &str) -> Result<Node, Problem> {
-    let lines = Lines::new(text);
+    let lines = Lines::new(file, text);
     let document = DeTable::parse(text).map_err(|e| {
         let origin = e.span().map_or(Origin::Default, |s| lines.origin(s.start));
         let message = e.message().lines().collect::<Vec<_>>().join(", ");
         place(file, &origin, message)
     })?;
     let mut reader = Reader { file, lines };
-    Ok(Node { value: reader.table(document.get_ref(), 0)?, origin: Origin::Default })
+    Ok(Node::new(reader.table(document.get_ref(), 0)?, Origin::Default))
 }
 
 struct Reader<'a> {
@@ -156,27 +191,28 @@ impl Reader<'_> {
             }
             DeValue::Table(table) => self.table(table, depth)?,
         };
-        Ok(Node { value, origin })
+        Ok(Node::new(value, origin))
     }
 }
 
 /// Turns byte offsets into lines and columns.
 struct Lines<'a> {
+    file: Arc<Path>,
     text: &'a str,
     starts: Vec<usize>,
 }
 
 impl<'a> Lines<'a> {
-    fn new(text: &'a str) -> Self {
+    fn new(file: &Path, text: &'a str) -> Self {
         let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        Self { text, starts }
+        Self { file: file.into(), text, starts }
     }
 
     fn origin(&self, offset: usize) -> Origin {
         let line = self.starts.partition_point(|&start| start <= offset);
         let start = self.starts.get(line.wrapping_sub(1)).copied().unwrap_or(0);
         let before = self.text.get(start..offset).unwrap_or("");
-        Origin::File { line, column: before.chars().count() + 1 }
+        Origin::File { file: self.file.clone(), line, column: before.chars().count() + 1 }
     }
 }
 
@@ -189,7 +225,7 @@ mod tests {
         let text = "a = 1\nb = { \"é\" = \"ü\", c = [1, 2] }\n[t]\nx = 1\n[[l]]\ny = 2\n";
         let places = read(Path::new("f"), text).unwrap().places(Path::new("f"));
         let at = |path| match places.origin(path) {
-            Origin::File { line, column } => (line, column),
+            Origin::File { line, column, .. } => (line, column),
             other => panic!("{path}: {other:?}"),
         };
         assert_eq!(at("a"), (1, 5));

@@ -16,6 +16,7 @@ mod byte_size;
 mod check;
 mod document;
 mod duration;
+mod keys;
 mod overrides;
 mod parse;
 mod places;
@@ -25,8 +26,9 @@ mod template;
 
 pub use byte_size::ByteSize;
 pub use duration::HumanDuration;
+pub use keys::{Key, keys};
 pub use overrides::{Override, environment};
-pub use parse::{Loaded, MAX_BYTES, parse, parse_with};
+pub use parse::{Layer, Loaded, MAX_BYTES, parse, parse_layers, parse_with};
 pub use places::{Origin, Places};
 pub use problem::{Problem, nearest};
 pub use schema::json_schema;

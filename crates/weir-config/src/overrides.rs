@@ -67,8 +67,17 @@ fn set(root: &mut Node, schema: Schema<'_>, one: &Override) -> Result<(), Findin
             })
             .node;
     }
-    let entry = Entry { key: origin.clone(), node: Node { value, origin: origin.clone() } };
-    entries(here, &origin)?.insert(last.clone(), entry);
+    let node = Node::new(value, origin.clone());
+    let entries = entries(here, &origin)?;
+    match entries.get_mut(last) {
+        Some(entry) => {
+            entry.key = origin;
+            entry.node.replace(node);
+        }
+        None => {
+            entries.insert(last.clone(), Entry { key: origin, node });
+        }
+    }
     Ok(())
 }
 
@@ -113,7 +122,7 @@ fn read_value(text: &str, target: Schema<'_>, origin: &Origin) -> Value {
         return string();
     }
     if types.contains(&"array") && !text.trim_start().starts_with('[') {
-        let item = |s: &str| Node { value: Value::String(s.trim().to_owned()), origin: origin.clone() };
+        let item = |s: &str| Node::new(Value::String(s.trim().to_owned()), origin.clone());
         return Value::Array(text.split(',').filter(|s| !s.trim().is_empty()).map(item).collect());
     }
     read_toml(text, origin).unwrap_or_else(string)

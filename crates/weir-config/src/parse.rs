@@ -45,20 +45,59 @@ pub fn parse_with<T>(file: &Path, text: &str, overrides: &[Override]) -> Result<
 where
     T: DeserializeOwned + JsonSchema,
 {
-    if text.len() > MAX_BYTES {
-        let message = format!("the file has {} bytes, at most {MAX_BYTES} are read", text.len());
-        return Err(vec![Problem::new(file, message)]);
-    }
+    parse_layers(&[Layer { file, text }], overrides)
+}
+
+/// One file of several.
+#[derive(Debug, Clone, Copy)]
+pub struct Layer<'a> {
+    /// What problems call it.
+    pub file: &'a Path,
+    /// What it says.
+    pub text: &'a str,
+}
+
+/// Lays files over each other, each over those before it: tables key by key, any other value in the place
+/// of the one below. A list is replaced whole, of tables (`[[route]]`) too. Then come the overrides.
+///
+/// # Errors
+/// As [`parse`], of all files at once; each problem names its own.
+pub fn parse_layers<T>(layers: &[Layer<'_>], overrides: &[Override]) -> Result<Loaded<T>, Vec<Problem>>
+where
+    T: DeserializeOwned + JsonSchema,
+{
+    let first = layers.first().map_or(Path::new(""), |layer| layer.file);
     let root = json_schema::<T>();
     let schema = Schema::root(&root);
-    let mut node = document::read(file, text).map_err(|problem| vec![problem])?;
+    let mut node = read_layers(layers).map_err(|problems| tidy(first, problems))?;
     let mut found = overrides::merge(&mut node, schema, overrides);
     found.extend(check(&node, schema, ""));
     if !found.is_empty() {
-        let problems = found.into_iter().map(|(origin, message)| place(file, &origin, message));
-        return Err(tidy(file, problems.collect()));
+        let problems = found.into_iter().map(|(origin, message)| place(first, &origin, message));
+        return Err(tidy(first, problems.collect()));
     }
-    deserialize(file, &node)
+    deserialize(first, &node)
+}
+
+/// All files as one tree, or what is wrong with those that are no TOML.
+fn read_layers(layers: &[Layer<'_>]) -> Result<Node, Vec<Problem>> {
+    let (mut whole, mut problems) = (Node::empty(), Vec::new());
+    for layer in layers {
+        match read_layer(layer) {
+            Ok(node) => whole.lay(node),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if problems.is_empty() { Ok(whole) } else { Err(problems) }
+}
+
+fn read_layer(layer: &Layer<'_>) -> Result<Node, Problem> {
+    let Layer { file, text } = *layer;
+    if text.len() > MAX_BYTES {
+        let message = format!("the file has {} bytes, at most {MAX_BYTES} are read", text.len());
+        return Err(Problem::new(file, message));
+    }
+    document::read(file, text)
 }
 
 fn deserialize<T: DeserializeOwned>(file: &Path, node: &Node) -> Result<Loaded<T>, Vec<Problem>> {

@@ -15,7 +15,8 @@ pub struct StateConfig {
     /// The embedded store's file, made when there is none; relative to this file.
     pub path: String,
     /// Most bytes of features and aggregates that `memory` and `embedded` hold, keys included; a
-    /// write beyond it is refused. The embedded store holds everything in memory too.
+    /// write beyond it is refused. The embedded store holds everything in memory too. Left out, at
+    /// most an eighth of the container's memory limit.
     pub budget: ByteSize,
     /// Most writes that wait for the embedded store's disk; one more is refused.
     pub queue: usize,
@@ -62,7 +63,8 @@ pub struct IdempotencyConfig {
     pub max_answer: ByteSize,
     /// Most bytes of keys and answers that the stores `memory` and `embedded` hold beside
     /// `[state] budget`; a request with a new key beyond it is refused. One with a short answer
-    /// takes some 510 bytes for all of `ttl`.
+    /// takes some 510 bytes for all of `ttl`. Left out, at most an eighth of the container's memory
+    /// limit.
     pub budget: ByteSize,
 }
 

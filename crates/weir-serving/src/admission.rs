@@ -36,13 +36,23 @@ impl Sender {
 #[derive(Debug, Clone)]
 pub struct Admission {
     held: Arc<AtomicU64>,
-    max_bytes: u64,
+    max_bytes: Arc<AtomicU64>,
 }
 
 impl Admission {
     /// Admits up to `max_bytes` of bodies at once.
     pub fn new(max_bytes: u64) -> Self {
-        Self { held: Arc::default(), max_bytes }
+        Self { held: Arc::default(), max_bytes: Arc::new(AtomicU64::new(max_bytes)) }
+    }
+
+    /// Admits up to `max_bytes` from now on. What is held already stays, more than that too.
+    pub fn resize(&self, max_bytes: u64) {
+        self.max_bytes.store(max_bytes, Ordering::Relaxed);
+    }
+
+    /// Most bytes held at once.
+    fn max_bytes(&self) -> u64 {
+        self.max_bytes.load(Ordering::Relaxed)
     }
 
     /// Bytes held now.
@@ -86,7 +96,7 @@ impl Room {
     /// # Errors
     /// [`ErrorCode::Overloaded`] where they would not.
     pub fn fits(&self, bytes: u64) -> Result<(), Error> {
-        let fits = self.admission.held_bytes().saturating_add(bytes) <= self.admission.max_bytes;
+        let fits = self.admission.held_bytes().saturating_add(bytes) <= self.admission.max_bytes();
         if fits { Ok(()) } else { Err(no_room()) }
     }
 
@@ -96,7 +106,7 @@ impl Room {
     /// [`ErrorCode::Overloaded`] where there is none.
     pub fn hold(&mut self, bytes: u64) -> Result<(), Error> {
         let before = self.admission.held.fetch_add(bytes, Ordering::Relaxed);
-        if before.saturating_add(bytes) > self.admission.max_bytes {
+        if before.saturating_add(bytes) > self.admission.max_bytes() {
             self.admission.held.fetch_sub(bytes, Ordering::Relaxed);
             return Err(no_room());
         }
@@ -235,5 +245,16 @@ mod tests {
         assert_eq!(admission.held_bytes(), 10);
         drop(first);
         assert_eq!(admission.held_bytes(), 0);
+    }
+
+    #[test]
+    fn less_room_takes_nothing_from_who_has_some() {
+        let admission = Admission::new(10);
+        let mut first = admit(&admission, 8).unwrap();
+        first.hold(8).unwrap();
+        admission.clone().resize(4);
+        assert_eq!(admit(&admission, 1).unwrap_err().code, ErrorCode::Overloaded);
+        drop(first);
+        assert!(admit(&admission, 4).is_ok() && admit(&admission, 5).is_err());
     }
 }

@@ -6,6 +6,7 @@
 
 use std::{
     collections::BTreeSet,
+    path::PathBuf,
     sync::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
@@ -27,7 +28,10 @@ const RETRY: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Order {
+    /// The configuration and every model.
     Reload,
+    /// Every model.
+    Models,
     Load(ModelName),
     Unload(ModelName),
 }
@@ -41,7 +45,7 @@ pub struct ModelControl {
 }
 
 impl ModelControl {
-    /// Reads every model again.
+    /// Reads the configuration again, where the [`Keeper`] knows how, and every model.
     ///
     /// # Errors
     /// Why nothing changed.
@@ -86,12 +90,25 @@ fn ended() -> Error {
 /// Makes a new snapshot serve; the text says why it cannot.
 type Publish = Box<dyn FnMut(ServingSnapshot) -> Result<(), String> + Send>;
 
+/// Reads the configuration again; the text says why it cannot count.
+pub type Reread = Box<dyn FnMut() -> Result<Change, String> + Send>;
+
+/// A configuration that was read again and would work.
+pub struct Change {
+    /// Where models are now.
+    pub paths: Vec<PathBuf>,
+    /// Puts it in force with what was loaded from there; the text says why it cannot.
+    pub publish: Box<dyn FnOnce(ServingSnapshot) -> Result<(), String> + Send>,
+}
+
 /// Obeys orders.
 pub struct Keeper {
     loader: Loader,
     serving: Arc<ServingSnapshot>,
     unloaded: BTreeSet<ModelName>,
     publish: Publish,
+    reread: Option<Reread>,
+    configuration: Option<Watch>,
     orders: Receiver<(Order, Reply)>,
     retry: Duration,
     tried: Instant,
@@ -104,9 +121,25 @@ impl Keeper {
         let (sender, orders) = sync_channel(MAX_WAITING);
         let (retry, tried) = (RETRY, loader.clock().now());
         (
-            Self { loader, serving, unloaded: BTreeSet::new(), publish, orders, retry, tried },
+            Self {
+                loader,
+                serving,
+                unloaded: BTreeSet::new(),
+                publish,
+                reread: None,
+                configuration: None,
+                orders,
+                retry,
+                tried,
+            },
             ModelControl { orders: sender },
         )
+    }
+
+    /// Reads the configuration with `reread` at each reload, and when `files` say that it changed.
+    #[must_use]
+    pub fn rereading(self, reread: Reread, files: Option<Watch>) -> Self {
+        Self { reread: Some(reread), configuration: files, ..self }
     }
 
     /// Tries models whose server was away again after `retry` instead of ten seconds.
@@ -116,24 +149,32 @@ impl Keeper {
     }
 
     /// Obeys until every [`ModelControl`] is gone. With `files`, those that changed and then
-    /// kept still are a reload too. Blocks: give it a thread.
+    /// kept still are read again too. Blocks: give it a thread.
     pub fn run(mut self, mut files: Option<Watch>) {
         loop {
             match self.orders.recv_timeout(LOOK) {
                 Ok((order, reply)) => {
-                    files.as_mut().into_iter().for_each(Watch::seen);
+                    files.iter_mut().chain(&mut self.configuration).for_each(Watch::seen);
                     // Whoever asked may be gone; the order is obeyed all the same.
                     let _ = reply.send(self.obey(&order));
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
-                Err(RecvTimeoutError::Timeout) => {
-                    if files.as_mut().is_some_and(Watch::settled) {
-                        let _ = self.obey(&Order::Reload);
-                    } else {
-                        self.retry_transient();
-                    }
-                }
+                Err(RecvTimeoutError::Timeout) => self.look(&mut files),
             }
+            files.iter_mut().for_each(|files| files.turn_to(self.loader.paths()));
+        }
+    }
+
+    /// Obeys what the files say that changed.
+    fn look(&mut self, models: &mut Option<Watch>) {
+        let settled = |watch: &mut Option<Watch>| watch.as_mut().is_some_and(Watch::settled);
+        let order = match (settled(&mut self.configuration), settled(models)) {
+            (true, _) => Order::Reload,
+            (false, true) => Order::Models,
+            (false, false) => return self.retry_transient(),
+        };
+        if let Err(error) = self.obey(&order) {
+            tracing::error!("reload failed: {error}");
         }
     }
 
@@ -158,7 +199,8 @@ impl Keeper {
 
     fn obey(&mut self, order: &Order) -> Result<(), Error> {
         let next = match order {
-            Order::Reload => self.loader.load(&self.serving, &self.unloaded, &|_| {}),
+            Order::Reload if self.reread.is_some() => return self.reconfigure(),
+            Order::Reload | Order::Models => self.loader.load(&self.serving, &self.unloaded, &|_| {}),
             Order::Load(model) => self.load(model)?,
             Order::Unload(model) => self.unload(model)?,
         };
@@ -166,9 +208,26 @@ impl Keeper {
         self.verdict(order)
     }
 
+    /// Reads configuration and models, and puts both in force, or neither.
+    fn reconfigure(&mut self) -> Result<(), Error> {
+        let Some(reread) = &mut self.reread else { return Ok(()) };
+        let Change { paths, publish } = reread().map_err(|text| Error::new(ErrorCode::Conflict, text))?;
+        let loader = self.loader.at(paths);
+        let next = loader.load(&self.serving, &self.unloaded, &|_| {});
+        let published = publish(next.clone());
+        self.published(next, published)?;
+        self.loader = loader;
+        Ok(())
+    }
+
     fn put_in_force(&mut self, next: ServingSnapshot) -> Result<(), Error> {
+        let published = (self.publish)(next.clone());
+        self.published(next, published)
+    }
+
+    fn published(&mut self, next: ServingSnapshot, published: Result<(), String>) -> Result<(), Error> {
         let (models, failures) = (next.models().count(), next.failures().len());
-        match (self.publish)(next.clone()) {
+        match published {
             Ok(()) => {
                 tracing::info!(models, failures, "models changed");
                 self.serving = Arc::new(next);

@@ -30,7 +30,7 @@ pub use cache::{
     Explained, ExplainedPair, PurgeScope, Purged, Tier, TierEntry, TierError, TierFuture, TierStats,
     bare_answer, stored_answer,
 };
-pub use control::{Keeper, ModelControl};
+pub use control::{Change, Keeper, ModelControl, Reread};
 pub use executor::{
     Batches, Caller, Cores, Done, ExecuteFuture, Executor, Job, Local, LocalOptions, MemoryBudget, Remote,
     Stats, Timing, describe_remote, unmerged,

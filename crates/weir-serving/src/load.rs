@@ -80,6 +80,11 @@ impl Loader {
         Self { paths, options, background: Arc::default() }
     }
 
+    /// The same for models under other paths.
+    pub(crate) fn at(&self, paths: Vec<PathBuf>) -> Self {
+        Self { paths, ..self.clone() }
+    }
+
     /// The clock that loading is timed by.
     pub(crate) fn clock(&self) -> &dyn Clock {
         &*self.options.clock

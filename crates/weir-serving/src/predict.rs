@@ -28,6 +28,11 @@ impl Predictor {
         &*self.clock
     }
 
+    /// Admits up to `max_bytes` of bodies at once from now on.
+    pub fn resize(&self, max_bytes: u64) {
+        self.admission.resize(max_bytes);
+    }
+
     /// Bytes of bodies held now.
     pub fn held_bytes(&self) -> u64 {
         self.admission.held_bytes()

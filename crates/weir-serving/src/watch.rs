@@ -23,28 +23,57 @@ type Seen = (u64, Option<SystemTime>, u64, i64, i64);
 #[derive(Debug)]
 pub struct Watch {
     paths: Vec<PathBuf>,
+    reach: Reach,
     known: Fingerprint,
     last: Fingerprint,
+}
+
+/// How far a [`Watch`] looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// Folders, and what lies beside a file.
+    Around,
+    /// The files alone: others in their folder may change all the time.
+    Alone,
 }
 
 impl Watch {
     /// Watches `paths`; what is there now counts as seen. Made before the first load, it
     /// notices what changes during it.
     pub fn new(paths: &[PathBuf]) -> Self {
-        let now = fingerprint(paths);
-        Self { paths: paths.to_vec(), known: now.clone(), last: now }
+        Self::reaching(paths, Reach::Around)
+    }
+
+    /// Watches these files and nothing beside them. Where one is a link (each file of a Kubernetes
+    /// volume is, through `..data`), what it leads to counts.
+    pub fn of_files(files: &[PathBuf]) -> Self {
+        Self::reaching(files, Reach::Alone)
+    }
+
+    fn reaching(paths: &[PathBuf], reach: Reach) -> Self {
+        let now = fingerprint(paths, reach);
+        Self { paths: paths.to_vec(), reach, known: now.clone(), last: now }
+    }
+
+    /// Watches other paths from now on. What is there counts as unseen: it may have changed since whoever
+    /// named them read it.
+    pub(crate) fn turn_to(&mut self, paths: &[PathBuf]) {
+        if self.paths != paths {
+            self.paths = paths.to_vec();
+            self.known = Fingerprint::new();
+        }
     }
 
     /// What is there now is being read by somebody else.
     pub(crate) fn seen(&mut self) {
-        self.known = fingerprint(&self.paths);
+        self.known = fingerprint(&self.paths, self.reach);
         self.last.clone_from(&self.known);
     }
 
     /// Whether files changed since they were seen and kept still since the last look: one
     /// that is being copied is not read half.
     pub(crate) fn settled(&mut self) -> bool {
-        let now = fingerprint(&self.paths);
+        let now = fingerprint(&self.paths, self.reach);
         let settled = now != self.known && now == self.last;
         if settled {
             self.known.clone_from(&now);
@@ -56,9 +85,13 @@ impl Watch {
 
 /// What is seen below `paths` now. A model that is named by its file has its `model.toml`
 /// and samples beside it, so its folder is looked at, but no folder below that.
-fn fingerprint(paths: &[PathBuf]) -> Fingerprint {
+fn fingerprint(paths: &[PathBuf], reach: Reach) -> Fingerprint {
     let mut seen = Vec::new();
     for path in paths {
+        if reach == Reach::Alone {
+            look(path, MAX_DEPTH, &mut seen);
+            continue;
+        }
         match path.parent().filter(|_| path.is_file()) {
             Some(folder) if folder.as_os_str().is_empty() => look(Path::new("."), MAX_DEPTH - 1, &mut seen),
             Some(folder) => look(folder, MAX_DEPTH - 1, &mut seen),
@@ -114,9 +147,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let model = folder.path().join("model.onnx");
         fs::write(&model, "a").unwrap();
-        let before = fingerprint(std::slice::from_ref(&model));
+        let before = fingerprint(std::slice::from_ref(&model), Reach::Around);
         fs::write(folder.path().join("model.toml"), "").unwrap();
-        assert_ne!(before, fingerprint(&[model]));
+        assert_ne!(before, fingerprint(&[model], Reach::Around));
     }
 
     #[test]
@@ -128,8 +161,41 @@ mod tests {
             fs::write(&new, text).unwrap();
             fs::File::open(&new).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
             fs::rename(new, folder.path().join("model.onnx")).unwrap();
-            fingerprint(&paths)
+            fingerprint(&paths, Reach::Around)
         };
         assert_ne!(put("a"), put("b"));
+    }
+
+    #[test]
+    fn a_volume_of_kubernetes_changes_by_its_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for (version, text) in [("..1", "a"), ("..2", "b")] {
+            fs::create_dir(at(version)).unwrap();
+            fs::write(at(version).join("weir.toml"), text).unwrap();
+        }
+        std::os::unix::fs::symlink("..1", at("..data")).unwrap();
+        std::os::unix::fs::symlink("..data/weir.toml", at("weir.toml")).unwrap();
+        let mut watch = Watch::of_files(&[at("weir.toml")]);
+        fs::write(at("weir-state.redb"), "x").unwrap();
+        assert!(!watch.settled() && !watch.settled(), "what lies beside it is none of ours");
+        std::os::unix::fs::symlink("..2", at("..data_tmp")).unwrap();
+        fs::rename(at("..data_tmp"), at("..data")).unwrap();
+        assert!(!watch.settled(), "it may still change");
+        assert!(watch.settled());
+    }
+
+    #[test]
+    fn other_paths_are_unseen_and_the_same_ones_are_not() {
+        let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let [old, new] = [&old, &new].map(|folder| vec![folder.path().to_owned()]);
+        fs::write(new[0].join("model.onnx"), "a").unwrap();
+        let mut watch = Watch::new(&old);
+        watch.turn_to(&old);
+        assert!(!watch.settled() && !watch.settled());
+        watch.turn_to(&new);
+        assert!(!watch.settled());
+        assert!(watch.settled(), "read once more, in case it changed meanwhile");
+        assert!(!watch.settled());
     }
 }

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod cache;
+mod doctor;
 mod load;
 mod tune;
 
@@ -11,12 +12,14 @@ use clap::{
     builder::{OsStringValueParser, TypedValueParser},
 };
 use clap_complete::Shell;
+use weir_config::Override;
 
 pub(crate) use cache::{AdminPlace, Cache, Explain, Purge, Warm};
+pub(crate) use doctor::Doctor;
 pub(crate) use load::{FaceArg, Load};
 pub(crate) use tune::Tune;
 
-/// The configuration's file. An empty name is one that a variable without a value gives, which clap
+/// One file of the configuration. An empty name is one that a variable without a value gives, which clap
 /// would not name.
 fn config_file() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().try_map(|name| match name.is_empty() {
@@ -56,6 +59,9 @@ pub(crate) enum Command {
     /// Check, show or print configuration.
     #[command(subcommand)]
     Config(Config),
+    /// Look whether this host or pod has what the configuration needs; exit status 1 if something will
+    /// not work.
+    Doctor(Doctor),
     /// Ask a server whether it is ready; exit status 1 if it is not.
     Health(Health),
     /// Print a completion script for a shell.
@@ -71,22 +77,42 @@ pub(crate) struct Sources {
     /// Model files, model folders, or folders of model folders; they replace those of the
     /// configuration.
     pub(crate) paths: Vec<PathBuf>,
-    /// The server's configuration.
-    #[arg(long, value_name = "FILE", env = "WEIR_CONFIG", value_parser = config_file())]
-    pub(crate) config: Option<PathBuf>,
+    /// The server's configuration; given again, each file is laid over those before it. The variable
+    /// has a colon between them.
+    #[arg(long, value_name = "FILE", env = "WEIR_CONFIG", value_delimiter = ':', value_parser = config_file())]
+    pub(crate) config: Vec<PathBuf>,
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct Serve {
-    #[command(flatten)]
-    pub(crate) sources: Sources,
+/// Where a server listens, in place of what the configuration says.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Addresses {
     /// Address to listen on [default: 127.0.0.1:8000].
     #[arg(long, value_name = "ADDRESS", value_parser = weir_api::config::parse_address)]
     pub(crate) listen: Option<SocketAddr>,
     /// Address of the admin API, which `weir cache` asks; on loopback [default: none].
     #[arg(long, value_name = "ADDRESS", value_parser = weir_api::config::parse_address)]
     pub(crate) admin_listen: Option<SocketAddr>,
-    /// Reload when a model's files change.
+}
+
+impl Addresses {
+    /// What was given, over the configuration.
+    pub(crate) fn flags(&self) -> Vec<Override> {
+        let flags = [
+            ("--listen", "server.listen", self.listen),
+            ("--admin-listen", "server.admin_listen", self.admin_listen),
+        ];
+        let given = flags.into_iter().filter_map(|(flag, key, at)| Some((flag, key, at?)));
+        given.map(|(flag, key, at)| Override::new(flag, key, at.to_string())).collect()
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    pub(crate) sources: Sources,
+    #[command(flatten)]
+    pub(crate) addresses: Addresses,
+    /// Reload when the configuration's or a model's files change.
     #[arg(long)]
     pub(crate) watch: bool,
 }
@@ -136,6 +162,12 @@ pub(crate) enum Config {
         /// Say where each value came from.
         #[arg(long)]
         origin: bool,
+    },
+    /// List every key: what it takes, its default, and whether a reload changes it.
+    Keys {
+        /// As a table for a document.
+        #[arg(long)]
+        markdown: bool,
     },
     /// Print a commented configuration with every default.
     Default,

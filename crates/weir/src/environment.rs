@@ -24,6 +24,11 @@ pub(crate) fn log_filter() -> Option<String> {
     variable("RUST_LOG")?.into_string().ok()
 }
 
+/// Whether Kubernetes started us, which tells every pod where its API is.
+pub(crate) fn in_kubernetes() -> bool {
+    variable("KUBERNETES_SERVICE_HOST").is_some()
+}
+
 /// Whether the user asked for no colour (<https://no-color.org>).
 pub(crate) fn no_color() -> bool {
     variable("NO_COLOR").is_some_and(|v| !v.is_empty())

@@ -3,6 +3,7 @@
 mod args;
 mod commands;
 mod environment;
+mod host;
 mod output;
 mod settings;
 mod state;
@@ -37,6 +38,7 @@ fn run(command: Command, output: &Output) -> anyhow::Result<ExitCode> {
         Command::Tune(options) => commands::tune::run(&options, output),
         Command::Cache(command) => commands::cache::run(*command, output),
         Command::Config(options) => commands::config::run(options, output),
+        Command::Doctor(options) => commands::doctor::run(&options, output),
         Command::Health(options) => commands::health::run(&options, output),
         Command::Completions { shell } => commands::completions::run(shell, output),
     }

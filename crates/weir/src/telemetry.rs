@@ -8,11 +8,12 @@ use std::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::{Layer, fmt, layer::SubscriberExt, registry, util::SubscriberInitExt};
-use weir_api::LogControl;
 
 use crate::environment;
 
 mod verbosity;
+
+pub(crate) use verbosity::Control;
 
 /// The `[log]` table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -43,15 +44,27 @@ pub(crate) enum LogFormat {
     Json,
 }
 
+const HINT: &str = "write for example \"info\" or \"info,weir_serving=debug\"";
+
+/// What is logged under `config`: the environment variable wins.
+pub(crate) fn filter(config: &LogConfig) -> String {
+    environment::log_filter().unwrap_or_else(|| config.level.clone())
+}
+
+/// What is wrong with a filter, if anything is.
+pub(crate) fn wrong_filter(filter: &str) -> Option<String> {
+    let error = tracing_subscriber::EnvFilter::try_new(filter).err()?;
+    Some(format!("cannot be read: {error}; {HINT}"))
+}
+
 /// Starts logging to standard error; what is logged can be changed through what is returned.
 ///
 /// # Errors
 /// A filter that cannot be read.
-pub(crate) fn start(config: &LogConfig) -> anyhow::Result<Arc<dyn LogControl>> {
-    let filter = environment::log_filter().unwrap_or_else(|| config.level.clone());
-    let (filter, control) = verbosity::filter(filter.clone()).map_err(|e| {
-        anyhow::anyhow!("the log filter {filter:?} cannot be read: {e}; write for example \"info\"")
-    })?;
+pub(crate) fn start(config: &LogConfig) -> anyhow::Result<Arc<Control>> {
+    let filter = filter(config);
+    let (filter, control) = verbosity::filter(filter.clone())
+        .map_err(|e| anyhow::anyhow!("the log filter {filter:?} cannot be read: {e}; {HINT}"))?;
     let terminal = io::stderr().is_terminal();
     let pretty = match config.format {
         LogFormat::Auto => terminal,

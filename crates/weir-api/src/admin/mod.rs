@@ -164,21 +164,21 @@ impl Call<'_> {
     /// When the answer stops being of use.
     fn deadline(&self) -> Result<Deadline, Error> {
         let timeout =
-            head::timeout(&self.head.headers, self.shared.request_timeout).map_err(Error::invalid)?;
+            head::timeout(&self.head.headers, self.shared.request_timeout()).map_err(Error::invalid)?;
         Ok(Deadline::after(self.shared.predictor.clock().now(), timeout))
     }
 
     /// The body of an order. It is small, and there is room for it however busy the server is: an order
     /// may be what helps then.
     async fn order(&self, incoming: &mut Incoming) -> Result<Bytes, Error> {
-        let max_bytes = self.shared.body_limits.max_bytes.min(LARGEST_ORDER);
-        let limits = BodyLimits { max_bytes, ..self.shared.body_limits };
+        let max_bytes = self.shared.body_limits().max_bytes.min(LARGEST_ORDER);
+        let limits = BodyLimits { max_bytes, ..self.shared.body_limits() };
         self.read(incoming, limits, Admission::new(max_bytes).room()).await
     }
 
     /// The body of a question, which may be as large as those of predictions and counts with them.
     async fn question(&self, incoming: &mut Incoming) -> Result<Bytes, Error> {
-        self.read(incoming, self.shared.body_limits, self.shared.predictor.room()).await
+        self.read(incoming, self.shared.body_limits(), self.shared.predictor.room()).await
     }
 
     /// A body, which must say that it is JSON.

@@ -53,7 +53,7 @@ impl Call {
         received: Instant,
     ) -> Result<Self, Error> {
         let own = timeout::of(&head.headers)?;
-        let limit = head::timeout(&head.headers, shared.request_timeout).map_err(Error::invalid)?;
+        let limit = head::timeout(&head.headers, shared.request_timeout()).map_err(Error::invalid)?;
         let request = Coding::of_request(&head.headers)?;
         Ok(Self {
             deadline: Deadline::after(received, own.map_or(limit, |own| own.min(limit))),
@@ -125,7 +125,7 @@ impl Call {
 
     /// The bounds of messages that hold names only.
     pub(super) fn small_limits(&self) -> BodyLimits {
-        let limits = self.shared.body_limits;
+        let limits = self.shared.body_limits();
         BodyLimits { max_bytes: limits.max_bytes.min(MAX_SMALL_BYTES), ..limits }
     }
 

@@ -118,7 +118,7 @@ pub(super) async fn infer(call: Call, body: Incoming) -> Result<Reply, Error> {
         return Err(late());
     }
     let mut room = call.shared.predictor.room();
-    let messages = call.messages(body, call.shared.body_limits, Some(call.deadline));
+    let messages = call.messages(body, call.shared.body_limits(), Some(call.deadline));
     let message = messages.only(&mut room).await?;
     let question = read(message, &mut room)?;
     let view = view(&call, &question)?;

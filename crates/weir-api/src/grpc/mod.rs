@@ -178,7 +178,7 @@ fn observe(
     let status = error.as_ref().map_or(200, |e| e.code.http_status());
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     metrics.observe(status, took);
-    if shared.access_log {
+    if shared.access_log() {
         let id = response.headers().get(head::REQUEST_ID).and_then(|id| id.to_str().ok());
         tracing::info!(
             target: "weir::access",

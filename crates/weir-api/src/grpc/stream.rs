@@ -85,7 +85,7 @@ type Pending = AbortOnDropHandle<Result<Bytes, Error>>;
 
 /// Reads requests and starts each, as many at once as `asked` has room for.
 async fn read_on(call: &std::sync::Arc<Call>, body: Incoming, asked: Sender<Pending>) -> Result<(), Error> {
-    let mut messages = call.messages(body, call.shared.body_limits, call.stream_deadline);
+    let mut messages = call.messages(body, call.shared.body_limits(), call.stream_deadline);
     loop {
         let Ok(place) = asked.reserve().await else { return Ok(()) };
         let mut room = call.shared.predictor.room();
@@ -135,7 +135,7 @@ async fn pass_on(mut answers: Receiver<Pending>, parts: Parts) {
 /// The message that answers one request, be it an error.
 async fn answer(call: &Call, message: Bytes, mut room: Room) -> Result<Bytes, Error> {
     let now = call.shared.predictor.clock().now();
-    let limit = Deadline::after(now, call.shared.request_timeout);
+    let limit = Deadline::after(now, call.shared.request_timeout());
     let deadline = call.stream_deadline.map_or(limit, |d| d.min(limit));
     let (id, mark, result) = match inference::read(message, &mut room) {
         Ok(question) => {

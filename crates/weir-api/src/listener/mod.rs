@@ -19,12 +19,13 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     task::Poll,
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use http::{Request, Response, Version};
 use hyper::{body::Incoming, service::Service};
 use hyper_util::{
@@ -46,6 +47,8 @@ pub(crate) use heads::{Heads, LINE_BYTES, TwoFramings};
 pub(crate) use untaken::Untaken;
 use watch::Watch;
 
+use crate::config::ServerConfig;
+
 /// Largest request head, bytes.
 const MAX_HEAD_BYTES: usize = 64 << 10;
 /// Most header fields in a request.
@@ -65,24 +68,39 @@ const MAX_REFUSALS: usize = 256;
 /// How long that may take.
 const REFUSAL: Duration = Duration::from_secs(1);
 
-/// The bounds of one listener.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Bounds {
-    pub(crate) max_connections: usize,
-    pub(crate) header_timeout: Duration,
-    pub(crate) write_timeout: Duration,
-}
-
 /// One bound address and the connections it accepted.
 pub(crate) struct Listener {
     socket: TcpListener,
-    bounds: Bounds,
-    permits: Arc<Semaphore>,
+    /// Read for each connection: limits may change while it serves.
+    config: Arc<ArcSwap<ServerConfig>>,
+    open: Open,
     tracker: TaskTracker,
     closing: CancellationToken,
-    builder: Builder<TokioExecutor>,
     refusals: Arc<Semaphore>,
     floods: Counter,
+}
+
+/// Counts open connections. A semaphore was rejected: it cannot be made smaller than what is taken of it.
+#[derive(Debug, Clone, Default)]
+struct Open(Arc<AtomicUsize>);
+
+impl Open {
+    /// One more, if there are fewer than `most`.
+    fn enter(&self, most: usize) -> Option<Entered> {
+        let more = |open| (open < most).then_some(open + 1);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        Some(Entered(self.clone()))
+    }
+}
+
+/// A connection that counts until it is dropped.
+#[derive(Debug)]
+struct Entered(Open);
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// A request head that two readers could read differently: it has two framings.
@@ -94,12 +112,15 @@ impl Listener {
     ///
     /// # Errors
     /// As the system says, for example `AddrInUse`.
-    pub(crate) async fn bind(address: SocketAddr, bounds: Bounds, floods: Counter) -> io::Result<Self> {
+    pub(crate) async fn bind(
+        address: SocketAddr,
+        config: Arc<ArcSwap<ServerConfig>>,
+        floods: Counter,
+    ) -> io::Result<Self> {
         let socket = TcpListener::bind(address).await?;
-        let permits = Arc::new(Semaphore::new(bounds.max_connections.min(Semaphore::MAX_PERMITS)));
         let (tracker, closing) = (TaskTracker::new(), CancellationToken::new());
         let refusals = Arc::new(Semaphore::new(MAX_REFUSALS));
-        Ok(Self { socket, bounds, permits, tracker, closing, builder: builder(bounds), refusals, floods })
+        Ok(Self { socket, config, open: Open::default(), tracker, closing, refusals, floods })
     }
 
     /// The address really bound (the port, where 0 was asked for).
@@ -155,18 +176,19 @@ impl Listener {
         // Without it the kernel holds small answers back until the last one is acknowledged.
         let _ = stream.set_nodelay(true);
         let (framings, untaken) = (TwoFramings::default(), Untaken::default());
-        let Bounds { header_timeout, write_timeout, .. } = self.bounds;
+        let config = self.config.load();
+        let (header_timeout, write_timeout) = (config.header_timeout.0, config.write_timeout.0);
         let watch = Watch::new(framings.clone());
         let io = Guarded::new(stream, header_timeout, write_timeout, watch, self.floods.clone());
-        let Ok(permit) = self.permits.clone().try_acquire_owned() else {
+        let Some(entered) = self.open.enter(config.max_connections) else {
             let patience = self.refusals.clone().try_acquire_owned().ok();
             self.tracker.spawn(refuse(io, patience));
             return;
         };
         let service = Marking { service, framings, heads: AtomicU64::new(0), untaken: untaken.clone() };
-        let serving = connection(self.builder.clone(), TokioIo::new(io), service, self.closing.clone());
+        let serving = connection(builder(header_timeout), TokioIo::new(io), service, self.closing.clone());
         self.tracker.spawn(async move {
-            let _permit = permit;
+            let _entered = entered;
             tokio::select! {
                 () = serving => {}
                 () = untaken.stalled(write_timeout) => tracing::debug!("the client takes no answer"),
@@ -190,12 +212,12 @@ impl Listener {
     }
 }
 
-fn builder(bounds: Bounds) -> Builder<TokioExecutor> {
+fn builder(header_timeout: Duration) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(bounds.header_timeout)
+        .header_read_timeout(header_timeout)
         .max_buf_size(MAX_HEAD_BYTES)
         .max_headers(MAX_HEADERS);
     builder
@@ -271,4 +293,22 @@ async fn refuse(mut io: Guarded<TcpStream>, patience: Option<OwnedSemaphorePermi
         }
     })
     .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fewer_connections_are_allowed_without_ending_any() {
+        let open = Open::default();
+        let held: Vec<_> = (0..3).map_while(|_| open.enter(3)).collect();
+        assert!(held.len() == 3 && open.enter(3).is_none());
+        assert!(open.enter(2).is_none(), "three are open");
+        let mut held = held.into_iter();
+        drop((held.next(), held.next()));
+        assert!(open.enter(2).is_some());
+        drop(held);
+        assert!(open.enter(0).is_none() && open.enter(1).is_some());
+    }
 }

@@ -121,7 +121,7 @@ impl Call<'_> {
     async fn answer(&self, incoming: &mut Incoming) -> Result<Response<Body>, Refusal> {
         self.authorize(Access::Read)?;
         let timeout =
-            head::timeout(&self.head.headers, self.shared.request_timeout).map_err(Error::invalid)?;
+            head::timeout(&self.head.headers, self.shared.request_timeout()).map_err(Error::invalid)?;
         let deadline = Deadline::after(self.received, timeout);
         let (bytes, room) = self.read(incoming, deadline).await?;
         let start = self.shared.predictor.clock().now();
@@ -159,8 +159,8 @@ impl Call<'_> {
             return Err(Error::new(ErrorCode::UnsupportedMediaType, text));
         }
         let mut room = self.shared.predictor.room();
-        room.fits(body::check_head(headers, self.shared.body_limits)?)?;
-        let bytes = body::read_into(incoming, &mut room, deadline, self.shared.body_limits).await?;
+        room.fits(body::check_head(headers, self.shared.body_limits())?)?;
+        let bytes = body::read_into(incoming, &mut room, deadline, self.shared.body_limits()).await?;
         Ok((bytes, room))
     }
 

@@ -120,11 +120,11 @@ pub(crate) async fn answer(
     incoming: &mut Incoming,
 ) -> Result<Response<Body>, Refusal> {
     let grant = authorize(shared, handler.access(), &head.headers)?;
-    let timeout = head::timeout(&head.headers, shared.request_timeout).map_err(Error::invalid)?;
+    let timeout = head::timeout(&head.headers, shared.request_timeout()).map_err(Error::invalid)?;
     let deadline = Deadline::after(shared.predictor.clock().now(), timeout);
-    body::check_head(&head.headers, shared.body_limits)?;
+    body::check_head(&head.headers, shared.body_limits())?;
     let mut room = shared.predictor.room();
-    let bytes = body::read_into(incoming, &mut room, deadline, shared.body_limits).await?;
+    let bytes = body::read_into(incoming, &mut room, deadline, shared.body_limits()).await?;
     let call = Call { handler, headers: &head.headers, parameters, deadline };
     match &handler.endpoint {
         StateEndpoint::Get(view) => call.get(view).await,

@@ -46,7 +46,7 @@ impl Dialer {
     /// # Errors
     /// Why it cannot, in words for logs.
     pub(crate) async fn dial(&self) -> Result<MultiplexedConnection, CallError> {
-        let settings = &self.settings;
+        let settings = self.settings.current().await;
         match &self.target {
             Target::Server(address) => {
                 let connecting = settings.connect(address, &settings.login).await;

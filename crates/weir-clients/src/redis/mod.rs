@@ -18,6 +18,7 @@ mod config;
 mod dial;
 mod error;
 mod link;
+mod probe;
 mod reply;
 mod router;
 mod settings;
@@ -45,6 +46,7 @@ pub use self::{
     command::{Run, Script, Set, SetCondition},
     config::{RedisConfig, RedisConfigError, RedisMode, RedisProblem},
     error::RedisError,
+    probe::{ProbeError, RedisReport, probe},
     reply::Reply,
     stats::{RedisNode, RedisStats},
     swap::{Swap, SwapCondition},

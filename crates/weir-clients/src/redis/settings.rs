@@ -1,6 +1,6 @@
 //! A [`RedisConfig`] that has been checked, with the files that it names read.
 
-use std::{fmt, fs, path::Path, time::Duration};
+use std::{fmt, fs, path::Path, sync::Arc, time::Duration};
 
 use redis::{ClientTlsConfig, RedisConnectionInfo, TlsCertificates};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
@@ -34,6 +34,8 @@ pub(crate) struct Settings {
     pub(crate) sentinel_login: RedisConnectionInfo,
     pub(crate) timeout: Duration,
     pub(crate) connect_timeout: Duration,
+    /// What it was made of, where that names files.
+    source: Option<RedisConfig>,
 }
 
 /// Longest prefix of keys, bytes.
@@ -78,7 +80,25 @@ impl Settings {
             sentinel_login,
             timeout: config.timeout.get(),
             connect_timeout: config.connect_timeout.get(),
+            source: config.clone().files_mut().next().is_some().then(|| config.clone()),
         })
+    }
+
+    /// The same with the files read again: secrets change while Weir runs, and a new connection shows
+    /// those that count now. Where one cannot be read, what was read before still counts.
+    pub(crate) async fn current(self: &Arc<Self>) -> Arc<Self> {
+        let Some(source) = self.source.clone() else { return self.clone() };
+        // Files may lie on a volume that hangs: not on a thread that others wait for. Each server has one
+        // connection that is made at a time, which bounds how many threads this takes.
+        #[allow(clippy::disallowed_methods)]
+        match tokio::task::spawn_blocking(move || Self::new(&source)).await {
+            Ok(Ok(fresh)) => Arc::new(fresh),
+            Ok(Err(problems)) => {
+                tracing::warn!("Redis: what was read at the start still counts: {problems}");
+                self.clone()
+            }
+            Err(_) => self.clone(),
+        }
     }
 }
 

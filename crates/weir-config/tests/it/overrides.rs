@@ -37,7 +37,10 @@ fn the_environment_wins_over_the_file_and_says_so() {
     assert_eq!(server.timeout.to_string(), "2m");
     assert_eq!(server.admin_listen.as_deref(), Some("1"), "a string key takes its text as it is");
     assert!(server.control);
-    assert_eq!(loaded.places.origin("server.workers"), Origin::File { line: 4, column: 11 });
+    assert_eq!(
+        loaded.places.origin("server.workers"),
+        Origin::File { file: Path::new("weir.toml").into(), line: 4, column: 11 }
+    );
     assert_eq!(
         loaded.places.origin("server.listen"),
         Origin::Override("environment variable WEIR_SERVER__LISTEN".into())

@@ -194,7 +194,7 @@ impl<'a> Course<'a> {
         let now = Instant::now();
         let left = Instant::from_std(self.deadline.instant()).saturating_duration_since(now);
         let needed = self.core.time_of(self.visit.rows_of(entries)).map_or(left / 2, |time| time * 2);
-        now + left.saturating_sub(needed).min(self.core.shared.config.lease.get())
+        now + left.saturating_sub(needed).min(self.core.shared.config().lease.get())
     }
 
     /// Asks the model for these entries, keeps what it says and lands it.

@@ -14,7 +14,8 @@ pub struct CacheConfig {
     /// whose `model.toml` has a `[cache]`. Models on other servers, which may change without
     /// telling, still need theirs.
     pub all: bool,
-    /// Memory for the entries of all models that have no `budget` of their own.
+    /// Memory for the entries of all models that have no `budget` of their own; left out, at most
+    /// an eighth of the container's memory limit.
     pub budget: ByteSize,
     /// How long one replica may hold the others off while it computes a row that all of them
     /// miss in Redis; 0 turns that off. Models that answer faster than Redis ask for none.

@@ -164,7 +164,7 @@ async fn delete(tier: &Arc<dyn Tier>, prefixes: &[String], deleted: &mut u64) ->
 pub(super) async fn watch(shared: Weak<Shared>) {
     loop {
         let Some(shared) = shared.upgrade() else { return };
-        let pause = shared.config.purge_interval.get();
+        let pause = shared.config().purge_interval.get();
         if let Some(tier) = shared.tier.clone() {
             look(&shared, &tier).await;
         }

@@ -162,7 +162,7 @@ impl Core {
     /// All are its own where asking would take longer than computing.
     pub(super) async fn lease(&self, visit: &Visit, entries: Vec<usize>) -> (Vec<usize>, Vec<usize>) {
         // What nobody finds there when the lease ends is not waited for until then.
-        let lease = self.shared.config.lease.get().min(self.table.ttl.get());
+        let lease = self.shared.config().lease.get().min(self.table.ttl.get());
         let keys: Option<Vec<_>> = entries.iter().map(|entry| self.key('l', visit, *entry)).collect();
         let (Some(tier), Some(keys)) = (self.tier(), keys) else { return (entries, Vec::new()) };
         if entries.is_empty() || lease.is_zero() || !self.is_slow(visit.rows_of(entries.len())) {

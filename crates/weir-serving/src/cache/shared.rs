@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     hash::{BuildHasher, RandomState},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime},
@@ -43,7 +43,7 @@ impl Drop for Alive {
 }
 
 pub(super) struct Shared {
-    pub(super) config: CacheConfig,
+    config: RwLock<CacheConfig>,
     pub(super) clock: Arc<dyn Clock>,
     /// Times of entries are counted from here.
     start: Instant,
@@ -89,6 +89,14 @@ impl Cache {
         let mut shared = Shared::new(config, clock, None);
         (shared.hash, shared.shared_hash) = (KeyedHash::Same, KeyedHash::Same);
         Self(Arc::new(Alive(Arc::new(shared))))
+    }
+
+    /// Goes by `config` from now on. What is kept beyond a smaller budget is dropped at once. Whether a model
+    /// keeps answers at all is settled when it is loaded: `enabled` and `all` count for those to come.
+    pub fn reconfigure(&self, config: CacheConfig) {
+        let shared = &self.0.0;
+        shared.memory.set_budget(config.budget.get());
+        *shared.config.write().unwrap_or_else(PoisonError::into_inner) = config;
     }
 
     /// Starts what goes on in the background, on `runtime`: stale entries are computed anew,
@@ -149,18 +157,24 @@ impl Shared {
             looking: tokio::sync::Mutex::default(),
             random: RandomState::new(),
             draws: AtomicU64::new(0),
-            config,
+            config: RwLock::new(config),
             clock,
             tier,
         }
     }
 
+    /// What the operator wants now.
+    pub(super) fn config(&self) -> CacheConfig {
+        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// How answers of a model are kept, if they are.
     fn wanted(&self, spec: &ModelSpec, remote: bool) -> Option<CacheTable> {
-        if !self.config.enabled || !spec.deterministic || spec.stateful {
+        let config = self.config();
+        if !config.enabled || !spec.deterministic || spec.stateful {
             return None;
         }
-        let all = self.config.all && !remote;
+        let all = config.all && !remote;
         spec.cache.clone().or_else(|| all.then(CacheTable::default))
     }
 

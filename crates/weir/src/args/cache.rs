@@ -23,8 +23,8 @@ pub(crate) struct AdminPlace {
     #[arg(long, value_name = "URL")]
     pub(crate) url: Option<String>,
     /// The server's configuration.
-    #[arg(long, value_name = "FILE", env = "WEIR_CONFIG", value_parser = super::config_file())]
-    pub(crate) config: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", env = "WEIR_CONFIG", value_delimiter = ':', value_parser = super::config_file())]
+    pub(crate) config: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -61,8 +61,8 @@ pub(crate) struct Warm {
     #[arg(long, value_name = "URL")]
     pub(crate) url: Option<String>,
     /// The server's configuration.
-    #[arg(long, value_name = "FILE", env = "WEIR_CONFIG", value_parser = super::config_file())]
-    pub(crate) config: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", env = "WEIR_CONFIG", value_delimiter = ':', value_parser = super::config_file())]
+    pub(crate) config: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -27,6 +27,6 @@ pub(crate) struct Tune {
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
     /// The server's configuration: threads and engines are taken from it.
-    #[arg(long, value_name = "FILE", env = "WEIR_CONFIG", value_parser = super::config_file())]
-    pub(crate) config: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", env = "WEIR_CONFIG", value_delimiter = ':', value_parser = super::config_file())]
+    pub(crate) config: Vec<PathBuf>,
 }

@@ -1,6 +1,15 @@
 //! `weir serve`.
 
-use std::{io, net::SocketAddr, process::ExitCode, thread, time::Duration};
+mod reload;
+
+use std::{
+    io,
+    net::SocketAddr,
+    process::ExitCode,
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
 
 use anyhow::{Context, anyhow, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -9,44 +18,53 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
 };
 use weir_api::{Bound, Server};
-use weir_config::{Override, Places};
+use weir_config::Places;
 use weir_serving::{Cache, Keeper, Loader, ModelControl, Watch};
 
 use crate::{
     args::Serve,
     commands::start::{Started, start},
+    host::Limits,
     output::Output,
     settings::{self, Settings, route_lines},
     state::Opening,
     telemetry,
 };
+use reload::Reload;
 
 /// Signals closer together than this are one.
 const SAME_SIGNAL: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(options: Serve, output: &Output) -> anyhow::Result<ExitCode> {
-    let flags = [
-        ("--listen", "server.listen", options.listen),
-        ("--admin-listen", "server.admin_listen", options.admin_listen),
-    ];
-    let flags =
-        flags.into_iter().filter_map(|(flag, key, at)| Some(Override::new(flag, key, at?.to_string())));
-    let loaded = settings::load(&options.sources, flags.collect())?;
+    let (flags, limits) = (options.addresses.flags(), Limits::of_this_process());
+    let loaded = settings::load_within(&options.sources, flags.clone(), &limits)?;
+    let in_force = Arc::new(Mutex::new(loaded.value.clone()));
     let logs = telemetry::start(&loaded.value.log)?;
     raise_descriptor_limit(loaded.value.server.max_connections);
     let threads = settings::threads(&loaded.value.server);
-    let watched = options.watch.then(|| Watch::new(&loaded.value.server.models));
+    let watched = options.watch.then(|| Watched {
+        models: Watch::new(&loaded.value.server.models),
+        configuration: Watch::of_files(&options.sources.config),
+    });
     let admin = loaded.value.server.admin_listen;
     let (server, loader, cache) = prepare(loaded.value, &loaded.places, output)?;
-    server.offer_log_control(logs);
+    server.offer_log_control(logs.clone());
     // A runtime of its own for the listeners; models run on theirs. With one thread, the
     // scheduler that never hands work over saves some 4 % of a small request's CPU.
     let mut runtime = if threads == 1 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
     let runtime = runtime.worker_threads(threads).thread_name("weir-http").enable_all().build()?;
-    if let Some(cache) = cache {
+    if let Some(cache) = &cache {
         cache.start(runtime.handle());
     }
-    runtime.block_on(serve(server, loader, admin, watched))
+    let reload =
+        Reload { sources: options.sources, flags, limits, in_force, server: server.clone(), cache, logs };
+    runtime.block_on(serve(server, (loader, reload), admin, watched))
+}
+
+/// What is looked at for changes.
+struct Watched {
+    models: Watch,
+    configuration: Watch,
 }
 
 /// Takes all the descriptors that the system allows: many start a process with 1,024, a
@@ -83,9 +101,9 @@ fn prepare(
 
 async fn serve(
     server: Server,
-    loader: Loader,
+    (loader, reload): (Loader, Reload),
     admin: Option<SocketAddr>,
-    watched: Option<Watch>,
+    watched: Option<Watched>,
 ) -> anyhow::Result<ExitCode> {
     let bound = server.clone().bind().await.map_err(|(address, error)| match error.kind() {
         io::ErrorKind::AddrInUse => {
@@ -99,7 +117,7 @@ async fn serve(
             tracing::warn!("anybody who reaches {address} may use it: there is no authentication");
         }
     }
-    let control = keep_models(&server, loader, watched)?;
+    let control = keep_models(&server, (loader, reload), watched)?;
     let cut_off = run_until_told(bound, control).await?;
     match cut_off {
         0 => tracing::info!("drained"),
@@ -109,14 +127,20 @@ async fn serve(
 }
 
 /// Starts the thread that loads models while the server serves.
-fn keep_models(server: &Server, loader: Loader, watched: Option<Watch>) -> anyhow::Result<ModelControl> {
+fn keep_models(
+    server: &Server,
+    (loader, reload): (Loader, Reload),
+    watched: Option<Watched>,
+) -> anyhow::Result<ModelControl> {
     let swapped = server.clone();
     let publish = Box::new(move |snapshot| {
         swapped.swap(snapshot).map_err(|problems| route_lines(&problems, &Places::default()))
     });
     let (keeper, control) = Keeper::new(loader, server.snapshot(), publish);
+    let (models, files) = watched.map(|Watched { models, configuration }| (models, configuration)).unzip();
+    let keeper = keeper.rereading(reload.reread(), files);
     let thread = thread::Builder::new().name("weir-models".into());
-    thread.spawn(move || keeper.run(watched)).context("no thread for loading models")?;
+    thread.spawn(move || keeper.run(models)).context("no thread for loading models")?;
     server.offer_control(&control);
     Ok(control)
 }

@@ -107,32 +107,48 @@ pub(super) type Changing = reload::Layer<Verbosity, Registry>;
 ///
 /// # Errors
 /// Where it cannot be read.
-pub(super) fn filter(operator: String) -> Result<(Changing, Arc<dyn LogControl>), ParseError> {
+pub(super) fn filter(operator: String) -> Result<(Changing, Arc<Control>), ParseError> {
     let settings = LogSettings::default();
     let (layer, handle) =
         reload::Layer::new(Verbosity { operator: EnvFilter::try_new(&operator)?, settings });
-    let control = Control { operator, settings: Mutex::new(settings), handle };
+    let control = Control { held: Mutex::new((operator, settings)), handle };
     Ok((layer, Arc::new(control)))
 }
 
-struct Control {
-    operator: String,
-    settings: Mutex<LogSettings>,
+/// Changes what is logged: the operator's filter, and clients' settings over it.
+pub(crate) struct Control {
+    held: Mutex<(String, LogSettings)>,
     handle: reload::Handle<Verbosity, Registry>,
+}
+
+impl Control {
+    /// Logs what `operator` says from now on; the clients' settings stay over it.
+    ///
+    /// # Errors
+    /// Where it cannot be read; nothing changes then.
+    pub(crate) fn refilter(&self, operator: &str) -> Result<(), String> {
+        let settings = self.settings();
+        self.put(operator, settings)
+    }
+
+    fn put(&self, operator: &str, settings: LogSettings) -> Result<(), String> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        // A new one: a filter cannot be copied, and its caches are of the old settings.
+        let filter = EnvFilter::try_new(operator).map_err(|e| e.to_string())?;
+        self.handle.reload(Verbosity { operator: filter, settings }).map_err(|e| e.to_string())?;
+        *held = (operator.to_owned(), settings);
+        Ok(())
+    }
 }
 
 impl LogControl for Control {
     fn settings(&self) -> LogSettings {
-        *self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).1
     }
 
     fn apply(&self, settings: LogSettings) -> Result<(), String> {
-        let mut held = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
-        // A new one: a filter cannot be copied, and its caches are of the old settings.
-        let operator = EnvFilter::try_new(&self.operator).map_err(|e| e.to_string())?;
-        self.handle.reload(Verbosity { operator, settings }).map_err(|e| e.to_string())?;
-        *held = settings;
-        Ok(())
+        let operator = self.held.lock().unwrap_or_else(PoisonError::into_inner).0.clone();
+        self.put(&operator, settings)
     }
 }
 
@@ -158,7 +174,7 @@ mod tests {
     }
 
     /// What is logged of one message of each level, ours and another's, under `settings`.
-    fn logged(control: &Arc<dyn LogControl>, lines: &Lines, settings: LogSettings) -> Vec<String> {
+    fn logged(control: &Arc<Control>, lines: &Lines, settings: LogSettings) -> Vec<String> {
         control.apply(settings).unwrap();
         lines.0.lock().unwrap().clear();
         tracing::error!("e");
@@ -188,6 +204,10 @@ mod tests {
             assert_eq!(logged(LogSettings { verbose_level: 2, ..all }), ["e", "w", "i", "d", "t"]);
             assert_eq!(logged(all), ["e", "w", "i"]);
             assert_eq!(control.settings(), all);
+            control.refilter("error").unwrap();
+            assert_eq!(logged(all), ["e"], "the operator's filter changed");
+            assert!(control.refilter("a=b=c").is_err());
+            assert_eq!(logged(all), ["e"]);
         });
     }
 }

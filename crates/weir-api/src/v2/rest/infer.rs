@@ -57,7 +57,7 @@ async fn run(
     let coding = Coding::of_body(headers)?;
     let json_bytes = header_length(headers)?;
     let mut admitted = admit(call, view, line.received)?;
-    let bytes = body::read(incoming, &mut admitted, call.shared.body_limits).await?;
+    let bytes = body::read(incoming, &mut admitted, call.shared.body_limits()).await?;
     line.read();
     let bytes = unpack(call, coding, bytes, &mut admitted)?;
     let (request, binary) = decode(view, &bytes, json_bytes)?;
@@ -73,8 +73,8 @@ async fn run(
 fn admit(call: &Call<'_>, view: &ModelView, received: Instant) -> Result<Admitted, Error> {
     let shared = call.shared;
     let sender = call.sender(Access::Invoke(&view.version().spec.name))?;
-    let timeout = head::timeout(&call.head.headers, shared.request_timeout).map_err(Error::invalid)?;
-    let declared = body::check_length(&call.head.headers, shared.body_limits)?;
+    let timeout = head::timeout(&call.head.headers, shared.request_timeout()).map_err(Error::invalid)?;
+    let declared = body::check_length(&call.head.headers, shared.body_limits())?;
     let deadline = Deadline::after(received, timeout);
     let mut admitted = shared.predictor.admit(sender, declared, deadline)?;
     admitted.cache(head::cache_control(&call.head.headers));
@@ -116,7 +116,7 @@ fn unpack(
     admitted: &mut Admitted,
 ) -> Result<Bytes, Error> {
     let Some(coding) = coding else { return Ok(bytes) };
-    coding.unpack_body(&bytes, call.shared.body_limits.max_bytes, |n| admitted.hold(n)).map(Bytes::from)
+    coding.unpack_body(&bytes, call.shared.body_limits().max_bytes, |n| admitted.hold(n)).map(Bytes::from)
 }
 
 /// Which outputs go behind the JSON.

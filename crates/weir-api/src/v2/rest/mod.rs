@@ -264,11 +264,11 @@ impl Call<'_> {
     /// A body that is small or nothing.
     async fn small_body(&self, incoming: &mut Incoming) -> Result<bytes::Bytes, Error> {
         const MOST_BYTES: u64 = 64 << 10;
-        let max_bytes = self.shared.body_limits.max_bytes.min(MOST_BYTES);
-        let limits = body::BodyLimits { max_bytes, ..self.shared.body_limits };
+        let max_bytes = self.shared.body_limits().max_bytes.min(MOST_BYTES);
+        let limits = body::BodyLimits { max_bytes, ..self.shared.body_limits() };
         let declared = body::check_head(&self.head.headers, limits)?;
         let timeout =
-            head::timeout(&self.head.headers, self.shared.request_timeout).map_err(Error::invalid)?;
+            head::timeout(&self.head.headers, self.shared.request_timeout()).map_err(Error::invalid)?;
         let deadline = weir_types::Deadline::after(self.shared.predictor.clock().now(), timeout);
         let mut admitted = self.shared.predictor.admit(self.sender(Access::Read)?, declared, deadline)?;
         body::read(incoming, &mut admitted, limits).await

@@ -1,9 +1,9 @@
 //! TLS, passwords, ACL users.
 
-use weir_clients::redis::{Redis, RedisConfig, RedisError, Script};
+use weir_clients::redis::{ProbeError, Redis, RedisConfig, RedisError, Script, probe};
 use weir_testbed::RedisServer;
 
-use super::{RIGHTS, add_user, as_user, config, plain};
+use super::{RIGHTS, add_user, as_user, config, plain, until};
 
 /// What the configuration leads to: a value stored and found, or why not.
 async fn tried(config: &RedisConfig) -> Result<(), String> {
@@ -88,4 +88,44 @@ async fn a_right_that_is_missing_is_told_and_is_no_outage() {
     assert!(matches!(&error, RedisError::Refused(text) if text.starts_with("NOPERM")), "{error}");
     assert_eq!(redis.get_many(&["a"]).await, Ok(vec![None]));
     assert_eq!(redis.stats().nodes[0].guard.opened, 0);
+}
+
+#[tokio::test]
+async fn a_password_that_changes_counts_for_the_next_connection() {
+    let server = RedisServer::start();
+    add_user(&server, &["~weir:*"]);
+    let redis = Redis::new(&as_user(&server, config(server.url()))).unwrap();
+    redis.set_many(&[plain(b"a", b"1")]).await.unwrap();
+    // As a secret is rotated: both count, the file changes, the old one counts no more.
+    server.ask::<()>(&["ACL", "SETUSER", "weir", ">neu"]);
+    server.file("password", "neu\n");
+    server.ask::<()>(&["ACL", "SETUSER", "weir", "<geheim"]);
+    assert_eq!(redis.get_many(&["a"]).await, Ok(vec![Some("1".into())]), "what is connected stays so");
+    server.ask::<()>(&["CLIENT", "KILL", "USER", "weir"]);
+    until(async || redis.get_many(&["a"]).await, |got| *got == Ok(vec![Some("1".into())])).await;
+    // A file that is away for a moment takes nothing from who has a password.
+    std::fs::remove_file(server.folder().join("password")).unwrap();
+    server.ask::<()>(&["ACL", "SETUSER", "weir", ">geheim"]);
+    server.ask::<()>(&["CLIENT", "KILL", "USER", "weir"]);
+    until(async || redis.get_many(&["a"]).await, |got| *got == Ok(vec![Some("1".into())])).await;
+}
+
+#[tokio::test]
+async fn a_look_tells_what_it_is_and_what_it_refuses() {
+    let server = RedisServer::start();
+    let look = async |config: &RedisConfig| probe(config, &std::time::SystemTime::now).await;
+    let seen = look(&config(server.url())).await.unwrap();
+    assert!(seen.refused.is_empty() && seen.version.is_some_and(|version| version.contains('.')));
+    assert!(seen.ahead_seconds.is_some_and(|ahead| ahead.abs() < 60.0), "one machine, one clock");
+    add_user(&server, &["~other:*", "-evalsha"]);
+    let user = as_user(&server, config(server.url()));
+    let seen = look(&user).await.unwrap();
+    let refused: Vec<_> = seen.refused.iter().map(|(name, _)| *name).collect();
+    assert_eq!(refused, ["set", "get", "getrange", "unlink", "eval", "evalsha"], "other keys are not ours");
+    assert_eq!(seen.ahead_seconds, None, "the time needs a right of its own");
+    server.ask::<()>(&["CONFIG", "SET", "requirepass", "geheim"]);
+    let seen = look(&config(server.url())).await;
+    assert!(matches!(seen, Err(ProbeError::Login(_))), "{seen:?}");
+    let nobody = look(&config("redis://127.0.0.1:1")).await;
+    assert!(matches!(nobody, Err(ProbeError::Away(_))), "{nobody:?}");
 }

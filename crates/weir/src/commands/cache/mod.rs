@@ -33,8 +33,8 @@ pub(crate) fn run(command: Cache, output: &Output) -> anyhow::Result<ExitCode> {
 }
 
 /// The server's settings, where there is a file; the environment counts either way.
-fn server(config: Option<&PathBuf>) -> anyhow::Result<ServerConfig> {
-    let sources = Sources { paths: Vec::new(), config: config.cloned() };
+fn server(config: &[PathBuf]) -> anyhow::Result<ServerConfig> {
+    let sources = Sources { paths: Vec::new(), config: config.to_vec() };
     Ok(settings::load(&sources, Vec::new())?.value.server)
 }
 
@@ -67,9 +67,9 @@ impl Admin {
     fn at(place: &AdminPlace) -> anyhow::Result<Self> {
         let url = match &place.url {
             Some(url) => url.clone(),
-            None => match server(place.config.as_ref())?.admin_listen {
+            None => match server(&place.config)?.admin_listen {
                 Some(address) => url(address),
-                None if place.config.is_some() => bail!(
+                None if !place.config.is_empty() => bail!(
                     "the configuration has no admin API: set `admin_listen = \"127.0.0.1:8001\"` under [server], \
                      or name one with --url"
                 ),

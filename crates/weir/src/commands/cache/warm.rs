@@ -40,7 +40,7 @@ pub(super) fn run(options: &Warm, output: &Output) -> anyhow::Result<ExitCode> {
     let gap = gap(&options.rate)?;
     let base = match &options.url {
         Some(url) => url.clone(),
-        None => url(server(options.config.as_ref())?.listen),
+        None => url(server(&options.config)?.listen),
     };
     let (input, progress) = Progress::open(&options.file)?;
     let mut warming = Warming {

@@ -1,0 +1,124 @@
+//! Files: secrets, where state and traces are written.
+
+use std::{
+    fs, io,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{Access, access, statvfs};
+use weir_clients::redis::RedisConfig;
+use weir_config::ByteSize;
+use weir_features::StoreKind;
+
+use super::finding::Finding;
+use crate::{output::size, settings::Settings};
+
+/// Free room that a disk should have at least.
+const LEAST_FREE: u64 = 64 << 20;
+
+/// Looks at every file that the settings name but models.
+pub(super) fn look(settings: &Settings) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if let Some(redis) = &settings.redis {
+        findings.extend(secrets(redis));
+    }
+    if settings.state.store == StoreKind::Embedded {
+        findings.push(written("state store", Path::new(&settings.state.path), settings.state.budget));
+    }
+    if let Some(trace) = &settings.server.trace_file {
+        findings.push(written("trace file", trace, settings.server.trace_max));
+    }
+    findings
+}
+
+fn secrets(redis: &RedisConfig) -> Vec<Finding> {
+    let mut redis = redis.clone();
+    let files = redis.files_mut().map(|(key, path)| (key, path.clone())).collect::<Vec<_>>();
+    files.into_iter().map(|(key, path)| secret(key, &path, read(&path))).collect()
+}
+
+/// The permission bits of a file that can be read.
+fn read(path: &Path) -> io::Result<u32> {
+    fs::File::open(path)?.metadata().map(|meta| meta.permissions().mode() & 0o777)
+}
+
+fn secret(key: &'static str, path: &Path, mode: io::Result<u32>) -> Finding {
+    let public = matches!(key, "ca_file" | "cert_file");
+    match mode {
+        Err(error) => Finding::fail(
+            "secrets",
+            format!("redis.{key}: {} cannot be read: {error}", path.display()),
+            "mount the file, and let this user (or its group: fsGroup in Kubernetes) read it",
+        ),
+        Ok(mode) if mode & 0o004 != 0 && !public => Finding::warn(
+            "secrets",
+            format!("redis.{key}: {} may be read by everybody (mode {mode:03o})", path.display()),
+            "chmod o-r; in Kubernetes `defaultMode: 0440` with an fsGroup",
+        ),
+        Ok(_) => Finding::ok("secrets", format!("redis.{key}: {} can be read", path.display())),
+    }
+}
+
+/// A place that is written to, which needs `wanted` bytes in the long run.
+fn written(check: &'static str, path: &Path, wanted: ByteSize) -> Finding {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    let place = if path.exists() { path } else { &folder };
+    let may = access(place, Access::WRITE_OK).map_err(io::Error::from);
+    let free = statvfs(&folder).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+    room(check, path, may, free, wanted.0)
+}
+
+fn room(check: &'static str, path: &Path, may: io::Result<()>, free: Option<u64>, wanted: u64) -> Finding {
+    let path = path.display();
+    if let Err(error) = may {
+        let fix = "make the folder, mount a volume that this user may write, or name another path";
+        return Finding::fail(check, format!("{path} cannot be written: {error}"), fix);
+    }
+    let Some(free) = free else { return Finding::ok(check, format!("{path} can be written")) };
+    let found = format!("{path} can be written, {} are free", size(free));
+    let fix = format!("make room: {} may be written", size(wanted));
+    match free {
+        free if free < LEAST_FREE => Finding::fail(check, found, fix),
+        free if free < wanted => Finding::warn(check, found, fix),
+        _ => Finding::ok(check, found),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::finding::Level, *};
+
+    #[test]
+    fn secrets_are_for_their_reader_alone() {
+        let of = |key, mode: io::Result<u32>| secret(key, Path::new("s"), mode).level;
+        assert_eq!(of("password_file", Ok(0o440)), Level::Ok);
+        assert_eq!(of("password_file", Ok(0o644)), Level::Warn);
+        assert_eq!(of("ca_file", Ok(0o644)), Level::Ok, "a certificate is no secret");
+        assert_eq!(of("key_file", Err(io::ErrorKind::PermissionDenied.into())), Level::Fail);
+    }
+
+    #[test]
+    fn a_place_to_write_needs_leave_and_room() {
+        let of = |may, free| room("state store", Path::new("s"), may, free, 256 << 20).level;
+        assert_eq!(of(Ok(()), Some(1 << 30)), Level::Ok);
+        assert_eq!(of(Ok(()), Some(128 << 20)), Level::Warn);
+        assert_eq!(of(Ok(()), Some(1 << 20)), Level::Fail);
+        assert_eq!(of(Err(io::ErrorKind::ReadOnlyFilesystem.into()), Some(1 << 30)), Level::Fail);
+    }
+
+    #[test]
+    fn what_is_on_disk_is_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("password");
+        fs::write(&file, "x").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o604)).unwrap();
+        assert_eq!(read(&file).unwrap(), 0o604);
+        assert_ne!(written("state store", &folder.path().join("s.redb"), ByteSize(1)).level, Level::Warn);
+        let nowhere = written("state store", &folder.path().join("no/such/s.redb"), ByteSize(1));
+        assert_eq!(nowhere.level, Level::Fail);
+    }
+}

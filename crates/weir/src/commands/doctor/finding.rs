@@ -1,0 +1,55 @@
+//! What a check says.
+
+use serde_json::{Value, json};
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Level {
+    /// As it should be.
+    Ok,
+    /// It works, and something will hurt.
+    Warn,
+    /// It will not work.
+    Fail,
+}
+
+impl Level {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Level::Ok => "ok",
+            Level::Warn => "warn",
+            Level::Fail => "fail",
+        }
+    }
+}
+
+/// What one check found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Finding {
+    /// What was looked at, in a word or two.
+    pub(super) check: &'static str,
+    pub(super) level: Level,
+    /// What is there.
+    pub(super) found: String,
+    /// What to do about it; empty where there is nothing to do.
+    pub(super) fix: String,
+}
+
+impl Finding {
+    pub(super) fn ok(check: &'static str, found: impl Into<String>) -> Self {
+        Self { check, level: Level::Ok, found: found.into(), fix: String::new() }
+    }
+
+    pub(super) fn warn(check: &'static str, found: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { check, level: Level::Warn, found: found.into(), fix: fix.into() }
+    }
+
+    pub(super) fn fail(check: &'static str, found: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { check, level: Level::Fail, found: found.into(), fix: fix.into() }
+    }
+
+    pub(super) fn document(&self) -> Value {
+        let fix = (!self.fix.is_empty()).then_some(&self.fix);
+        json!({"check": self.check, "level": self.level.name(), "found": self.found, "fix": fix})
+    }
+}

@@ -1,0 +1,79 @@
+//! Reload: the same sources are read again, checked whole, and put in force at once or not at all.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use weir_api::Server;
+use weir_config::{Loaded, Override, Places};
+use weir_serving::{Cache, Change, Reread, ServingSnapshot};
+
+use crate::{
+    args::Sources,
+    host::Limits,
+    settings::{self, Changed, Settings, route_lines},
+    telemetry,
+};
+
+/// What a server was configured by, and what a new configuration is put into.
+#[derive(Clone)]
+pub(super) struct Reload {
+    pub(super) sources: Sources,
+    pub(super) flags: Vec<Override>,
+    /// Defaults follow what was there at the start: a pod that was resized is no change that
+    /// somebody wrote.
+    pub(super) limits: Limits,
+    pub(super) in_force: Arc<Mutex<Settings>>,
+    pub(super) server: Server,
+    pub(super) cache: Option<Cache>,
+    pub(super) logs: Arc<telemetry::Control>,
+}
+
+impl Reload {
+    /// What a keeper of models calls for each reload.
+    pub(super) fn reread(self) -> Reread {
+        Box::new(move || self.read().inspect_err(|why| self.server.note_reload(Err(why.clone()))))
+    }
+
+    /// Reads the sources; what is in force stays.
+    fn read(&self) -> Result<Change, String> {
+        let loaded = settings::load_within(&self.sources, self.flags.clone(), &self.limits);
+        let Loaded { value: settings, places } = loaded.map_err(|error| format!("{error:#}"))?;
+        if settings.server.models.is_empty() {
+            return Err(places.problem("server.models", "`server.models` names no model").to_string());
+        }
+        let changed = {
+            let in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
+            Changed::between(&in_force, &settings).map_err(|error| error.to_string())?
+        };
+        changed.possible(&places)?;
+        let paths = settings.server.models.clone();
+        let to = self.clone();
+        Ok(Change {
+            paths,
+            publish: Box::new(move |snapshot| to.publish(settings, &places, changed, snapshot)),
+        })
+    }
+
+    /// Puts settings in force together with what was loaded under them.
+    fn publish(
+        self,
+        settings: Settings,
+        places: &Places,
+        changed: Changed,
+        snapshot: ServingSnapshot,
+    ) -> Result<(), String> {
+        let (config, routes) = (settings.server.clone(), settings.route.clone());
+        let put = self.server.reconfigure(config, routes, snapshot);
+        let put = put.map_err(|problems| route_lines(&problems, places));
+        if put.is_ok() {
+            // Nothing below can be refused: filters were read with the file.
+            let _ = self.logs.refilter(&telemetry::filter(&settings.log));
+            self.cache.iter().for_each(|cache| cache.reconfigure(settings.cache.clone()));
+            if !changed.live.is_empty() {
+                tracing::info!(keys = changed.live.join(", "), "configuration changed");
+            }
+            *self.in_force.lock().unwrap_or_else(PoisonError::into_inner) = settings;
+        }
+        self.server.note_reload(put.clone());
+        put
+    }
+}

@@ -1,0 +1,99 @@
+//! From files, environment and flags to settings.
+
+use std::{
+    fs,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use anyhow::anyhow;
+use weir_clients::redis::RedisConfig;
+use weir_config::{Layer, Loaded, MAX_BYTES, Origin, Override, Places, Problem};
+
+use super::{Settings, checks::impossible, defaults, lines};
+use crate::{args::Sources, environment, host::Limits};
+
+/// Reads the files (nothing, without any), each laid over those before it, then the environment, then `flags`.
+/// Relative paths of a file are relative to it; paths given as arguments replace them. Defaults
+/// follow what the host has.
+///
+/// # Errors
+/// Every problem, one a line.
+pub(crate) fn load(sources: &Sources, flags: Vec<Override>) -> anyhow::Result<Loaded<Settings>> {
+    load_within(sources, flags, &Limits::of_this_process())
+}
+
+/// [`load`] with defaults that follow `limits`.
+///
+/// # Errors
+/// As [`load`].
+pub(crate) fn load_within(
+    sources: &Sources,
+    flags: Vec<Override>,
+    limits: &Limits,
+) -> anyhow::Result<Loaded<Settings>> {
+    let texts = read(&sources.config).map_err(|problems| anyhow!(lines(&problems)))?;
+    let layers: Vec<Layer<'_>> =
+        sources.config.iter().zip(&texts).map(|(file, text)| Layer { file, text }).collect();
+    let nothing = [Layer { file: Path::new("weir.toml"), text: "" }];
+    let layers = if layers.is_empty() { &nothing[..] } else { &layers };
+    let mut overrides = environment::overrides();
+    overrides.extend(flags);
+    let mut loaded: Loaded<Settings> =
+        weir_config::parse_layers(layers, &overrides).map_err(|p| anyhow!(lines(&p)))?;
+    defaults::follow(&mut loaded.value, &mut loaded.places, limits);
+    let problems = impossible(&loaded.value, &loaded.places);
+    if !problems.is_empty() {
+        return Err(anyhow!(lines(&problems)));
+    }
+    place_paths(&mut loaded.value, &loaded.places);
+    if !sources.paths.is_empty() {
+        loaded.value.server.models = sources.paths.clone();
+        loaded.places.lay("server.models", Origin::Override("arguments".to_owned()));
+    }
+    Ok(loaded)
+}
+
+/// The text of each file.
+///
+/// # Errors
+/// Every file that cannot be read.
+fn read(files: &[PathBuf]) -> Result<Vec<String>, Vec<Problem>> {
+    let (mut texts, mut problems) = (Vec::new(), Vec::new());
+    for file in files {
+        match read_one(file) {
+            Ok(text) => texts.push(text),
+            Err(error) => problems.push(Problem::new(file, format!("cannot be read: {error}"))),
+        }
+    }
+    if problems.is_empty() { Ok(texts) } else { Err(problems) }
+}
+
+fn read_one(file: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    // One byte more than is allowed, so that the one who parses it sees that it is too long.
+    fs::File::open(file)?.take(MAX_BYTES as u64 + 1).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// Makes paths that a file names relative to that file. What the environment or a flag says is
+/// relative to where its writer is.
+fn place_paths(settings: &mut Settings, places: &Places) {
+    let place = |key: &str, path: &mut PathBuf| {
+        if let Origin::File { file, .. } = places.origin(key) {
+            *path = file.parent().unwrap_or(Path::new("")).join(&*path);
+        }
+    };
+    let Settings { server, state, redis, .. } = settings;
+    for (i, path) in server.models.iter_mut().enumerate() {
+        place(&format!("server.models[{i}]"), path);
+    }
+    server.onnxruntime.iter_mut().for_each(|path| place("server.onnxruntime", path));
+    server.trace_file.iter_mut().for_each(|path| place("server.trace_file", path));
+    for (key, path) in redis.iter_mut().flat_map(RedisConfig::files_mut) {
+        place(&format!("redis.{key}"), path);
+    }
+    let mut path = PathBuf::from(&state.path);
+    place("state.path", &mut path);
+    state.path = path.to_string_lossy().into_owned();
+}
