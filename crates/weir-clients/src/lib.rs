@@ -13,7 +13,9 @@ pub mod redis;
 mod resilience;
 
 pub use self::http::{Client, ClientError, Reply};
-pub use download::S3Config;
+pub use download::{
+    DownloadError, DownloadOptions, DownloadProblem, Downloader, Location, S3Config, S3Keys, Sink,
+};
 pub use grpc::GrpcPool;
 pub use pool::{Answer, HttpPool, PoolOptions, plain};
 pub use resilience::{

@@ -16,7 +16,7 @@ use std::{
 use tokio::sync::oneshot;
 use weir_types::{Error, ErrorCode, ModelName};
 
-use crate::{Loader, ServingSnapshot, watch::Watch};
+use crate::{Archives, Loader, ServingSnapshot, watch::Watch};
 
 /// Orders that may wait; one more is refused.
 const MAX_WAITING: usize = 16;
@@ -86,12 +86,16 @@ fn ended() -> Error {
 /// Makes a new snapshot serve; the text says why it cannot.
 type Publish = Box<dyn FnMut(ServingSnapshot) -> Result<(), String> + Send>;
 
+/// Brings the archives that are to serve now, given those that do; the text says why it cannot.
+type Refetch = Box<dyn FnMut(&Archives) -> Result<Archives, String> + Send>;
+
 /// Obeys orders.
 pub struct Keeper {
     loader: Loader,
     serving: Arc<ServingSnapshot>,
     unloaded: BTreeSet<ModelName>,
     publish: Publish,
+    refetch: Option<Refetch>,
     orders: Receiver<(Order, Reply)>,
     retry: Duration,
     tried: Instant,
@@ -104,9 +108,15 @@ impl Keeper {
         let (sender, orders) = sync_channel(MAX_WAITING);
         let (retry, tried) = (RETRY, loader.clock().now());
         (
-            Self { loader, serving, unloaded: BTreeSet::new(), publish, orders, retry, tried },
+            Self { loader, serving, unloaded: BTreeSet::new(), publish, refetch: None, orders, retry, tried },
             ModelControl { orders: sender },
         )
+    }
+
+    /// Asks `refetch` for the archives at each reload. When it cannot bring them all, nothing changes.
+    #[must_use]
+    pub fn refetching(self, refetch: Refetch) -> Self {
+        Self { refetch: Some(refetch), ..self }
     }
 
     /// Tries models whose server was away again after `retry` instead of ten seconds.
@@ -127,8 +137,8 @@ impl Keeper {
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {
-                    if files.as_mut().is_some_and(Watch::settled) {
-                        let _ = self.obey(&Order::Reload);
+                    if files.as_mut().is_some_and(Watch::settled) || self.some_arrived() {
+                        let _ = self.load_all();
                     } else {
                         self.retry_transient();
                     }
@@ -156,9 +166,29 @@ impl Keeper {
         self.tried = self.loader.clock().now();
     }
 
+    fn some_arrived(&self) -> bool {
+        self.loader.archives().is_some_and(Archives::some_arrived)
+    }
+
+    fn load_all(&mut self) -> Result<(), Error> {
+        let next = self.loader.load(&self.serving, &self.unloaded, &|_| {});
+        self.put_in_force(next)
+    }
+
+    /// Brings archives and reads every model, or changes nothing.
+    fn reload(&mut self) -> Result<(), Error> {
+        let (Some(refetch), Some(current)) = (&mut self.refetch, self.loader.archives()) else {
+            return self.load_all();
+        };
+        let archives = refetch(current).map_err(|why| Error::new(ErrorCode::Unavailable, why))?;
+        let next = self.loader.clone().with_archives(Some(archives));
+        let before = std::mem::replace(&mut self.loader, next);
+        self.load_all().inspect_err(|_| self.loader = before)
+    }
+
     fn obey(&mut self, order: &Order) -> Result<(), Error> {
         let next = match order {
-            Order::Reload => self.loader.load(&self.serving, &self.unloaded, &|_| {}),
+            Order::Reload => return self.reload(),
             Order::Load(model) => self.load(model)?,
             Order::Unload(model) => self.unload(model)?,
         };

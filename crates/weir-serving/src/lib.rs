@@ -37,7 +37,7 @@ pub use executor::{
     Stats, Timing, describe_remote, unmerged,
 };
 pub use features::{Incomplete, Lookup};
-pub use fetch::{ArchiveConfig, FetchConfig};
+pub use fetch::{ArchiveConfig, Archives, FetchConfig, FetchParts, FetchProblem, Fetcher};
 pub use load::{LoadOptions, Loader, Progress};
 pub use predict::{Executed, Predictor, Ready, Routed};
 pub use sequence::{

@@ -94,6 +94,23 @@ pub(crate) fn load(sources: &Sources, flags: Vec<Override>) -> anyhow::Result<Lo
     if in_file("server.trace_file") {
         server.trace_file = server.trace_file.take().map(|path| folder.join(path));
     }
+    for (key, path) in
+        [("fetch.cache", &mut loaded.value.fetch.cache), ("fetch.ca_file", &mut loaded.value.fetch.ca_file)]
+    {
+        if in_file(key) {
+            *path = path.take().map(|path| folder.join(path));
+        }
+    }
+    for (index, archive) in loaded.value.archive.iter_mut().enumerate() {
+        if in_file(&format!("archive[{index}].token_file")) {
+            archive.token_file = archive.token_file.take().map(|path| folder.join(path));
+        }
+    }
+    for (key, path) in loaded.value.s3.iter_mut().flat_map(S3Config::files_mut) {
+        if in_file(&format!("s3.{key}")) {
+            *path = folder.join(&*path);
+        }
+    }
     for (key, path) in loaded.value.redis.iter_mut().flat_map(RedisConfig::files_mut) {
         if in_file(&format!("redis.{key}")) {
             *path = folder.join(&*path);

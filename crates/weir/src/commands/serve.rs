@@ -10,10 +10,10 @@ use tokio::{
 };
 use weir_api::{Bound, Server};
 use weir_config::{Override, Places};
-use weir_serving::{Cache, Keeper, Loader, ModelControl, Watch};
+use weir_serving::{Archives, Cache, Fetcher, Keeper, Loader, ModelControl, Watch};
 
 use crate::{
-    args::Serve,
+    args::{Serve, Sources},
     commands::start::{Started, start},
     output::Output,
     settings::{self, Settings, route_lines},
@@ -31,13 +31,15 @@ pub(crate) fn run(options: Serve, output: &Output) -> anyhow::Result<ExitCode> {
     ];
     let flags =
         flags.into_iter().filter_map(|(flag, key, at)| Some(Override::new(flag, key, at?.to_string())));
-    let loaded = settings::load(&options.sources, flags.collect())?;
+    let flags: Vec<Override> = flags.collect();
+    let loaded = settings::load(&options.sources, flags.clone())?;
     let logs = telemetry::start(&loaded.value.log)?;
     raise_descriptor_limit(loaded.value.server.max_connections);
     let threads = settings::threads(&loaded.value.server);
     let watched = options.watch.then(|| Watch::new(&loaded.value.server.models));
     let admin = loaded.value.server.admin_listen;
-    let (server, loader, cache) = prepare(loaded.value, &loaded.places, output)?;
+    let (server, (loader, fetcher), cache) = prepare(loaded.value, &loaded.places, output)?;
+    let archives = Rereading { sources: options.sources, flags, fetcher };
     server.offer_log_control(logs);
     // A runtime of its own for the listeners; models run on theirs. With one thread, the
     // scheduler that never hands work over saves some 4 % of a small request's CPU.
@@ -46,7 +48,23 @@ pub(crate) fn run(options: Serve, output: &Output) -> anyhow::Result<ExitCode> {
     if let Some(cache) = cache {
         cache.start(runtime.handle());
     }
-    runtime.block_on(serve(server, loader, admin, watched))
+    runtime.block_on(serve(server, (loader, archives), admin, watched))
+}
+
+/// What a reload brings archives by.
+struct Rereading {
+    sources: Sources,
+    flags: Vec<Override>,
+    fetcher: Fetcher,
+}
+
+impl Rereading {
+    /// The archives that the configuration names now, all of them.
+    fn bring(&self, current: &Archives) -> Result<Archives, String> {
+        let loaded = settings::load(&self.sources, self.flags.clone());
+        let loaded = loaded.map_err(|error| format!("{error:#}"))?;
+        self.fetcher.bring(&loaded.value.archive, current)
+    }
 }
 
 /// Takes all the descriptors that the system allows: many start a process with 1,024, a
@@ -68,8 +86,9 @@ fn prepare(
     settings: Settings,
     places: &Places,
     output: &Output,
-) -> anyhow::Result<(Server, Loader, Option<Cache>)> {
-    let Started { loader, cache, server, models, failures } = start(settings, places, Opening::Use, output)?;
+) -> anyhow::Result<(Server, (Loader, Fetcher), Option<Cache>)> {
+    let Started { loader, fetcher, cache, server, models, failures } =
+        start(settings, places, Opening::Use, output)?;
     if models == 0 {
         bail!("no model could be loaded\n{failures}");
     }
@@ -78,12 +97,12 @@ fn prepare(
         let (spec, engine) = (&version.spec, &version.engine);
         tracing::info!(model = %spec.name, version = %spec.version, engine = engine.name, "loaded");
     }
-    Ok((server, loader, cache))
+    Ok((server, (loader, fetcher), cache))
 }
 
 async fn serve(
     server: Server,
-    loader: Loader,
+    (loader, archives): (Loader, Rereading),
     admin: Option<SocketAddr>,
     watched: Option<Watch>,
 ) -> anyhow::Result<ExitCode> {
@@ -99,7 +118,7 @@ async fn serve(
             tracing::warn!("anybody who reaches {address} may use it: there is no authentication");
         }
     }
-    let control = keep_models(&server, loader, watched)?;
+    let control = keep_models(&server, (loader, archives), watched)?;
     let cut_off = run_until_told(bound, control).await?;
     match cut_off {
         0 => tracing::info!("drained"),
@@ -109,12 +128,17 @@ async fn serve(
 }
 
 /// Starts the thread that loads models while the server serves.
-fn keep_models(server: &Server, loader: Loader, watched: Option<Watch>) -> anyhow::Result<ModelControl> {
+fn keep_models(
+    server: &Server,
+    (loader, archives): (Loader, Rereading),
+    watched: Option<Watch>,
+) -> anyhow::Result<ModelControl> {
     let swapped = server.clone();
     let publish = Box::new(move |snapshot| {
         swapped.swap(snapshot).map_err(|problems| route_lines(&problems, &Places::default()))
     });
     let (keeper, control) = Keeper::new(loader, server.snapshot(), publish);
+    let keeper = keeper.refetching(Box::new(move |current| archives.bring(current)));
     let thread = thread::Builder::new().name("weir-models".into());
     thread.spawn(move || keeper.run(watched)).context("no thread for loading models")?;
     server.offer_control(&control);
