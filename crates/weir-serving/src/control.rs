@@ -137,7 +137,7 @@ impl Keeper {
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {
-                    if files.as_mut().is_some_and(Watch::settled) || self.some_arrived() {
+                    if files.as_mut().is_some_and(Watch::settled) || self.archives_have_news() {
                         let _ = self.load_all();
                     } else {
                         self.retry_transient();
@@ -166,8 +166,8 @@ impl Keeper {
         self.tried = self.loader.clock().now();
     }
 
-    fn some_arrived(&self) -> bool {
-        self.loader.archives().is_some_and(Archives::some_arrived)
+    fn archives_have_news(&self) -> bool {
+        self.loader.archives().is_some_and(Archives::has_news)
     }
 
     fn load_all(&mut self) -> Result<(), Error> {

@@ -80,8 +80,8 @@ pub struct Archives(Arc<Shared>);
 struct Shared {
     wanted: Vec<Wanted>,
     slots: Mutex<Vec<Slot>>,
-    /// How many came since it was last asked.
-    arrived: AtomicU64,
+    /// How many came, or failed in another way, since it was last asked.
+    news: AtomicU64,
 }
 
 enum Slot {
@@ -156,7 +156,7 @@ impl Fetcher {
     pub fn look(&self, list: &[ArchiveConfig]) -> Result<Archives, Vec<FetchProblem>> {
         let wanted = check(list)?;
         let slots = Mutex::new(wanted.iter().map(|wanted| self.0.found(wanted)).collect());
-        Ok(Archives(Arc::new(Shared { wanted, slots, arrived: AtomicU64::new(0) })))
+        Ok(Archives(Arc::new(Shared { wanted, slots, news: AtomicU64::new(0) })))
     }
 
     /// What of `list` is here already is there at once; the rest comes in the background, again and
@@ -202,7 +202,7 @@ impl Fetcher {
         };
         let slots = wanted.iter().map(bring).collect::<Result<_, _>>()?;
         self.0.store.sweep();
-        Ok(Archives(Arc::new(Shared { wanted, slots: Mutex::new(slots), arrived: AtomicU64::new(0) })))
+        Ok(Archives(Arc::new(Shared { wanted, slots: Mutex::new(slots), news: AtomicU64::new(0) })))
     }
 }
 
@@ -303,12 +303,17 @@ impl Shared {
         match result {
             Ok(kept) => {
                 slots[index] = Slot::Here(Arc::new(kept));
-                self.arrived.fetch_add(1, Ordering::Release);
+                self.news.fetch_add(1, Ordering::Release);
             }
             Err(why) => {
                 let wait = inner.wait(*tries);
                 tracing::error!(from = %wanted.from, "not fetched, again in {wait:.0?}: {why}");
-                *reason = format!("cannot be fetched from {}: {why}", wanted.from);
+                let why = format!("cannot be fetched from {}: {why}", wanted.from);
+                if *reason != why {
+                    // What is told of it changes.
+                    *reason = why;
+                    self.news.fetch_add(1, Ordering::Release);
+                }
                 (*due, *tries) = (Some(inner.clock.now() + wait), tries.saturating_add(1));
             }
         }
@@ -337,9 +342,9 @@ impl Archives {
         self.0.wanted.iter().zip(self.0.slots().iter()).filter_map(missing).collect()
     }
 
-    /// Whether some came since it was last asked.
-    pub(crate) fn some_arrived(&self) -> bool {
-        self.0.arrived.swap(0, Ordering::AcqRel) > 0
+    /// Whether there is something to load or to tell since it was last asked.
+    pub(crate) fn has_news(&self) -> bool {
+        self.0.news.swap(0, Ordering::AcqRel) > 0
     }
 
     fn here(&self, sha256: &str) -> Option<Arc<Kept>> {

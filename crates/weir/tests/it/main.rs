@@ -14,6 +14,7 @@ mod cache;
 mod client;
 mod connections;
 mod drain;
+mod fetch;
 mod floods;
 mod graphs;
 mod grpc;
