@@ -3,7 +3,7 @@ PORT ?= 8000
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt bench bench-v2 bench-reload bench-batching bench-overload bench-cache bench-outage fuzz test-perf-analyzer test-shuttle test-storm venvs servers fetch deny cargo
+.PHONY: help demo test lint fmt bench bench-v2 bench-reload bench-batching bench-overload bench-cache bench-outage fuzz test-perf-analyzer test-shuttle test-storm venvs servers release fetch deny cargo
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ venvs: ## Python environments that the tests use, in .cache/venvs
 
 servers: ## redis-server for the tests, into .cache/servers (where it is not on PATH)
 	@scripts/servers.sh
+
+release: cargo ## the release archive, its SBOM and SHA256SUMS, into target/release-archive (ten minutes)
+	@cargo xtask release
 
 fetch: cargo ## the encoder and tokenizer of the sentiment model, into .cache/sentiment
 	@cargo xtask fetch

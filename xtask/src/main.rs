@@ -4,6 +4,7 @@ mod ci;
 mod codegen;
 mod demo;
 mod fetch;
+mod release;
 mod repo;
 mod say;
 mod suite;
@@ -18,6 +19,7 @@ const USAGE: &str = "cargo xtask <command>
   codegen [--check]     make the Rust of the .proto files again, or say whether it is up to date
   fetch                 get the files of the sentiment model into .cache/sentiment
   demo [--port N]       build, fetch, serve both demo models and ask each a question
+  release [--binary P]  the release archive, its bill of materials and their digests
   test                  cargo test --workspace, with one closing line of totals
   ci                    everything that CI checks, with timings (what `make test` runs)";
 
@@ -40,6 +42,7 @@ fn run(words: &[&str]) -> Result<ExitCode> {
         ["codegen", "--check"] => codegen::command(true),
         ["fetch"] => Ok(fetch::command()),
         ["demo", rest @ ..] => demo::run(rest),
+        ["release", rest @ ..] => release::run(rest),
         ["test"] => suite::command(),
         ["ci"] => ci::run(),
         _ => {

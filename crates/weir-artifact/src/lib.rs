@@ -5,6 +5,7 @@
 //! runs a model.
 
 mod answers;
+pub mod archive;
 mod batching;
 mod cache;
 mod digest;

@@ -5,6 +5,7 @@
 //! [`redis`] has caches and state behind the same breaker. Object stores and brokers join it with the
 //! features that need them.
 
+mod download;
 mod grpc;
 mod http;
 mod pool;
@@ -12,6 +13,9 @@ pub mod redis;
 mod resilience;
 
 pub use self::http::{Client, ClientError, Reply};
+pub use download::{
+    DownloadError, DownloadOptions, DownloadProblem, Downloader, Location, S3Config, S3Keys, Sink,
+};
 pub use grpc::GrpcPool;
 pub use pool::{Answer, HttpPool, PoolOptions, plain};
 pub use resilience::{

@@ -153,7 +153,7 @@ async fn read(mut body: Incoming, most: usize) -> Result<(Bytes, HeaderMap), Cal
 }
 
 /// The whole chain of causes: the first one alone says "client error (Connect)".
-fn connection(error: &dyn Error) -> CallError {
+pub(crate) fn connection(error: &dyn Error) -> CallError {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

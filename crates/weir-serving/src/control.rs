@@ -17,7 +17,7 @@ use std::{
 use tokio::sync::oneshot;
 use weir_types::{Error, ErrorCode, ModelName};
 
-use crate::{Loader, ServingSnapshot, watch::Watch};
+use crate::{Archives, Loader, ServingSnapshot, watch::Watch};
 
 /// Orders that may wait; one more is refused.
 const MAX_WAITING: usize = 16;
@@ -90,13 +90,15 @@ fn ended() -> Error {
 /// Makes a new snapshot serve; the text says why it cannot.
 type Publish = Box<dyn FnMut(ServingSnapshot) -> Result<(), String> + Send>;
 
-/// Reads the configuration again; the text says why it cannot count.
-pub type Reread = Box<dyn FnMut() -> Result<Change, String> + Send>;
+/// Reads the configuration again, given the archives that serve; the text says why it cannot count.
+pub type Reread = Box<dyn FnMut(Option<&Archives>) -> Result<Change, String> + Send>;
 
 /// A configuration that was read again and would work.
 pub struct Change {
     /// Where models are now.
     pub paths: Vec<PathBuf>,
+    /// The archives of models, all of them here.
+    pub archives: Option<Archives>,
     /// Puts it in force with what was loaded from there; the text says why it cannot.
     pub publish: Box<dyn FnOnce(ServingSnapshot) -> Result<(), String> + Send>,
 }
@@ -171,6 +173,7 @@ impl Keeper {
         let order = match (settled(&mut self.configuration), settled(models)) {
             (true, _) => Order::Reload,
             (false, true) => Order::Models,
+            (false, false) if self.archives_have_news() => Order::Models,
             (false, false) => return self.retry_transient(),
         };
         if let Err(error) = self.obey(&order) {
@@ -197,6 +200,10 @@ impl Keeper {
         self.tried = self.loader.clock().now();
     }
 
+    fn archives_have_news(&self) -> bool {
+        self.loader.archives().is_some_and(Archives::has_news)
+    }
+
     fn obey(&mut self, order: &Order) -> Result<(), Error> {
         let next = match order {
             Order::Reload if self.reread.is_some() => return self.reconfigure(),
@@ -211,8 +218,10 @@ impl Keeper {
     /// Reads configuration and models, and puts both in force, or neither.
     fn reconfigure(&mut self) -> Result<(), Error> {
         let Some(reread) = &mut self.reread else { return Ok(()) };
-        let Change { paths, publish } = reread().map_err(|text| Error::new(ErrorCode::Conflict, text))?;
-        let loader = self.loader.at(paths);
+        let change = reread(self.loader.archives());
+        let change = change.map_err(|text| Error::new(ErrorCode::Conflict, text))?;
+        let Change { paths, archives, publish } = change;
+        let loader = self.loader.at(paths).with_archives(archives);
         let next = loader.load(&self.serving, &self.unloaded, &|_| {});
         let published = publish(next.clone());
         self.published(next, published)?;

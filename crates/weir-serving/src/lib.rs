@@ -16,6 +16,7 @@ mod cache;
 mod control;
 mod executor;
 mod features;
+mod fetch;
 mod graph;
 mod load;
 mod predict;
@@ -36,6 +37,7 @@ pub use executor::{
     Stats, Timing, describe_remote, unmerged,
 };
 pub use features::{Incomplete, Lookup};
+pub use fetch::{ArchiveConfig, Archives, FetchConfig, FetchParts, FetchProblem, Fetcher};
 pub use load::{LoadOptions, Loader, Progress};
 pub use predict::{Executed, Predictor, Ready, Routed};
 pub use sequence::{

@@ -19,8 +19,8 @@ use weir_features::Features;
 use weir_types::{Clock, Error, ModelName, Version};
 
 use crate::{
-    Cache, Cores, Executor, KeepSequences, Local, LocalOptions, MemoryBudget, Sequences, ServedVersion,
-    ServingSnapshot, Stats,
+    Archives, Cache, Cores, Executor, KeepSequences, Local, LocalOptions, MemoryBudget, Sequences,
+    ServedVersion, ServingSnapshot, Stats,
     background::Background,
     executor::{self, Resident, Trial},
     features::{self, Lookup},
@@ -56,6 +56,7 @@ pub struct LoadOptions {
 #[derive(Clone)]
 pub struct Loader {
     paths: Vec<PathBuf>,
+    archives: Option<Archives>,
     options: LoadOptions,
     background: Arc<Background>,
 }
@@ -77,7 +78,7 @@ type Attempt = Result<Arc<ServedVersion>, String>;
 impl Loader {
     /// Loads the models under `paths`.
     pub fn new(paths: Vec<PathBuf>, options: LoadOptions) -> Self {
-        Self { paths, options, background: Arc::default() }
+        Self { paths, archives: None, options, background: Arc::default() }
     }
 
     /// The same for models under other paths.
@@ -88,6 +89,17 @@ impl Loader {
     /// The clock that loading is timed by.
     pub(crate) fn clock(&self) -> &dyn Clock {
         &*self.options.clock
+    }
+
+    /// Loads the models of `archives` too, as far as they are here.
+    #[must_use]
+    pub fn with_archives(self, archives: Option<Archives>) -> Self {
+        Self { archives, ..self }
+    }
+
+    /// The archives that models are loaded from.
+    pub(crate) fn archives(&self) -> Option<&Archives> {
+        self.archives.as_ref()
     }
 
     /// Where models are looked for.
@@ -110,6 +122,7 @@ impl Loader {
         let mut next = ServingSnapshot::without_models(unloaded.clone());
         self.load_into(&mut next, &found, previous, progress);
         problems.into_iter().for_each(|problem| next.keep_folder(problem, previous));
+        self.archives.iter().flat_map(Archives::missing).for_each(|missing| next.await_archive(missing));
         graph::settle(&mut next, previous, &self.options, &self.background);
         next
     }
@@ -208,7 +221,8 @@ impl Loader {
 
     fn discover(&self) -> Discovery {
         let mut all = Discovery::default();
-        for path in &self.paths {
+        let fetched = self.archives.as_ref().map(Archives::folders).unwrap_or_default();
+        for path in self.paths.iter().chain(&fetched) {
             let Discovery { found, problems } = weir_artifact::discover(path);
             all.found.extend(found);
             all.problems.extend(problems);

@@ -10,7 +10,7 @@ use weir_artifact::{Candidate, FolderProblem, GraphDraft, Kind, ModelSpec};
 use weir_engine::EngineInfo;
 use weir_types::{Error, ErrorCode, ModelName, Version};
 
-use crate::{Executor, Lookup};
+use crate::{Executor, Lookup, fetch::Missing};
 
 /// One version of a model, ready to answer.
 pub struct ServedVersion {
@@ -69,6 +69,8 @@ pub struct ServingSnapshot {
     /// All graphs that could be read, also those that could not be built: they are built
     /// again whenever a model changes.
     drafts: Vec<Arc<GraphDraft>>,
+    /// Whether there are archives that are still to come, whose models nobody knows.
+    awaited: bool,
 }
 
 impl ServingSnapshot {
@@ -123,6 +125,10 @@ impl ServingSnapshot {
         }
         if self.failures.iter().any(|f| f.model == name) {
             return not_loaded(name);
+        }
+        if self.awaited {
+            let text = "not all archives of models are fetched yet; /readyz says which";
+            return Error::new(ErrorCode::Unavailable, text);
         }
         Error::not_found(format!("there is no model `{}`", name.chars().take(128).collect::<String>()))
     }
@@ -208,6 +214,13 @@ impl ServingSnapshot {
         let (covered, transient) = (earlier.is_some(), candidate.kind == Kind::Remote);
         self.failures.push(Failure { model, version, reason, covered, transient });
         earlier.into_iter().for_each(|version| self.insert(version));
+    }
+
+    /// An archive is not here yet; it comes without anybody changing a file.
+    pub(crate) fn await_archive(&mut self, archive: Missing) {
+        let Missing { name: model, reason } = archive;
+        self.awaited = true;
+        self.failures.push(Failure { model, version: None, reason, covered: false, transient: true });
     }
 
     /// A folder cannot be read: what was loaded from it earlier serves on.

@@ -3,6 +3,7 @@
 mod cache;
 mod doctor;
 mod load;
+mod package;
 mod tune;
 
 use std::{net::SocketAddr, path::PathBuf};
@@ -17,6 +18,7 @@ use weir_config::Override;
 pub(crate) use cache::{AdminPlace, Cache, Explain, Purge, Warm};
 pub(crate) use doctor::Doctor;
 pub(crate) use load::{FaceArg, Load};
+pub(crate) use package::{Package, PackageFormat};
 pub(crate) use tune::Tune;
 
 /// One file of the configuration. An empty name is one that a variable without a value gives, which clap
@@ -49,6 +51,8 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Predict for JSON rows from standard input, one a line.
     Predict(Predict),
+    /// Make a model's folder into one file with one digest: an archive or an OCI image.
+    Package(Package),
     /// Send a server requests by schedule, and measure how it answers.
     Load(Box<Load>),
     /// Measure which [batching] serves a model best on this machine, and write it to model.toml.
@@ -64,6 +68,11 @@ pub(crate) enum Command {
     Doctor(Doctor),
     /// Ask a server whether it is ready; exit status 1 if it is not.
     Health(Health),
+    /// Write the man pages, one a command, into a folder.
+    Man {
+        /// The folder; made where there is none.
+        folder: PathBuf,
+    },
     /// Print a completion script for a shell.
     Completions {
         /// The shell.

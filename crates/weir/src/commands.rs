@@ -8,6 +8,8 @@ pub(crate) mod health;
 pub(crate) mod init;
 pub(crate) mod inspect;
 pub(crate) mod load;
+pub(crate) mod man;
+pub(crate) mod package;
 pub(crate) mod predict;
 pub(crate) mod serve;
 mod start;

@@ -19,6 +19,24 @@ pub(crate) fn onnxruntime() -> Option<PathBuf> {
     variable("WEIR_ONNXRUNTIME").map(PathBuf::from)
 }
 
+/// Where fetched models are kept where the configuration does not say: in the user's cache
+/// (<https://specifications.freedesktop.org/basedir-spec/latest/>), for a service without a home in
+/// /var/lib.
+pub(crate) fn model_cache() -> PathBuf {
+    let absolute = |path: &PathBuf| path.is_absolute();
+    let cache = variable("XDG_CACHE_HOME").map(PathBuf::from).filter(absolute);
+    let home = || variable("HOME").map(PathBuf::from).filter(|home| home.is_absolute() && home.is_dir());
+    let cache = cache.or_else(|| Some(home()?.join(".cache")));
+    cache.map_or_else(|| "/var/lib/weir/models".into(), |cache| cache.join("weir/models"))
+}
+
+/// Keys of an object store, by the names that all its tools read.
+pub(crate) fn s3_keys() -> Option<weir_clients::S3Keys> {
+    let text = |name| variable(name)?.into_string().ok().filter(|value| !value.is_empty());
+    let (id, secret) = (text("AWS_ACCESS_KEY_ID")?, text("AWS_SECRET_ACCESS_KEY")?);
+    Some(weir_clients::S3Keys { id, secret, token: text("AWS_SESSION_TOKEN") })
+}
+
 /// The log filter of `RUST_LOG`.
 pub(crate) fn log_filter() -> Option<String> {
     variable("RUST_LOG")?.into_string().ok()

@@ -15,12 +15,16 @@ use weir_api::{
     config::{RouteConfig, ServerConfig},
 };
 use weir_artifact::Candidate;
-use weir_clients::redis::{Redis, RedisConfig, RedisConfigError, RedisProblem};
+use weir_clients::{
+    S3Config,
+    redis::{Redis, RedisConfig, RedisConfigError, RedisProblem},
+};
 use weir_config::{Places, Problem};
 use weir_engine::EngineOptions;
 use weir_features::{IdempotencyConfig, StateConfig, ViewConfig};
 use weir_serving::{
-    CacheConfig, Cores, Failure, KeepSequences, LoadOptions, Loader, MemoryBudget, ServedVersion,
+    ArchiveConfig, CacheConfig, Cores, Failure, FetchConfig, KeepSequences, LoadOptions, Loader,
+    MemoryBudget, ServedVersion,
 };
 use weir_types::{Clock, SystemClock};
 
@@ -37,6 +41,12 @@ pub(crate) struct Settings {
     pub(crate) server: ServerConfig,
     /// Its logs.
     pub(crate) log: LogConfig,
+    /// How archives of models are fetched, and where they are kept.
+    pub(crate) fetch: FetchConfig,
+    /// The object store that archives with `s3://` lie in.
+    pub(crate) s3: Option<S3Config>,
+    /// Archives of models that are fetched at start and on reload.
+    pub(crate) archive: Vec<ArchiveConfig>,
     /// Which models keep their answers, and where.
     pub(crate) cache: CacheConfig,
     /// The Redis that replicas share; without it, each is on its own.

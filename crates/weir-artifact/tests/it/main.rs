@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // how a test says that it cannot go on
 
+mod archive;
 mod demo;
 mod discovery;
 mod drafts;

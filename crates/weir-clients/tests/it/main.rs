@@ -4,5 +4,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod calls;
+mod download;
 mod redis;
 mod server;

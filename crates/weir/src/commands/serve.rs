@@ -19,7 +19,7 @@ use tokio::{
 };
 use weir_api::{Bound, Server};
 use weir_config::Places;
-use weir_serving::{Cache, Keeper, Loader, ModelControl, Watch};
+use weir_serving::{Cache, Fetcher, Keeper, Loader, ModelControl, Watch};
 
 use crate::{
     args::Serve,
@@ -47,7 +47,7 @@ pub(crate) fn run(options: Serve, output: &Output) -> anyhow::Result<ExitCode> {
         configuration: Watch::of_files(&options.sources.config),
     });
     let admin = loaded.value.server.admin_listen;
-    let (server, loader, cache) = prepare(loaded.value, &loaded.places, output)?;
+    let (server, (loader, fetcher), cache) = prepare(loaded.value, &loaded.places, output)?;
     server.offer_log_control(logs.clone());
     // A runtime of its own for the listeners; models run on theirs. With one thread, the
     // scheduler that never hands work over saves some 4 % of a small request's CPU.
@@ -56,8 +56,8 @@ pub(crate) fn run(options: Serve, output: &Output) -> anyhow::Result<ExitCode> {
     if let Some(cache) = &cache {
         cache.start(runtime.handle());
     }
-    let reload =
-        Reload { sources: options.sources, flags, limits, in_force, server: server.clone(), cache, logs };
+    let sources = options.sources;
+    let reload = Reload { sources, flags, limits, in_force, server: server.clone(), cache, fetcher, logs };
     runtime.block_on(serve(server, (loader, reload), admin, watched))
 }
 
@@ -86,8 +86,9 @@ fn prepare(
     settings: Settings,
     places: &Places,
     output: &Output,
-) -> anyhow::Result<(Server, Loader, Option<Cache>)> {
-    let Started { loader, cache, server, models, failures } = start(settings, places, Opening::Use, output)?;
+) -> anyhow::Result<(Server, (Loader, Fetcher), Option<Cache>)> {
+    let Started { loader, fetcher, cache, server, models, failures } =
+        start(settings, places, Opening::Use, output)?;
     if models == 0 {
         bail!("no model could be loaded\n{failures}");
     }
@@ -96,7 +97,7 @@ fn prepare(
         let (spec, engine) = (&version.spec, &version.engine);
         tracing::info!(model = %spec.name, version = %spec.version, engine = engine.name, "loaded");
     }
-    Ok((server, loader, cache))
+    Ok((server, (loader, fetcher), cache))
 }
 
 async fn serve(

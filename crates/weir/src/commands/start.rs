@@ -5,10 +5,13 @@ use std::{collections::BTreeSet, sync::Arc};
 use anyhow::{anyhow, bail};
 use weir_api::Server;
 use weir_config::Places;
-use weir_serving::{Cache, KeepSequences, LoadOptions, Loader, Progress, RedisSequences, ServingSnapshot};
+use weir_serving::{
+    Cache, Failure, Fetcher, KeepSequences, LoadOptions, Loader, Progress, RedisSequences, ServingSnapshot,
+};
 use weir_types::{AllowLocal, Clock, SystemClock};
 
 use crate::{
+    archives,
     output::Output,
     settings::{self, Settings, failure_lines, route_lines},
     state::{self, Opening},
@@ -17,6 +20,8 @@ use crate::{
 /// Models that were loaded and routes that were compiled, as far as they could be.
 pub(super) struct Started {
     pub(super) loader: Loader,
+    /// What fetches the archives of models.
+    pub(super) fetcher: Fetcher,
     /// What the models keep, where they may.
     pub(super) cache: Option<Cache>,
     /// The server, or every problem of its routes.
@@ -37,7 +42,7 @@ pub(super) fn start(
     opening: Opening,
     output: &Output,
 ) -> anyhow::Result<Started> {
-    if settings.server.models.is_empty() {
+    if settings.server.models.is_empty() && settings.archive.is_empty() {
         bail!(
             "nothing to serve: name a model (weir serve PATH) or list `models` under [server] in a --config file"
         );
@@ -46,6 +51,8 @@ pub(super) fn start(
     let redis = settings::redis(settings.redis.as_ref(), places)?;
     let state = state::open(&settings, places, &clock, redis.as_ref(), opening);
     let state = state.map_err(|problems| anyhow!(settings::lines(&problems)))?;
+    let archives = archives::open(&settings, places, &clock, opening);
+    let (fetcher, archives) = archives.map_err(|problems| anyhow!(settings::lines(&problems)))?;
     let Settings { server, route, cache, .. } = settings;
     let cache = cache.enabled.then(|| match &redis {
         Some(redis) => Cache::sharing(cache, clock.clone(), Arc::new(redis.clone())),
@@ -59,19 +66,27 @@ pub(super) fn start(
         sequences: KeepSequences::AsDeclared(sequences),
         ..options
     };
-    let loader = Loader::new(server.models.clone(), options);
+    let loader = Loader::new(server.models.clone(), options).with_archives(Some(archives));
     let progress = |p: Progress<'_>| {
         output.progress(&format!("loading {}/{} {}", p.number, p.total, p.candidate.name));
     };
     let snapshot = loader.load(&ServingSnapshot::default(), &BTreeSet::new(), &progress);
     output.progress("");
     let away = snapshot.failures().iter().filter(|failure| failure.transient).count();
-    let (models, failures) = (snapshot.models().count() + away, failure_lines(snapshot.failures()));
+    let (models, failures) = (snapshot.models().count() + away, failure_lines(&counting(&snapshot, opening)));
     let server = Server::with_state(server, route, snapshot, state, (Arc::new(AllowLocal), clock));
     let server = server.map_err(|problems| route_lines(&problems, places));
     if let Ok(server) = &server {
         cache.iter().for_each(|cache| server.offer_cache(cache.clone()));
         redis.into_iter().for_each(|redis| server.offer_redis(redis));
     }
-    Ok(Started { loader, cache, server, models, failures })
+    Ok(Started { loader, fetcher, cache, server, models, failures })
+}
+
+/// The failures that count: a check fetches nothing, so that an archive is not here is none there. It has no
+/// version, which is how it differs from a model whose server is away.
+fn counting(snapshot: &ServingSnapshot, opening: Opening) -> Vec<Failure> {
+    let passes =
+        |failure: &&Failure| opening == Opening::Check && failure.transient && failure.version.is_none();
+    snapshot.failures().iter().filter(|failure| !passes(failure)).cloned().collect()
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::anyhow;
-use weir_clients::redis::RedisConfig;
+use weir_clients::{S3Config, redis::RedisConfig};
 use weir_config::{Layer, Loaded, MAX_BYTES, Origin, Override, Places, Problem};
 
 use super::{Settings, checks::impossible, defaults, lines};
@@ -84,7 +84,7 @@ fn place_paths(settings: &mut Settings, places: &Places) {
             *path = file.parent().unwrap_or(Path::new("")).join(&*path);
         }
     };
-    let Settings { server, state, redis, .. } = settings;
+    let Settings { server, state, redis, fetch, s3, archive, .. } = settings;
     for (i, path) in server.models.iter_mut().enumerate() {
         place(&format!("server.models[{i}]"), path);
     }
@@ -92,6 +92,14 @@ fn place_paths(settings: &mut Settings, places: &Places) {
     server.trace_file.iter_mut().for_each(|path| place("server.trace_file", path));
     for (key, path) in redis.iter_mut().flat_map(RedisConfig::files_mut) {
         place(&format!("redis.{key}"), path);
+    }
+    for (key, path) in s3.iter_mut().flat_map(S3Config::files_mut) {
+        place(&format!("s3.{key}"), path);
+    }
+    fetch.cache.iter_mut().for_each(|path| place("fetch.cache", path));
+    fetch.ca_file.iter_mut().for_each(|path| place("fetch.ca_file", path));
+    for (i, archive) in archive.iter_mut().enumerate() {
+        archive.token_file.iter_mut().for_each(|path| place(&format!("archive[{i}].token_file"), path));
     }
     let mut path = PathBuf::from(&state.path);
     place("state.path", &mut path);

@@ -25,6 +25,7 @@ const LIVE: &[&str] = &[
     "cache.budget",
     "cache.lease",
     "cache.purge_interval",
+    "archive",
     "route",
 ];
 

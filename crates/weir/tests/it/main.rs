@@ -16,6 +16,7 @@ mod configuration;
 mod connections;
 mod doctor;
 mod drain;
+mod fetch;
 mod floods;
 mod graphs;
 mod grpc;

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use weir_api::Server;
 use weir_config::{Loaded, Override, Places};
-use weir_serving::{Cache, Change, Reread, ServingSnapshot};
+use weir_serving::{Archives, Cache, Change, Fetcher, Reread, ServingSnapshot};
 
 use crate::{
     args::Sources,
@@ -24,20 +24,24 @@ pub(super) struct Reload {
     pub(super) in_force: Arc<Mutex<Settings>>,
     pub(super) server: Server,
     pub(super) cache: Option<Cache>,
+    pub(super) fetcher: Fetcher,
     pub(super) logs: Arc<telemetry::Control>,
 }
 
 impl Reload {
     /// What a keeper of models calls for each reload.
     pub(super) fn reread(self) -> Reread {
-        Box::new(move || self.read().inspect_err(|why| self.server.note_reload(Err(why.clone()))))
+        Box::new(move |archives| {
+            self.read(archives).inspect_err(|why| self.server.note_reload(Err(why.clone())))
+        })
     }
 
-    /// Reads the sources; what is in force stays.
-    fn read(&self) -> Result<Change, String> {
+    /// Reads the sources and brings the archives that they name, given those that serve; what is in
+    /// force stays.
+    fn read(&self, serving: Option<&Archives>) -> Result<Change, String> {
         let loaded = settings::load_within(&self.sources, self.flags.clone(), &self.limits);
         let Loaded { value: settings, places } = loaded.map_err(|error| format!("{error:#}"))?;
-        if settings.server.models.is_empty() {
+        if settings.server.models.is_empty() && settings.archive.is_empty() {
             return Err(places.problem("server.models", "`server.models` names no model").to_string());
         }
         let changed = {
@@ -45,10 +49,13 @@ impl Reload {
             Changed::between(&in_force, &settings).map_err(|error| error.to_string())?
         };
         changed.possible(&places)?;
+        let bring = |serving| self.fetcher.bring(&settings.archive, serving);
+        let archives = serving.map(bring).transpose()?;
         let paths = settings.server.models.clone();
         let to = self.clone();
         Ok(Change {
             paths,
+            archives,
             publish: Box::new(move |snapshot| to.publish(settings, &places, changed, snapshot)),
         })
     }

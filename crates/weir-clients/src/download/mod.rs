@@ -1,0 +1,310 @@
+//! Downloads: files of any size over HTTP(S) and from object stores, taken up again where they
+//! broke off.
+//!
+//! What comes is nobody's to believe: the caller knows its SHA-256, so a resumed download needs no `ETag`
+//! that both halves must have, and `Content-Encoding` is a remark about bytes that are taken as they are.
+
+mod answer;
+mod config;
+mod location;
+mod s3;
+mod sign;
+
+use std::{
+    collections::hash_map::RandomState,
+    fs::File,
+    hash::BuildHasher,
+    io::Read,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Uri, header};
+use http_body_util::Empty;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::ring,
+    pki_types::{CertificateDer, pem::PemObject},
+};
+use tokio::time::{sleep, timeout};
+
+use crate::{CallError, RetryPolicy};
+use s3::{S3, secret_file};
+
+pub use config::S3Config;
+pub use location::Location;
+pub use sign::S3Keys;
+
+/// Redirects that are followed.
+const MAX_REDIRECTS: u32 = 5;
+/// A download that came so much further begins to count its repeats anew: over a bad line a large
+/// file comes in pieces.
+const PROGRESS_BYTES: u64 = 1 << 20;
+
+/// How files are downloaded.
+#[derive(Clone)]
+pub struct DownloadOptions {
+    /// Longest that making a connection may take.
+    pub connect_timeout: Duration,
+    /// Longest pause before an answer begins and between two parts of it.
+    pub stall_timeout: Duration,
+    /// Largest file, bytes.
+    pub max_bytes: u64,
+    /// How often and when a download is taken up again.
+    pub retry: RetryPolicy,
+    /// PEM file of authorities beside those of the machine.
+    pub ca_file: Option<PathBuf>,
+    /// The object store of `s3://`.
+    pub s3: Option<S3Config>,
+    /// Keys for it, where it names no files.
+    pub s3_keys: Option<S3Keys>,
+    /// The calendar's time, for signatures.
+    pub now: Arc<dyn Fn() -> SystemTime + Send + Sync>,
+}
+
+/// Where a download goes.
+pub trait Sink {
+    /// Bytes that are there.
+    fn bytes(&self) -> u64;
+    /// Adds `piece`.
+    ///
+    /// # Errors
+    /// The system's.
+    fn write(&mut self, piece: &[u8]) -> std::io::Result<()>;
+    /// Forgets all that is there: the server begins from the first byte again.
+    ///
+    /// # Errors
+    /// The system's.
+    fn restart(&mut self) -> std::io::Result<()>;
+}
+
+/// Why a file did not come. `Display` is for logs and operators.
+#[derive(Debug, thiserror::Error)]
+pub enum DownloadError {
+    /// The call failed; whether it is worth another try is in it.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// It must not be done, or cannot be until somebody changes something.
+    #[error("{0}")]
+    Refused(String),
+    /// What came cannot be kept.
+    #[error("what came cannot be written: {0}")]
+    Write(std::io::Error),
+}
+
+impl DownloadError {
+    /// Whether the same again may end otherwise.
+    fn passing(&self) -> bool {
+        match self {
+            Self::Call(CallError::Status { status, .. }) => *status >= 500 || *status == 408,
+            Self::Call(_) => true,
+            Self::Refused(_) | Self::Write(_) => false,
+        }
+    }
+}
+
+/// A mistake in what downloads are made by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DownloadProblem {
+    /// The key in weir.toml.
+    pub key: &'static str,
+    /// What is wrong with it.
+    pub text: String,
+}
+
+/// Downloads files. Runs on the tokio runtime that awaits it.
+#[derive(Clone)]
+pub struct Downloader {
+    client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    s3: Option<S3>,
+    options: DownloadOptions,
+}
+
+impl Downloader {
+    /// Downloads by `options`. Nothing is connected to yet.
+    ///
+    /// # Errors
+    /// Every problem of its files and addresses.
+    pub fn new(options: DownloadOptions) -> Result<Self, Vec<DownloadProblem>> {
+        let s3 = options.s3.as_ref().map(|config| S3::new(config, options.s3_keys.clone())).transpose();
+        let s3 = s3.map_err(|(key, text)| DownloadProblem { key: s3_key(key), text });
+        let trusted = roots(options.ca_file.as_deref());
+        let trusted = trusted.map_err(|text| DownloadProblem { key: "fetch.ca_file", text });
+        let (s3, trusted) = match (s3, trusted) {
+            (Ok(s3), Ok(trusted)) => (s3, trusted),
+            (s3, trusted) => return Err([s3.err(), trusted.err()].into_iter().flatten().collect()),
+        };
+        let tls = tls(trusted).map_err(|text| vec![DownloadProblem { key: "fetch.ca_file", text }])?;
+        let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
+        // No connection is kept: a download is one request, and the next one is days away.
+        let mut client = Client::builder(TokioExecutor::new());
+        let client = client.pool_max_idle_per_host(0).build(connector.wrap_connector(tcp(&options)));
+        Ok(Self { client, s3, options })
+    }
+
+    /// Brings the file at `from` into `sink`, beginning behind what is there, and takes it up again where
+    /// it breaks off. `token_file` holds a token for the server that `from` names, and for no other.
+    ///
+    /// # Errors
+    /// The last attempt's.
+    pub async fn fetch(
+        &self,
+        from: &Location,
+        token_file: Option<&std::path::Path>,
+        sink: &mut (dyn Sink + Send),
+    ) -> Result<(), DownloadError> {
+        let (mut repeats, mut reached) = (0, sink.bytes());
+        loop {
+            let Err(error) = self.attempt(from, token_file, sink).await else { return Ok(()) };
+            if sink.bytes() >= reached + PROGRESS_BYTES {
+                (repeats, reached) = (0, sink.bytes());
+            }
+            if !error.passing() || repeats >= self.options.retry.most {
+                return Err(error);
+            }
+            let asked = match &error {
+                DownloadError::Call(CallError::Overloaded { retry_after, .. }) => {
+                    retry_after.unwrap_or_default()
+                }
+                _ => Duration::ZERO,
+            };
+            let random = RandomState::new().hash_one(repeats);
+            let wait = self.options.retry.wait(repeats, random).max(asked.min(self.options.retry.max));
+            tracing::warn!(from = %from, bytes = sink.bytes(), "download broke off, again in {wait:.1?}: {error}");
+            sleep(wait).await;
+            repeats += 1;
+        }
+    }
+
+    async fn attempt(
+        &self,
+        from: &Location,
+        token_file: Option<&std::path::Path>,
+        sink: &mut (dyn Sink + Send),
+    ) -> Result<(), DownloadError> {
+        match from {
+            Location::File(path) => self.copy(path, sink),
+            Location::S3 { bucket, key } => {
+                let Some(s3) = &self.s3 else {
+                    let text = "there is no [s3] in the configuration to say where the bucket is";
+                    return Err(DownloadError::Refused(text.to_owned()));
+                };
+                let request = s3.request(bucket, key, sink.bytes(), (self.options.now)());
+                let response = self.send(request.map_err(DownloadError::Refused)?).await?;
+                answer::receive(response, sink, &self.options).await
+            }
+            Location::Http(uri) => self.follow(uri, token_file, sink).await,
+        }
+    }
+
+    async fn follow(
+        &self,
+        uri: &Uri,
+        token_file: Option<&std::path::Path>,
+        sink: &mut (dyn Sink + Send),
+    ) -> Result<(), DownloadError> {
+        let token = token_file.map(secret_file).transpose().map_err(DownloadError::Refused)?;
+        let mut at = uri.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            let mut request = Request::new(());
+            *request.uri_mut() = at.clone();
+            if sink.bytes() > 0 {
+                let range = HeaderValue::try_from(format!("bytes={}-", sink.bytes()));
+                request.headers_mut().extend(range.ok().map(|range| (header::RANGE, range)));
+            }
+            let own = (at.scheme(), at.authority()) == (uri.scheme(), uri.authority());
+            if let Some(token) = token.as_ref().filter(|_| own) {
+                let value = HeaderValue::try_from(format!("Bearer {token}"));
+                let mut value =
+                    value.map_err(|_| DownloadError::Refused("the token is no text of a header".into()))?;
+                value.set_sensitive(true);
+                request.headers_mut().insert(header::AUTHORIZATION, value);
+            }
+            let response = self.send(request).await?;
+            match answer::redirect(&at, &response)? {
+                Some(next) => at = next,
+                None => return answer::receive(response, sink, &self.options).await,
+            }
+        }
+        Err(DownloadError::Refused(format!("it redirects more than {MAX_REDIRECTS} times")))
+    }
+
+    async fn send(&self, request: Request<()>) -> Result<answer::Response, DownloadError> {
+        let mut request = request.map(|()| Empty::new());
+        let agent = HeaderValue::from_static(concat!("weir/", env!("CARGO_PKG_VERSION")));
+        request.headers_mut().insert(header::USER_AGENT, agent);
+        request.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        let most = self.options.connect_timeout + self.options.stall_timeout;
+        let response = timeout(most, self.client.request(request)).await;
+        let response = response.map_err(|_| CallError::TimedOut)?;
+        response.map_err(|error| DownloadError::Call(crate::pool::connection(&error)))
+    }
+
+    /// A file of this machine comes as one from elsewhere does: copied, then checked, so that nobody
+    /// changes it between.
+    fn copy(&self, path: &std::path::Path, sink: &mut (dyn Sink + Send)) -> Result<(), DownloadError> {
+        let refuse =
+            |e: std::io::Error| DownloadError::Refused(format!("{} cannot be read: {e}", path.display()));
+        sink.restart().map_err(DownloadError::Write)?;
+        // Asked before it is opened: opening a FIFO waits for somebody to write to it.
+        if !path.metadata().map_err(refuse)?.is_file() {
+            return Err(DownloadError::Refused(format!("{} is no regular file", path.display())));
+        }
+        let mut file = File::open(path).map_err(refuse)?;
+        let mut piece = vec![0; 256 << 10];
+        loop {
+            let read = file.read(&mut piece).map_err(refuse)?;
+            if read == 0 {
+                return Ok(());
+            }
+            answer::take(&piece[..read], sink, self.options.max_bytes)?;
+        }
+    }
+}
+
+fn tcp(options: &DownloadOptions) -> HttpConnector {
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    connector.set_nodelay(true);
+    connector.set_connect_timeout(Some(options.connect_timeout));
+    connector
+}
+
+/// `[s3]`'s key as it stands in the file.
+fn s3_key(key: &str) -> &'static str {
+    match key {
+        "endpoint" => "s3.endpoint",
+        _ => "s3.access_key_file",
+    }
+}
+
+/// The machine's authorities, and those of `file`.
+fn roots(file: Option<&std::path::Path>) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    // What of the machine's cannot be read is left out: an image may have none, and plain http needs none.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if let Some(file) = file {
+        let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(file).and_then(Iterator::collect);
+        let found = found.map_err(|e| format!("{}: {e}", file.display()))?;
+        if found.is_empty() {
+            return Err(format!("{} holds no certificate", file.display()));
+        }
+        for certificate in found {
+            roots.add(certificate).map_err(|e| format!("{}: {e}", file.display()))?;
+        }
+    }
+    Ok(roots)
+}
+
+fn tls(roots: RootCertStore) -> Result<ClientConfig, String> {
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let config = config.with_safe_default_protocol_versions().map_err(|e| e.to_string())?;
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
+}

@@ -1,0 +1,426 @@
+//! Brings archives: at start in the background for as long as it takes, on reload all or none.
+
+use std::{
+    collections::hash_map::RandomState,
+    fmt,
+    hash::BuildHasher,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use tokio::runtime::{Builder, Runtime};
+use weir_artifact::archive::ArchiveLimits;
+use weir_clients::{DownloadOptions, Downloader, Location, RetryPolicy, S3Config, S3Keys};
+use weir_types::Clock;
+
+use super::{
+    ArchiveConfig, FetchConfig,
+    store::{Kept, Store},
+};
+
+/// Archives that come at once.
+const THREADS: usize = 4;
+/// Most archives.
+const MAX_ARCHIVES: usize = 256;
+/// How often a thread looks whether there is something to do.
+const LOOK: Duration = Duration::from_millis(200);
+/// Shortest wait before a download that failed begins again.
+const SHORTEST_WAIT: Duration = Duration::from_secs(1);
+
+/// A mistake in the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FetchProblem {
+    /// The key, such as `archive[0].sha256`.
+    pub key: String,
+    /// What is wrong with it.
+    pub text: String,
+}
+
+/// What a [`Fetcher`] is made of beside its configuration.
+pub struct FetchParts {
+    /// The folder that keeps archives.
+    pub cache: PathBuf,
+    /// The object store of `s3://`.
+    pub s3: Option<S3Config>,
+    /// Keys for it from the environment.
+    pub s3_keys: Option<S3Keys>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// An archive that was checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Wanted {
+    from: Location,
+    sha256: String,
+    token_file: Option<PathBuf>,
+}
+
+/// Brings archives. Cheap to clone.
+#[derive(Clone)]
+pub struct Fetcher(Arc<Inner>);
+
+struct Inner {
+    store: Store,
+    downloader: Downloader,
+    retry: RetryPolicy,
+    clock: Arc<dyn Clock>,
+}
+
+/// The archives of one configuration, those that are here and those that are still to come. Cheap to
+/// clone; once the last is dropped, nothing more is fetched for it.
+#[derive(Clone)]
+pub struct Archives(Arc<Shared>);
+
+struct Shared {
+    wanted: Vec<Wanted>,
+    slots: Mutex<Vec<Slot>>,
+    /// How many came, or failed in another way, since it was last asked.
+    news: AtomicU64,
+}
+
+enum Slot {
+    Here(Arc<Kept>),
+    Missing { reason: String, due: Option<Instant>, tries: u32 },
+}
+
+impl fmt::Debug for Archives {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} archives", self.0.wanted.len())
+    }
+}
+
+/// An archive that is not here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Missing {
+    /// Its file's name, without what says how it is packed.
+    pub(crate) name: String,
+    /// Why it is not here yet.
+    pub(crate) reason: String,
+}
+
+impl Fetcher {
+    /// Fetches by `config`.
+    ///
+    /// # Errors
+    /// Every problem.
+    pub fn new(config: &FetchConfig, parts: FetchParts) -> Result<Self, Vec<FetchProblem>> {
+        let FetchParts { cache, s3, s3_keys, clock } = parts;
+        let retry = RetryPolicy {
+            most: config.retries,
+            base: config.backoff.get(),
+            max: config.max_backoff.get(),
+            ..RetryPolicy::default()
+        };
+        let mut problems = Vec::new();
+        for (key, zero) in
+            [("connect_timeout", config.connect_timeout), ("stall_timeout", config.stall_timeout)]
+        {
+            if zero.get().is_zero() {
+                let text = "must be longer than nothing".to_owned();
+                problems.push(FetchProblem { key: format!("fetch.{key}"), text });
+            }
+        }
+        let now = clock.clone();
+        let downloader = Downloader::new(DownloadOptions {
+            connect_timeout: config.connect_timeout.get(),
+            stall_timeout: config.stall_timeout.get(),
+            max_bytes: config.max_archive.get(),
+            retry: retry.clone(),
+            ca_file: config.ca_file.clone(),
+            s3,
+            s3_keys,
+            now: Arc::new(move || now.wall()),
+        });
+        let downloader = downloader.map_err(|found| {
+            problems.extend(found.into_iter().map(|p| FetchProblem { key: p.key.to_owned(), text: p.text }));
+        });
+        let Ok(downloader) = downloader else { return Err(problems) };
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let limits = ArchiveLimits { bytes: config.max_unpacked.get(), ..ArchiveLimits::default() };
+        let store = Store { folder: cache, limits, keep: config.keep.get(), clock: clock.clone() };
+        Ok(Self(Arc::new(Inner { store, downloader, retry, clock })))
+    }
+
+    /// What of `list` is here already; nothing is fetched.
+    ///
+    /// # Errors
+    /// Every problem of `list`.
+    pub fn look(&self, list: &[ArchiveConfig]) -> Result<Archives, Vec<FetchProblem>> {
+        let wanted = check(list)?;
+        let slots = Mutex::new(wanted.iter().map(|wanted| self.0.found(wanted)).collect());
+        Ok(Archives(Arc::new(Shared { wanted, slots, news: AtomicU64::new(0) })))
+    }
+
+    /// What of `list` is here already is there at once; the rest comes in the background, again and
+    /// again until it does.
+    ///
+    /// # Errors
+    /// Every problem of `list`.
+    pub fn begin(&self, list: &[ArchiveConfig]) -> Result<Archives, Vec<FetchProblem>> {
+        let archives = self.look(list)?;
+        let missing = archives.missing().len();
+        for _ in 0..missing.min(THREADS) {
+            let (inner, of) = (self.0.clone(), Arc::downgrade(&archives.0));
+            let thread = thread::Builder::new().name("weir-fetch".into());
+            if let Err(error) = thread.spawn(move || inner.work(&of)) {
+                tracing::error!("archives are not fetched: the system gives no thread: {error}");
+            }
+        }
+        if missing == 0 && !list.is_empty() {
+            self.0.store.sweep();
+        }
+        Ok(archives)
+    }
+
+    /// Brings all of `list` that `current` has not, or nothing at all. Blocks.
+    ///
+    /// # Errors
+    /// Why it cannot; what is there stays.
+    pub fn bring(&self, list: &[ArchiveConfig], current: &Archives) -> Result<Archives, String> {
+        let wanted = check(list).map_err(|problems| {
+            let lines: Vec<_> = problems.iter().map(|p| format!("`{}` {}", p.key, p.text)).collect();
+            lines.join("\n")
+        })?;
+        if wanted == current.0.wanted {
+            // What could not be fetched so far is being tried already.
+            return Ok(current.clone());
+        }
+        let runtime = runtime()?;
+        let bring = |wanted: &Wanted| {
+            let here =
+                current.here(&wanted.sha256).or_else(|| self.0.store.find(&wanted.sha256).map(Arc::new));
+            let kept = here.map_or_else(|| self.0.fetch(wanted, &runtime).map(Arc::new), Ok);
+            kept.map(Slot::Here).map_err(|why| format!("{}: {why}", wanted.from))
+        };
+        let slots = wanted.iter().map(bring).collect::<Result<_, _>>()?;
+        self.0.store.sweep();
+        Ok(Archives(Arc::new(Shared { wanted, slots: Mutex::new(slots), news: AtomicU64::new(0) })))
+    }
+}
+
+fn runtime() -> Result<Runtime, String> {
+    Builder::new_current_thread().enable_all().build().map_err(|e| format!("no runtime to fetch on: {e}"))
+}
+
+impl Inner {
+    fn found(&self, wanted: &Wanted) -> Slot {
+        match self.store.find(&wanted.sha256) {
+            Some(kept) => Slot::Here(Arc::new(kept)),
+            None => {
+                let reason = format!("is being fetched from {}", wanted.from);
+                Slot::Missing { reason, due: Some(self.clock.now()), tries: 0 }
+            }
+        }
+    }
+
+    fn fetch(&self, wanted: &Wanted, runtime: &Runtime) -> Result<Kept, String> {
+        let mut coming = self.store.receive()?;
+        let fetched = self.downloader.fetch(&wanted.from, wanted.token_file.as_deref(), &mut coming);
+        runtime.block_on(fetched).map_err(|error| error.to_string())?;
+        let kept = self.store.put(coming, &wanted.sha256)?;
+        tracing::info!(from = %wanted.from, sha256 = wanted.sha256, "fetched");
+        Ok(kept)
+    }
+
+    /// Fetches what is missing, until nothing is or nobody wants it.
+    fn work(&self, of: &Weak<Shared>) {
+        let runtime = match runtime() {
+            Ok(runtime) => runtime,
+            Err(error) => return tracing::error!("{error}"),
+        };
+        while let Some(shared) = of.upgrade() {
+            match shared.take_due(self.clock.now()) {
+                Due::Nothing => return,
+                Due::Later => {
+                    drop(shared);
+                    thread::park_timeout(LOOK);
+                }
+                Due::Now(index) => {
+                    let wanted = shared.wanted[index].clone();
+                    drop(shared);
+                    let result = self.fetch(&wanted, &runtime);
+                    let Some(shared) = of.upgrade() else { return };
+                    if shared.settle(index, &wanted, result, self) {
+                        self.store.sweep();
+                    }
+                }
+            }
+        }
+    }
+
+    fn wait(&self, tries: u32) -> Duration {
+        let random = RandomState::new().hash_one(tries);
+        self.retry.wait(tries.saturating_add(2), random).max(SHORTEST_WAIT)
+    }
+}
+
+enum Due {
+    /// All are here or with another thread.
+    Nothing,
+    Later,
+    Now(usize),
+}
+
+impl Shared {
+    fn slots(&self) -> MutexGuard<'_, Vec<Slot>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The missing archive that waited longest, taken; whoever has it settles it.
+    fn take_due(&self, now: Instant) -> Due {
+        let mut slots = self.slots();
+        let missing = slots.iter().enumerate().filter_map(|(index, slot)| match slot {
+            Slot::Missing { due, .. } => Some((*due, index)),
+            Slot::Here(_) => None,
+        });
+        let missing: Vec<_> = missing.collect();
+        let next = missing.iter().filter_map(|(due, index)| due.map(|due| (due, *index))).min();
+        match next {
+            // One that another thread has may fail and be due again.
+            None if missing.is_empty() => Due::Nothing,
+            Some((due, index)) if due <= now => {
+                if let Slot::Missing { due, .. } = &mut slots[index] {
+                    *due = None;
+                }
+                Due::Now(index)
+            }
+            _ => Due::Later,
+        }
+    }
+
+    /// Notes how it went; true if everything is here now.
+    fn settle(&self, index: usize, wanted: &Wanted, result: Result<Kept, String>, inner: &Inner) -> bool {
+        let mut slots = self.slots();
+        let Slot::Missing { reason, due, tries } = &mut slots[index] else { return false };
+        match result {
+            Ok(kept) => {
+                slots[index] = Slot::Here(Arc::new(kept));
+                self.news.fetch_add(1, Ordering::Release);
+            }
+            Err(why) => {
+                let wait = inner.wait(*tries);
+                tracing::error!(from = %wanted.from, "not fetched, again in {wait:.0?}: {why}");
+                let why = format!("cannot be fetched from {}: {why}", wanted.from);
+                if *reason != why {
+                    // What is told of it changes.
+                    *reason = why;
+                    self.news.fetch_add(1, Ordering::Release);
+                }
+                (*due, *tries) = (Some(inner.clock.now() + wait), tries.saturating_add(1));
+            }
+        }
+        slots.iter().all(|slot| matches!(slot, Slot::Here(_)))
+    }
+}
+
+impl Archives {
+    /// The folders of those that are here.
+    pub(crate) fn folders(&self) -> Vec<PathBuf> {
+        let here = |slot: &Slot| match slot {
+            Slot::Here(kept) => Some(kept.folder.clone()),
+            Slot::Missing { .. } => None,
+        };
+        self.0.slots().iter().filter_map(here).collect()
+    }
+
+    /// Those that are not.
+    pub(crate) fn missing(&self) -> Vec<Missing> {
+        let missing = |(wanted, slot): (&Wanted, &Slot)| match slot {
+            Slot::Here(_) => None,
+            Slot::Missing { reason, .. } => {
+                Some(Missing { name: wanted.from.stem().to_owned(), reason: reason.clone() })
+            }
+        };
+        self.0.wanted.iter().zip(self.0.slots().iter()).filter_map(missing).collect()
+    }
+
+    /// Whether there is something to load or to tell since it was last asked.
+    pub(crate) fn has_news(&self) -> bool {
+        self.0.news.swap(0, Ordering::AcqRel) > 0
+    }
+
+    fn here(&self, sha256: &str) -> Option<Arc<Kept>> {
+        let index = self.0.wanted.iter().position(|wanted| wanted.sha256 == sha256)?;
+        match &self.0.slots()[index] {
+            Slot::Here(kept) => Some(kept.clone()),
+            Slot::Missing { .. } => None,
+        }
+    }
+}
+
+/// Reads `[[archive]]`.
+fn check(list: &[ArchiveConfig]) -> Result<Vec<Wanted>, Vec<FetchProblem>> {
+    let (mut wanted, mut problems): (Vec<Wanted>, Vec<FetchProblem>) = (Vec::new(), Vec::new());
+    if list.len() > MAX_ARCHIVES {
+        let text = format!("are more than {MAX_ARCHIVES}");
+        return Err(vec![FetchProblem { key: "archive".to_owned(), text }]);
+    }
+    for (index, archive) in list.iter().enumerate() {
+        let mut told = |key: &str, text: String| {
+            problems.push(FetchProblem { key: format!("archive[{index}].{key}"), text });
+        };
+        let from = Location::parse(&archive.url).map_err(|text| told("url", text));
+        let sha256 = digest(&archive.sha256).map_err(|text| told("sha256", text));
+        if archive.token_file.is_some() && !matches!(from, Ok(Location::Http(_)) | Err(())) {
+            told("token_file", "is for `https://` and `http://`; the keys of `s3://` are in [s3]".to_owned());
+        }
+        let (Ok(from), Ok(sha256)) = (from, sha256) else { continue };
+        if wanted.iter().any(|other| other.sha256 == sha256) {
+            told("sha256", "is that of an archive above: leave one out".to_owned());
+        }
+        wanted.push(Wanted { from, sha256, token_file: archive.token_file.clone() });
+    }
+    if problems.is_empty() { Ok(wanted) } else { Err(problems) }
+}
+
+fn digest(text: &str) -> Result<String, String> {
+    let hex = text.strip_prefix("sha256:").unwrap_or(text).to_ascii_lowercase();
+    if hex.is_empty() {
+        let text = "is required: without it whoever may write to that address decides what is served; \
+                    `weir package` and `sha256sum` print it";
+        return Err(text.to_owned());
+    }
+    let valid = hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit());
+    if valid { Ok(hex) } else { Err("must be 64 hexadecimal digits".to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_mistake_in_the_list_is_told_at_its_place() {
+        let archive = |url: &str, sha256: &str| ArchiveConfig {
+            url: url.into(),
+            sha256: sha256.into(),
+            token_file: Some("t".into()),
+        };
+        let good = "a".repeat(64);
+        let list = [
+            archive("https://a/b.tar.gz", ""),
+            archive("b.tar.gz", "xyz"),
+            archive("s3://models/a", &good),
+            archive("https://a/c", &good.to_uppercase()),
+        ];
+        let keys: Vec<_> = check(&list).unwrap_err().into_iter().map(|p| p.key).collect();
+        assert_eq!(
+            keys,
+            [
+                "archive[0].sha256",
+                "archive[1].url",
+                "archive[1].sha256",
+                "archive[2].token_file",
+                "archive[3].sha256"
+            ]
+        );
+        assert!(check(&[archive("https://a/c", &format!("sha256:{good}"))]).is_ok());
+    }
+}

@@ -1,0 +1,101 @@
+//! A bill of materials in CycloneDX 1.5 (<https://cyclonedx.org/docs/1.5/json/>): what the binary is made
+//! of, without what builds and tests alone need. Written from `cargo metadata`, without a time or a serial
+//! number, so that the same `Cargo.lock` makes the same bill.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, Result};
+use cargo_metadata::{DependencyKind, Metadata, Package, PackageId};
+use serde_json::{Value, json};
+
+/// The bill of the package `root`.
+///
+/// # Errors
+/// The package or the graph of dependencies is missing.
+pub(super) fn of(metadata: &Metadata, root: &str) -> Result<String> {
+    let resolve = metadata.resolve.as_ref().context("cargo metadata gave no graph")?;
+    let edges: BTreeMap<&PackageId, Vec<&PackageId>> = resolve
+        .nodes
+        .iter()
+        .map(|node| {
+            let linked = node.deps.iter().filter(|dep| dep.dep_kinds.iter().any(|k| k.kind == DependencyKind::Normal));
+            (&node.id, linked.map(|dep| &dep.pkg).collect())
+        })
+        .collect();
+    let packages: BTreeMap<&PackageId, &Package> = metadata.packages.iter().map(|p| (&p.id, p)).collect();
+    let first = metadata.packages.iter().find(|p| p.name.as_str() == root).context("the package is missing")?;
+    let (mut seen, mut next) = (BTreeSet::from([&first.id]), vec![&first.id]);
+    while let Some(id) = next.pop() {
+        next.extend(edges.get(id).into_iter().flatten().filter(|id| seen.insert(id)));
+    }
+    let mut parts: Vec<&Package> = seen.iter().filter_map(|id| packages.get(id).copied()).collect();
+    parts.sort_by(|a, b| (&a.name, &a.version).cmp(&(&b.name, &b.version)));
+    let depends = parts.iter().map(|part| {
+        let on = edges.get(&part.id).into_iter().flatten().filter_map(|id| packages.get(id));
+        let on: BTreeSet<String> = on.map(|package| purl(package)).collect();
+        json!({"ref": purl(part), "dependsOn": on})
+    });
+    let bill = json!({
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.5",
+        "version": 1,
+        "metadata": {"component": component(first, "application")},
+        "components": parts.iter().filter(|p| p.id != first.id).map(|p| component(p, "library")).collect::<Vec<_>>(),
+        "dependencies": depends.collect::<Vec<_>>(),
+    });
+    Ok(format!("{bill:#}\n"))
+}
+
+/// The package's URL (<https://github.com/package-url/purl-spec>).
+fn purl(package: &Package) -> String {
+    format!("pkg:cargo/{}@{}", package.name, package.version)
+}
+
+fn component(package: &Package, kind: &str) -> Value {
+    let mut component = json!({
+        "type": kind,
+        "bom-ref": purl(package),
+        "name": package.name.as_str(),
+        "version": package.version.to_string(),
+        "purl": purl(package),
+    });
+    if let Some(license) = &package.license {
+        // Old packages write `/` for OR.
+        component["licenses"] = json!([{"expression": license.replace('/', " OR ")}]);
+    }
+    component
+}
+
+#[cfg(test)]
+mod tests {
+    use cargo_metadata::MetadataCommand;
+
+    use super::*;
+    use crate::repo;
+
+    /// By the required keys and the references of the specification's schema, whose text no package
+    /// registry has.
+    #[test]
+    fn the_bill_names_what_is_linked_and_nothing_twice() {
+        let metadata = MetadataCommand::new().current_dir(repo::root()).exec().unwrap();
+        let text = of(&metadata, "weir").unwrap();
+        assert_eq!(text, of(&metadata, "weir").unwrap());
+        let bill: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((&bill["bomFormat"], &bill["specVersion"], &bill["version"]), (&"CycloneDX".into(), &"1.5".into(), &1.into()));
+        let components = bill["components"].as_array().unwrap();
+        let refs: BTreeSet<&str> = components.iter().map(|c| c["bom-ref"].as_str().unwrap()).collect();
+        assert_eq!(refs.len(), components.len());
+        for component in components {
+            assert!(component["type"] == "library" && component["name"].is_string(), "{component}");
+            assert!(component["licenses"][0]["expression"].is_string(), "{component} has no licence");
+        }
+        let own = bill["metadata"]["component"]["bom-ref"].as_str().unwrap();
+        for line in bill["dependencies"].as_array().unwrap() {
+            let named = line["dependsOn"].as_array().unwrap().iter().chain([&line["ref"]]);
+            assert!(named.map(|r| r.as_str().unwrap()).all(|r| refs.contains(r) || r == own), "{line}");
+        }
+        let named = |name: &str| components.iter().any(|c| c["name"] == name);
+        assert!(named("hyper") && named("weir-serving"));
+        assert!(!named("proptest") && !named("weir-testbed") && !named("xtask"), "tests are no part of it");
+    }
+}
