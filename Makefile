@@ -55,7 +55,7 @@ test-storm: cargo servers ## slow lane: a million calls to Redis, three in ten d
 venvs: ## Python environments that the tests use, in .cache/venvs
 	@scripts/venvs.sh
 
-servers: ## redis-server for the tests, into .cache/servers (where it is not on PATH)
+servers: ## redis, prometheus, haproxy for the tests, into .cache/servers (where not on PATH)
 	@scripts/servers.sh
 
 fetch: cargo ## the encoder and tokenizer of the sentiment model, into .cache/sentiment
