@@ -2,21 +2,20 @@
 // input; writes a JSON list of [index, problem].
 import { readFileSync } from "node:fs";
 
-const packages = [
-  ["networking.istio.io", "istio"],
-  ["security.istio.io", "istio"],
-  ["gateway.networking.k8s.io", "gateway-api"],
-  ["keda.sh", "keda"],
-  ["monitoring.coreos.com", "prometheus-operator"],
-];
-
-const capitals = (text) => text.split(/[.-]/).map((word) => word[0].toUpperCase() + word.slice(1)).join("");
+// API group → [package, what its schemas' names begin with].
+const groups = {
+  "networking.istio.io": ["istio", "NetworkingIstioIo"],
+  "security.istio.io": ["istio", "SecurityIstioIo"],
+  "gateway.networking.k8s.io": ["gateway-api", "IoK8sSigsGatewayApiApis"],
+  "keda.sh": ["keda", "ComGithubKedacoreKedaV2ApisKeda"],
+  "monitoring.coreos.com": ["prometheus-operator", "ComGithubPrometheusOperatorPrometheusOperatorPkgApisMonitoring"],
+};
 
 async function schema({ apiVersion, kind }) {
   const [group, version] = apiVersion.split("/");
-  const found = packages.find(([name]) => name === group);
-  if (!found) throw new Error(`no schema package for the group ${group}`);
-  return import(`@kubernetes-models/${found[1]}/_schemas/${capitals(group)}${capitals(version)}${kind}.js`);
+  if (!groups[group]) throw new Error(`no schema for the group ${group}`);
+  const [name, prefix] = groups[group];
+  return import(`./node_modules/@kubernetes-models/${name}/_schemas/${prefix}${version[0].toUpperCase()}${version.slice(1)}${kind}.js`);
 }
 
 const problems = [];
