@@ -1,5 +1,7 @@
 //! `weir serve`.
 
+mod early;
+
 use std::{io, net::SocketAddr, process::ExitCode, thread, time::Duration};
 
 use anyhow::{Context, anyhow, bail};
@@ -12,6 +14,7 @@ use weir_api::{Bound, Server};
 use weir_config::{Override, Places};
 use weir_serving::{Cache, Keeper, Loader, ModelControl, Watch};
 
+use self::early::Early;
 use crate::{
     args::Serve,
     commands::start::{Started, start},
@@ -33,6 +36,7 @@ pub(crate) fn run(options: Serve, output: &Output) -> anyhow::Result<ExitCode> {
         flags.into_iter().filter_map(|(flag, key, at)| Some(Override::new(flag, key, at?.to_string())));
     let loaded = settings::load(&options.sources, flags.collect())?;
     let logs = telemetry::start(&loaded.value.log)?;
+    let early = early::listen()?;
     raise_descriptor_limit(loaded.value.server.max_connections);
     let threads = settings::threads(&loaded.value.server);
     let watched = options.watch.then(|| Watch::new(&loaded.value.server.models));
@@ -46,7 +50,7 @@ pub(crate) fn run(options: Serve, output: &Output) -> anyhow::Result<ExitCode> {
     if let Some(cache) = cache {
         cache.start(runtime.handle());
     }
-    runtime.block_on(serve(server, loader, admin, watched))
+    runtime.block_on(serve(server, loader, admin, watched, early))
 }
 
 /// Takes all the descriptors that the system allows: many start a process with 1,024, a
@@ -86,6 +90,7 @@ async fn serve(
     loader: Loader,
     admin: Option<SocketAddr>,
     watched: Option<Watch>,
+    early: Early,
 ) -> anyhow::Result<ExitCode> {
     let bound = server.clone().bind().await.map_err(|(address, error)| match error.kind() {
         io::ErrorKind::AddrInUse => {
@@ -100,7 +105,7 @@ async fn serve(
         }
     }
     let control = keep_models(&server, loader, watched)?;
-    let cut_off = run_until_told(bound, control).await?;
+    let cut_off = run_until_told(bound, control, early).await?;
     match cut_off {
         0 => tracing::info!("drained"),
         connections => tracing::warn!(connections, "the drain timeout passed; connections were cut off"),
@@ -123,9 +128,10 @@ fn keep_models(server: &Server, loader: Loader, watched: Option<Watch>) -> anyho
 
 /// Serves until SIGTERM or SIGINT, and gives up the drain at a second one; each SIGHUP asks
 /// for a reload.
-async fn run_until_told(bound: Bound, control: ModelControl) -> anyhow::Result<usize> {
+async fn run_until_told(bound: Bound, control: ModelControl, early: Early) -> anyhow::Result<usize> {
     let (mut first, mut second) = (Ending::listen()?, Ending::listen()?);
     let hangup = signal(SignalKind::hangup())?;
+    drop(early);
     // Told only now: who starts us may send a signal as soon as it reads this.
     let address = bound.address()?;
     tracing::info!(%address, "listening on http://{address}, docs page http://{address}/docs");
