@@ -5,7 +5,7 @@
 #   scripts/servers.sh haproxy  only that one
 # Does nothing for one that is there already and new enough, in that folder or on PATH.
 #   redis       redis-server
-#   prometheus  prometheus, promtool, prometheus-alertmanager, amtool
+#   prometheus  prometheus, promtool, amtool (alertmanager itself looks for its templates in /usr/share)
 #   haproxy     haproxy
 set -eu
 cd "$(dirname "$0")/.."
@@ -20,7 +20,7 @@ trap 'rm -rf "$new"' EXIT
 programs() {
     case $1 in
         redis) echo redis-server ;;
-        prometheus) echo prometheus promtool prometheus-alertmanager amtool ;;
+        prometheus) echo prometheus promtool amtool ;;
         haproxy) echo haproxy ;;
         *) echo "scripts/servers.sh: no server is called $1; there are redis, prometheus, haproxy" >&2; exit 1 ;;
     esac
@@ -49,7 +49,7 @@ oldest() {
     case $1 in
         redis-server) echo 6.2 ;;
         prometheus | promtool) echo 2.40 ;;
-        prometheus-alertmanager | amtool) echo 0.23 ;;
+        amtool) echo 0.23 ;;
         haproxy) echo 2.4 ;;
     esac
 }
@@ -77,7 +77,7 @@ give_up() {
     echo "  the tests need: $(programs "$server")" >&2
     echo "  Debian, Ubuntu: apt-get install $(packages "$server")" >&2
     case $server in
-        prometheus) echo "  macOS: brew install prometheus alertmanager, the latter linked as prometheus-alertmanager" >&2 ;;
+        prometheus) echo "  macOS: brew install prometheus alertmanager" >&2 ;;
         *) echo "  macOS: brew install $server" >&2 ;;
     esac
     exit 1
