@@ -27,6 +27,7 @@ mod openapi;
 mod output;
 mod reload;
 mod remote;
+mod rolling;
 mod scenario;
 mod scenarios;
 mod schemathesis;
