@@ -3,7 +3,7 @@ PORT ?= 8000
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt bench bench-v2 bench-reload bench-batching bench-overload bench-cache fuzz test-perf-analyzer test-shuttle test-storm test-rolling venvs servers fetch deny cargo
+.PHONY: help demo test lint fmt bench bench-v2 bench-reload bench-batching bench-overload bench-cache fuzz test-perf-analyzer test-container test-shuttle test-storm test-rolling venvs servers fetch deny cargo
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,10 @@ test-storm: cargo servers ## slow lane: a million calls to Redis, three in ten d
 test-rolling: cargo venvs servers ## slow lane: restarts, kills and overload behind Envoy and HAProxy, release build (five minutes)
 	cargo build --release -p weir
 	WEIR=$(CURDIR)/target/release/weir ROLLING=long .cache/venvs/rolling/bin/python tests/rolling/test_rolling.py
+
+test-container: cargo ## slow lane: the images, built and run hardened by Docker (20 minutes, root; BINARY=… takes a built weir)
+	@cargo xtask fetch
+	@python3 tests/container/run.py $(if $(BINARY),--binary $(BINARY))
 
 venvs: ## Python environments that the tests use, in .cache/venvs
 	@scripts/venvs.sh
