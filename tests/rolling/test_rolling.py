@@ -129,7 +129,7 @@ class Losses(Scenario):
             for _ in range(ROUNDS):
                 # Stopped first, so that it dies with requests in its hands, whatever the rate.
                 victim.process.signal(signal.SIGSTOP)
-                time.sleep(0.5)
+                time.sleep(0.1 if LONG else 0.5)
                 victim.process.kill()
                 self.rotation(ways, 2)
                 victim.start()
