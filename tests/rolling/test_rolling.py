@@ -220,7 +220,7 @@ class Sharing(Scenario):
         replicas = self.replicas(3, DRAIN + "\nthreads = 1\nmax_queue = 8", models=[str(sentiment)],
                                  extra="[cache]\nenabled = false\n")
         for proxy in (self.envoy(replicas), self.haproxy(replicas)):
-            way = Way(proxy, 1_000 if LONG else 300, flags=("--deadline", "1s"))
+            way = Way(proxy, 300, flags=("--deadline", "1s"))
             with traffic(self.place, "overload, sentiment", [way], duration="10s" if LONG else "4s",
                          model="sentiment"):
                 pass
@@ -236,6 +236,18 @@ class Sharing(Scenario):
             # The budget: a tenth.
             self.assertLessEqual(amplified, 1.1)
             self.assertEqual(proxy.in_rotation(), 3, "busy is not broken: nobody is ejected")
+
+    def test_a_proxy_without_replicas_says_when_to_come_again(self):
+        replicas = self.replicas(1, 'drain_delay = "0s"')
+        proxies_of_one = [self.envoy(replicas), self.haproxy(replicas)]
+        self.assertEqual(replicas[0].process.stop(), 0)
+        until("nobody is left", lambda: all(proxy.in_rotation() == 0 for proxy in proxies_of_one))
+        for proxy in proxies_of_one:
+            connection = http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=30)
+            connection.request("POST", "/v1/models/housing:predict", "{}", {"content-type": "application/json"})
+            answer = connection.getresponse()
+            self.assertEqual((answer.status, answer.headers["retry-after"]), (503, "1"), proxy.name)
+            connection.close()
 
 
 if __name__ == "__main__":
