@@ -39,8 +39,9 @@ function keys(file, seen = new Set()) {
   seen.add(file.href);
   const text = readFileSync(file, "utf8");
   const found = new Set([...text.matchAll(/data\d*\.([A-Za-z_$][\w$]*)|data\d*\[?"([^"]+)"|void 0===?\w+\.(\w+)/g)].flatMap((m) => m.slice(1)));
-  for (const [, name] of text.matchAll(/from\s*"(\.\/[^"]+)"/g)) {
-    const next = new URL(name.endsWith(".js") ? name : `${name}.js`, file);
+  for (const [, name] of text.matchAll(/from\s*"([^"]*_schemas\/[^"]+|\.\/[^"]+)"/g)) {
+    const path = name.endsWith(".js") ? name : `${name}.js`;
+    const next = path.startsWith("./") ? new URL(path, file) : new URL(`./node_modules/${path}`, import.meta.url);
     if (!seen.has(next.href)) for (const key of keys(next, seen)) found.add(key);
   }
   return found;
