@@ -3,7 +3,7 @@ PORT ?= 8000
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt bench bench-v2 bench-reload bench-batching bench-overload bench-cache fuzz test-perf-analyzer test-container test-shuttle test-storm test-rolling venvs servers fetch deny cargo
+.PHONY: help demo test lint fmt bench bench-v2 bench-reload bench-batching bench-overload bench-cache fuzz test-perf-analyzer test-container test-shuttle test-storm test-rolling venvs servers stack fetch deny cargo
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ venvs: ## Python environments that the tests use, in .cache/venvs
 
 servers: ## redis, prometheus, haproxy for the tests, into .cache/servers (where not on PATH)
 	@scripts/servers.sh
+
+stack: servers ## Weir, Redis and Prometheus on this machine until Ctrl-C, as in deploy/docker/compose.yaml
+	@scripts/stack.py
 
 fetch: cargo ## the encoder and tokenizer of the sentiment model, into .cache/sentiment
 	@cargo xtask fetch

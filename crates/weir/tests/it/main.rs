@@ -25,6 +25,7 @@ mod load;
 mod matching;
 mod metrics;
 mod mlserver;
+mod monitoring;
 mod openai;
 mod openapi;
 mod output;
