@@ -3,7 +3,7 @@ PORT ?= 8000
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt bench bench-v2 bench-reload bench-batching bench-overload bench-cache fuzz test-perf-analyzer test-container test-shuttle test-storm test-rolling venvs servers stack fetch deny cargo
+.PHONY: help demo test lint fmt bench bench-v2 bench-reload bench-batching bench-overload bench-cache fuzz test-perf-analyzer test-container test-delivery deliver-model lint-files test-shuttle test-storm test-rolling venvs servers stack fetch deny cargo
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,7 +14,7 @@ demo: cargo ## build, serve both demo models on port $(PORT), ask each a questio
 test: cargo ## everything that CI checks, installing what it needs
 	@cargo xtask ci
 
-lint: cargo deny ## format, clippy, tidy and the dependency rules, without tests
+lint: cargo deny lint-files ## format, clippy, tidy and the dependency rules, without tests
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo xtask tidy
@@ -59,6 +59,19 @@ test-rolling: cargo venvs servers ## slow lane: restarts, kills and overload beh
 test-container: cargo ## slow lane: the images, built and run hardened by Docker (20 minutes, root; BINARY=… takes a built weir)
 	@cargo xtask fetch
 	@python3 tests/container/run.py $(if $(BINARY),--binary $(BINARY))
+
+test-delivery: cargo ## slow lane: train, check, pack and promote the housing model (three minutes; WEIR=… takes a built weir)
+	$(if $(WEIR),,cargo build --release -p weir)
+	@python3 tests/delivery/chain.py $(or $(WEIR),target/release/weir)
+
+deliver-model: cargo ## train, check and pack a model: MODEL=housing (WEIR=… takes a built weir)
+	@test -n "$(MODEL)" || { echo "make deliver-model MODEL=housing: which model of examples/models?" >&2; exit 1; }
+	$(if $(WEIR),,cargo build --release -p weir)
+	@scripts/deliver.py examples/models/$(MODEL) --weir $(or $(WEIR),target/release/weir)
+
+lint-files: ## Dockerfiles, shell scripts and workflows
+	@scripts/venvs.sh tools
+	@scripts/lint-files.sh
 
 venvs: ## Python environments that the tests use, in .cache/venvs
 	@scripts/venvs.sh

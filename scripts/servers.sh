@@ -152,6 +152,7 @@ install() {
 for server in "$@"; do
     programs "$server" >/dev/null
     there "$server" && continue
+    # shellcheck disable=SC2015 # giving up is right in both cases
     command -v apt-get >/dev/null && command -v dpkg >/dev/null || give_up "there is no apt-get to fetch it with"
     unpack "$server"
     install "$server"

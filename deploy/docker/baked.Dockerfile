@@ -1,8 +1,9 @@
 # An image with its models inside: what is deployed is one digest, and a pod needs nothing else to start.
 #
-#   docker build -f deploy/docker/baked.Dockerfile -t housing:dev examples/models
+#   docker build -f deploy/docker/baked.Dockerfile -t housing:dev FOLDER
 #
-# The context is the folder of models. They belong to root and are read-only to the server.
+# FOLDER is the context: one folder a model, and nothing that need not be served. What `weir package` writes unpacks
+# to that. The files belong to root; the server cannot change what it serves.
 ARG WEIR_IMAGE=weir:dev
 FROM ${WEIR_IMAGE}
-COPY housing/model.toml housing/model.onnx housing/samples.jsonl /models/housing/
+COPY . /models/

@@ -1,7 +1,7 @@
 """Builds the images and runs them as production would: `make test-container` (slow lane, needs root).
 
     run.py                      compiles Weir in the image build: 20 minutes on two cores
-    run.py --binary PATH        takes a binary that is there: two minutes
+    run.py --binary PATH        takes a binary that is there: three minutes
 
 Needs a machine with Debian's or Ubuntu's packages; installs Docker and debootstrap where they are missing. No image
 is pulled: `bases.py` makes stand-ins. Everything lives in .cache/container, on a daemon of its own;
@@ -70,10 +70,19 @@ def images(docker, table, options):
         table.check("base: Rust", lambda: bases.rust(docker) or "made of this machine's toolchain")
     table.check("build: weir", build, docker, WEIR, *arguments)
     table.check("build: with ONNX Runtime", build, docker, VARIANT, "--target=onnxruntime", *arguments)
-    baked = ROOT / "deploy/docker/baked.Dockerfile"
-    table.check("build: a model baked in", lambda: build(docker, BAKED, file=baked, context=ROOT / "examples/models"))
+    table.check("build: a model baked in", baked, docker)
     if not options.binary:
         table.check("build: dependencies cached", dependencies_stay, docker, arguments)
+
+
+def baked(docker):
+    """An image of the housing model: the files that serve it, and none of its training."""
+    models = docker.folder / "models"
+    shutil.rmtree(models, ignore_errors=True)
+    (models / "housing").mkdir(parents=True)
+    for name in ("model.toml", "model.onnx", "samples.jsonl"):
+        shutil.copy(running.HOUSING / name, models / "housing")
+    return build(docker, BAKED, f"--build-arg=WEIR_IMAGE={WEIR}", file=ROOT / "deploy/docker/baked.Dockerfile", context=models)
 
 
 def dependencies_stay(docker, arguments):

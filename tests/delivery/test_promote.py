@@ -1,11 +1,13 @@
 """scripts/promote.py, on the overlays that are there."""
 
+import io
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import unittest
+from contextlib import redirect_stdout
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -83,8 +85,9 @@ class Promote(unittest.TestCase):
         with tempfile.TemporaryDirectory() as place:
             shutil.copytree(ROOT / "deploy/k8s", Path(place) / "k8s")
             for where, name, overlay in (("environments/dev", "weir", "dev"), ("overlays/prod", "weir-canary", "prod")):
-                done = promote.main([f"{place}/k8s/{where}", name, IMAGE])
-                self.assertEqual(done, 0)
+                with redirect_stdout(io.StringIO()) as told:
+                    self.assertEqual(promote.main([f"{place}/k8s/{where}", name, IMAGE]), 0)
+                self.assertIn(IMAGE, told.getvalue())
                 rendered = subprocess.run([KUBECTL, "kustomize", f"{place}/k8s/overlays/{overlay}"], text=True, capture_output=True)
                 self.assertEqual(rendered.returncode, 0, rendered.stderr)
                 images = re.findall(r"^\s+image: (\S*weir\S*)$", rendered.stdout, re.MULTILINE)

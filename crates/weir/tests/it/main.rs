@@ -14,6 +14,7 @@ mod cache;
 mod client;
 mod connections;
 mod deploy;
+mod delivery;
 mod drain;
 mod floods;
 mod graphs;
