@@ -71,7 +71,7 @@ class Delivery:
         log = run(venv / "bin/python", *words, cwd=self.model)
         (self.out / "train.log").write_text(log)
         shutil.rmtree(downloads)
-        return {"requirements": wanted.read_text().splitlines(), "figures": log.splitlines()[-12:]}
+        return {"log": "train.log", "requirements": wanted.read_text().splitlines(), "last_lines": log.splitlines()[-12:]}
 
     def environment(self):
         """The environment that the training's requirements ask for, made where it is not up to date."""
@@ -199,7 +199,7 @@ def main():
             delivery.figures[step] = getattr(delivery, step)()
         except Failed as error:
             sys.exit(f"{step}: FAILED\n{error}")
-        shown = {key: value for key, value in delivery.figures[step].items() if key not in ("requirements", "figures")}
+        shown = {key: value for key, value in delivery.figures[step].items() if key not in ("requirements", "last_lines")}
         print(f"{step}: {json.dumps(shown)}", flush=True)
     delivery.write()
     print(f"delivered: {delivery.out}")
