@@ -14,8 +14,12 @@ mkdir -p /download /packages/status.d
 chown _apt /download
 cd /download
 for name in "$@"; do
-    # Where a package is for all architectures, apt finds it under any of them.
-    apt-get download "$name:$architecture"
+    # One that is for all architectures has to be asked for without.
+    if apt-cache show --no-all-versions "$name" | grep -q '^Architecture: all$'; then
+        apt-get download "$name"
+    else
+        apt-get download "$name:$architecture"
+    fi
 done
 for archive in *.deb; do
     dpkg-deb --extract "$archive" /packages
