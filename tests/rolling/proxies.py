@@ -54,6 +54,12 @@ def over_http2(config):
             options["explicit_http_config"] = {"http2_protocol_options": {}}
 
 
+def without_panic(config):
+    """Change for Envoy: those found unhealthy get nothing, however many they are."""
+    for cluster in config["static_resources"]["clusters"]:
+        cluster["common_lb_config"]["healthy_panic_threshold"]["value"] = 0
+
+
 class Envoy:
     """Envoy with the shipped configuration; without a canary all go to the stable replicas."""
 
@@ -124,6 +130,19 @@ class Envoy:
     def sent(self):
         """Requests to replicas, tries included, health checks not."""
         return self.stat("upstream_rq_total")
+
+    def host(self, replica):
+        clusters = json.loads(self.ask("/clusters?format=json"))["cluster_statuses"]
+        hosts = [host for cluster in clusters for host in cluster.get("host_statuses", [])]
+        return next(h for h in hosts if h["address"]["socket_address"]["port_value"] == replica.port)
+
+    def sent_to(self, replica):
+        """The same to one of them."""
+        return sum(int(stat.get("value", 0)) for stat in self.host(replica)["stats"] if stat["name"] == "rq_total")
+
+    def leaves_out(self, replica):
+        """Whether its health check has failed."""
+        return bool(self.host(replica)["health_status"].get("failed_active_health_check"))
 
     def end(self):
         self.process.kill()
@@ -201,6 +220,15 @@ class HaProxy:
     def sent(self):
         # `stot` counts the sessions that reached a server; a retry is counted again.
         return self.total("stot") + self.total("wretr")
+
+    def sent_to(self, replica):
+        return sum(int(row["stot"] or 0) for row in self.places(replica))
+
+    def places(self, replica):
+        return [row for b in BACKENDS for row in self.servers(b) if row["addr"] == replica.address]
+
+    def leaves_out(self, replica):
+        return all(row["status"].startswith("DOWN") for row in self.places(replica))
 
     def end(self):
         self.process.kill()

@@ -190,8 +190,9 @@ async fn a_thousand_requests_in_flight_are_all_answered() {
     drop((http1, queued));
     let (success, log) =
         tokio::task::spawn_blocking(move || (server.wait().success(), server.log())).await.unwrap();
+    let last = log.lines().last().unwrap_or_default();
     assert!(
-        success && log.ends_with("drained"),
+        success && last.contains("\"drained\""),
         "nothing was cut off, and the last line was written:\n{log}"
     );
 }
