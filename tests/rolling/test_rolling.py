@@ -12,6 +12,7 @@ import signal
 import tempfile
 import time
 import unittest
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import proxies
@@ -69,6 +70,19 @@ class Scenario(unittest.TestCase):
         """Waits until every proxy gives requests to `count` replicas."""
         until(f"{count} replicas in rotation", lambda: all(w.proxy.in_rotation() == count for w in ways))
 
+    def versions(self, proxy, row, count):
+        connection = http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=30)
+        self.addCleanup(connection.close)
+        body, seen = json.dumps(row), {}
+        for _ in range(count):
+            connection.request("POST", "/v1/models/housing:predict", body, {"content-type": "application/json"})
+            answer = connection.getresponse()
+            answer.read()
+            self.assertEqual(answer.status, 200)
+            model = answer.headers["x-weir-model"]
+            seen[model] = seen.get(model, 0) + 1
+        return seen
+
     def nothing_lost(self, ways):
         for way in ways:
             self.assertGreater(way.outcomes["ok"], 0, way.name)
@@ -85,6 +99,8 @@ class Restarts(Scenario):
                 self.rotation(ways, 3)
         self.nothing_lost(ways)
         self.assertEqual([way.retried for way in ways], [0] * len(ways))
+        for way in ways[:3]:
+            self.assertEqual(way.proxy.stat("upstream_cx_destroy_remote_with_active_rq"), 0, way.name)
 
     def test_what_drain_delay_is_for(self):
         """The same restart with retries off: the delay alone makes it lossless, and nothing else does."""
@@ -105,6 +121,22 @@ class Restarts(Scenario):
                 self.assertGreater(ways[0].failed + ways[0].outcomes["refused"], 0, "no delay, no retry, no loss?")
             else:
                 self.nothing_lost(ways[:1])
+
+    def test_connections_that_a_proxy_keeps_are_closed_between_requests(self):
+        """Idle ones, when their replica leaves: none is closed under a request, and none is used afterwards."""
+        replicas = self.replicas(2)
+        proxy = self.envoy(replicas, changes=[proxies.without_retries], name="Envoy without retries")
+        way = Way(proxy, RATE, label="idle connections")
+        # Many at once, so that the proxy opens many.
+        row = json.loads(SAMPLES.read_text().splitlines()[0])["input"]
+        with ThreadPoolExecutor(20) as clients:
+            list(clients.map(lambda _: self.versions(proxy, row, 20), range(20)))
+        self.assertGreater(proxy.stat("upstream_cx_active"), 2)
+        with traffic(self.place, "SIGTERM, kept connections", [way]):
+            self.assertEqual(replicas[0].process.stop(), 0)
+            self.rotation([way], 1)
+        self.nothing_lost([way])
+        self.assertEqual(proxy.stat("upstream_cx_destroy_remote_with_active_rq"), 0)
 
     def test_replicas_that_share_a_cache_lose_nothing(self):
         redis = self.own(Redis(self.place))
@@ -205,19 +237,6 @@ class Sharing(Scenario):
             bound = 5 * math.sqrt(count * share * (1 - share))
             print(f"{proxy.name}: {found} of {count} answers by the canary, {expected:.0f} ± {bound:.0f} expected")
             self.assertLess(abs(found - expected), bound)
-
-    def versions(self, proxy, row, count):
-        connection = http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=30)
-        self.addCleanup(connection.close)
-        body, seen = json.dumps(row), {}
-        for _ in range(count):
-            connection.request("POST", "/v1/models/housing:predict", body, {"content-type": "application/json"})
-            answer = connection.getresponse()
-            answer.read()
-            self.assertEqual(answer.status, 200)
-            model = answer.headers["x-weir-model"]
-            seen[model] = seen.get(model, 0) + 1
-        return seen
 
     def test_overload_is_not_amplified(self):
         sentiment = ROOT / ".cache/sentiment"
