@@ -66,12 +66,12 @@ class Config(unittest.TestCase):
         self.assertEqual(said["prod"]["redis"]["username"], "weir")
 
     def test_probes_answer_and_the_drain_is_within_the_grace(self):
-        """The development environment's, whose delay is a second."""
+        """The development environment's, with a delay that leaves a busy machine the time to ask."""
         found = overlay("dev")
         server = servers(found)[0]
         probes = {kind: container(server)[kind]["httpGet"]["path"] for kind in ("startupProbe", "readinessProbe", "livenessProbe")}
         with tempfile.TemporaryDirectory() as folder:
-            env = place(folder, found, server)
+            env = place(folder, found, server) | {"WEIR_SERVER__DRAIN_DELAY": "5s"}
             with weir(arguments(server), env, folder) as (process, port):
                 for kind, path in probes.items():
                     self.assertEqual(ask(port, path)[0], 200, kind)

@@ -30,7 +30,7 @@ def timeouts_are_longer_than_weirs(found):
 def idle_connections_end_at_the_proxy(found):
     for server in servers(found):
         own = seconds(settings(found, server)["server"]["header_timeout"])
-        # ingress-nginx and Envoy Gateway keep upstream connections for 60 s and 1 h; the rule states the mesh's.
+        # ingress-nginx keeps connections to pods for 60 s unless its own ConfigMap says otherwise; the mesh's rule says it.
         said = [60.0 for _ in of_kind(found, "Ingress")]
         said += [seconds(rule["spec"]["trafficPolicy"]["connectionPool"]["http"].get("idleTimeout", "1h")) for rule in of_kind(found, "DestinationRule")]
         if said and max(said) >= own:
