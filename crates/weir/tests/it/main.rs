@@ -16,6 +16,8 @@ mod connections;
 mod delivery;
 mod deploy;
 mod drain;
+#[cfg(target_os = "linux")]
+mod early;
 mod floods;
 mod graphs;
 mod grpc;
