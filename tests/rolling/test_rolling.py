@@ -16,9 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import proxies
+from grpc_client import Callers
 from processes import ROOT, SAMPLES, Redis, Weir, status, until
 from proxies import Envoy, HaProxy
-from traffic import LONG, Way, markdown, traffic
+from traffic import LONG, TABLE, Way, markdown, traffic
 
 # Requests a second of one load.
 RATE = 300 if LONG else 30
@@ -172,6 +173,32 @@ class Losses(Scenario):
             self.assertGreater(way.retried, 0, way.name)
         for way in ways:
             self.assertLess(way.failed, 0.05 * way.result["requests"], way.name)
+
+    def test_a_grpc_client_with_a_retry_policy_loses_nothing(self):
+        """What no proxy may repeat over gRPC, its caller may."""
+        replicas = self.replicas(3)
+        envoy = self.envoy(replicas)
+        row = json.loads(SAMPLES.read_text().splitlines()[0])["input"]
+        callers = [Callers(envoy.port, row, policy) for policy in (True, False)]
+        try:
+            for _ in range(3):
+                replicas[0].process.signal(signal.SIGSTOP)
+                # Until it holds some of both callers, as far as that can be seen.
+                time.sleep(0.5)
+                replicas[0].process.kill()
+                until("two replicas in rotation", lambda: envoy.in_rotation() == 2)
+                replicas[0].start()
+                until("three replicas in rotation", lambda: envoy.in_rotation() == 3)
+        finally:
+            for caller in callers:
+                caller.stop()
+        for caller, name in zip(callers, ("with a retry policy", "without")):
+            sent = caller.answered + len(caller.failed)
+            TABLE.append(("kill -9, three times", f"Envoy, grpcio {name}", sent, caller.answered, 0,
+                          len(caller.failed), "–", "–", "–"))
+        self.assertEqual(callers[0].failed, [])
+        self.assertGreater(callers[0].answered, 0)
+        self.assertGreater(len(callers[1].failed), 0, "nothing was lost without the policy: it is not what saves")
 
     def test_a_stopped_replica_is_left_out_and_what_it_holds_is_asked_again(self):
         replicas = self.replicas(3)

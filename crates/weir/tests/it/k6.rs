@@ -79,7 +79,7 @@ fn stress_is_refused_as_it_should_be() {
         ("SAMPLES", samples.to_str().unwrap()),
         ("REPEAT", "1"),
         ("RATE", "2"),
-        ("PEAK", "200"),
+        ("PEAK", "600"),
         ("STEP", "2s"),
         ("VUS", "200"),
         ("REFUSED_P99_MS", "20000"),

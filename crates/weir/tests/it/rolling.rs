@@ -30,7 +30,7 @@ fn run(suite: &str, count: u32) {
 #[test]
 fn nothing_is_lost_while_replicas_restart() {
     require_sentiment();
-    run("test_rolling.py", 10);
+    run("test_rolling.py", 11);
 }
 
 #[test]
