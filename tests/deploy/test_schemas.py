@@ -2,14 +2,14 @@
 
 import copy
 import json
-import os
+import shutil
 import tempfile
 import unittest
 from pathlib import Path
 
 import kubernetes_validate
 
-from manifests import DEPLOY, ENVIRONMENTS, VENV, chart, everything, overlay, run, the
+from manifests import DEPLOY, ENVIRONMENTS, ROOT, VENV, chart, combined, everything, kustomize, overlay, run, the
 
 VERSIONS = ("1.29", "1.30", "1.31", "1.32", "1.33", "1.34")
 CUSTOM = ("istio.io", "gateway.networking.k8s.io", "keda.sh", "monitoring.coreos.com")
@@ -23,7 +23,7 @@ def problems(found):
     """(object, problem), each object that occurs more than once asked once."""
     unique = list({json.dumps(o, sort_keys=True): o for o in found}.values())
     custom = [o for o in unique if is_custom(o)]
-    for index, problem in json.loads(run("node", "schemas.mjs", cwd=VENV / "schemas", stdin=json.dumps(custom))):
+    for index, problem in json.loads(run("node", Path(__file__).with_name("schemas.mjs"), VENV / "schemas", stdin=json.dumps(custom))):
         yield custom[index], problem
     for one in unique:
         for version in VERSIONS if not is_custom(one) else ():
@@ -40,7 +40,7 @@ def told(found):
 class Schemas(unittest.TestCase):
     def test_everything_fits(self):
         found = [one for _, objects in everything() for one in objects]
-        found += [one for environment in ENVIRONMENTS for one in chart(environment)]
+        found += [one for environment in (None, *ENVIRONMENTS) for one in chart(environment)]
         self.assertGreater(sum(map(is_custom, found)), 100)
         self.assertEqual(told(found), [])
 
@@ -102,6 +102,30 @@ class Chart(unittest.TestCase):
             with self.subTest(environment):
                 self.maxDiff = None
                 self.assertEqual(normalised(chart(environment)), normalised(overlay(environment)))
+
+    def test_weights_are_those_of_the_values(self):
+        for weight in (0, 25, 90):
+            mesh = chart("prod", "--set", f"canary.weight={weight}")
+            gateway = chart("staging", "--set", f"canary.weight={weight}")
+            routes = [r["route"] for r in the(mesh, "VirtualService")["spec"]["http"] if "route" in r]
+            routes += [the(gateway, kind)["spec"]["rules"][0]["backendRefs"] for kind in ("HTTPRoute", "GRPCRoute")]
+            self.assertEqual([[target["weight"] for target in route] for route in routes], [[100 - weight, weight]] * 6)
+
+    def test_a_change_of_configuration_is_a_rollout(self):
+        """Of the pods' template: other names (kustomize), another annotation (Helm)."""
+        template = lambda found: json.dumps(the(found, "Deployment")["spec"]["template"], sort_keys=True)
+        before = template(combined("prod", ()))
+        with tempfile.TemporaryDirectory(dir=ROOT / "target") as folder:
+            for path in ("base", "environments"):
+                shutil.copytree(DEPLOY / "k8s" / path, Path(folder, path))
+            self.assertEqual(template(kustomize(f"{folder}/environments/prod")), before)
+            with Path(folder, "base/weir.toml").open("a") as config:
+                config.write("# A word more.\n")
+            self.assertNotEqual(template(kustomize(f"{folder}/environments/prod")), before)
+        before = template(chart("prod"))
+        for change in (("--set", "env.WEIR_LOG__LEVEL=debug"), ("--set", "config=[server]")):
+            self.assertNotEqual(template(chart("prod", *change)), before)
+        self.assertEqual(template(chart("prod", "--set", "replicas.max=20")), before)
 
     def test_a_difference_is_seen(self):
         changed = chart("prod", "--set", "resources.limits.memory=3Gi")

@@ -3,8 +3,9 @@
 {{- $v := (index . 0).Values -}}
 {{- (index . 0).Files.Get (printf "files/components/%s" (index . 1))
     | replace "weir.example.com" $v.host
-    | replace "weight: 90" (printf "weight: %d" (sub 100 (int $v.canary.weight)))
+    | replace "weight: 90" "weight: <stable>"
     | replace "weight: 10" (printf "weight: %d" (int $v.canary.weight))
+    | replace "weight: <stable>" (printf "weight: %d" (sub 100 (int $v.canary.weight)))
     | replace "gatewayClassName: eg" (printf "gatewayClassName: %s" $v.gatewayApi.className)
     | replace "name: weir-tls}" (printf "name: %s}" $v.gatewayApi.tlsSecret)
     | replace "ingressClassName: nginx" (printf "ingressClassName: %s" $v.ingress.className)
