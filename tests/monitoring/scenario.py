@@ -3,6 +3,7 @@
 `Scenario` starts two replicas, the server of a remote model, Redis and Prometheus, by scripts/stack.py.
 """
 
+import http.server
 import json
 import resource
 import shutil
@@ -23,6 +24,8 @@ ROW = json.loads((HOUSING / "samples.jsonl").read_text().splitlines()[0])["input
 # Enough for a replica at work, few enough to use up.
 DESCRIPTORS = 80
 NO_STORE = {"Cache-Control": "no-store"}
+# A caller who traces the request: it is traced here too, and is an exemplar.
+TRACED = {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
 
 
 def bulk(rows):
@@ -32,21 +35,46 @@ def bulk(rows):
     return json.dumps({"inputs": [tensor]}).encode()
 
 
+class Collector(http.server.ThreadingHTTPServer):
+    """A receiver of OTLP over HTTP that takes everything and keeps nothing."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Type", "application/x-protobuf")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            """Says nothing."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), self.Handler)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def end(self):
+        self.shutdown()
+        self.server_close()
+
+
 class Scenario:
     def __init__(self):
         self.stack = Stack(interval="1s")
+        self.collector = Collector()
         self.calm = threading.Event()
 
     def __enter__(self):
         try:
             self.start()
         except BaseException:
-            self.stack.__exit__()
+            self.__exit__()
             raise
         return self
 
     def __exit__(self, *_):
         self.calm.set()
+        self.collector.end()
         self.stack.__exit__()
 
     def start(self):
@@ -56,7 +84,8 @@ class Scenario:
         self.models = {name: self.lay_out(name) for name in ("weir-a", "weir-b")}
         settings = {"WEIR_SERVER__MODEL_CONTROL": "explicit", "WEIR_SERVER__MAX_QUEUE": "1",
                     "WEIR_SERVER__MEMORY_BUDGET": "1GiB", "WEIR_SERVER__TRACE_MAX": "1KiB"}
-        traces = {"WEIR_SERVER__TRACE_FILE": str(stack.folder / "traces.json")}
+        traces = {"WEIR_SERVER__TRACE_FILE": str(stack.folder / "traces.json"),
+                  "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{self.collector.server_port}"}
         self.a = stack.start_weir("weir-a", [self.models["weir-a"]], settings | traces)
         few = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))  # noqa: E731
         self.b = stack.start_weir("weir-b", [self.models["weir-b"]], settings, before=few)
@@ -79,7 +108,7 @@ class Scenario:
         """One request to each model, some of them repeats, and one mistake; the statuses."""
         word = {"text": f"word {number % 40}"}
         return [
-            post(server, "/v1/models/housing:predict", ROW | {"MedInc": 1 + number % 50 / 10}),
+            post(server, "/v1/models/housing:predict", ROW | {"MedInc": 1 + number % 50 / 10}, TRACED),
             post(server, "/v1/models/classifier:predict", word),
             post(server, "/v1/models/embedder-mean:predict", word),
             post(server, "/v1/models/far:predict", {"input": [number / 10, *list(ROW.values())[1:]]}),
@@ -153,6 +182,10 @@ class Scenario:
         folder.mkdir()
         (folder / "model.onnx").write_text("garbage")
         self.a.send(signal.SIGHUP)
+
+    def collector_away(self):
+        """WeirTelemetryDropped."""
+        self.collector.end()
 
     def redis_away(self):
         """WeirRedisDown."""

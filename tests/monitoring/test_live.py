@@ -7,7 +7,7 @@ import unittest
 
 from asking import Watcher, ask, has_data, values
 from expressions import DASHBOARDS, ELSEWHERE, PENDING, metrics, panels, pending, rules
-from scenario import Scenario
+from scenario import TRACED, Scenario
 
 # How long a fault may take to show: some scrapes, on a machine that does ten other things.
 PATIENCE_S = 40
@@ -60,6 +60,9 @@ class Live(unittest.TestCase):
         alerts.wait(PATIENCE_S, {"WeirModelMismatch", "WeirCacheCorrupt"})
         scenario.broken_model()
         cls.no_data = cls.panels.wait(PATIENCE_S)
+        cls.exemplars = ask(cls.prometheus, "query_exemplars", query="weir_request_duration_seconds_bucket",
+                            start=time.time() - 600, end=time.time() + 60)
+        scenario.collector_away()
         scenario.redis_away()
         scenario.far_away()
         alerts.wait(PATIENCE_S, {"WeirRedisDown", "WeirRemoteDown"})
@@ -110,6 +113,12 @@ class Live(unittest.TestCase):
         asked = set().union(*map(metrics, panels().values()))
         asked |= set().union(*(metrics(rule["expr"]) for kind in ("alert", "record") for rule in rules(kind).values()))
         self.assertEqual(asked - PENDING - self.known - {"weir_memory_limit_bytes"}, set())
+
+    def test_latency_leads_to_traces(self):
+        """Where the branch with exemplars is merged: see `PENDING`."""
+        found = {e["labels"].get("trace_id") for series in self.exemplars for e in series["exemplars"]}
+        traced = {TRACED["traceparent"].split("-")[1]}
+        self.assertEqual(found, set() if "weir_build_info" in PENDING else traced)
 
     def test_choices_of_the_dashboards_offer_something(self):
         for path in DASHBOARDS:
