@@ -22,7 +22,7 @@ from plot import COLOURS, STYLE, Axis  # noqa: E402
 from stack import Stack, listens, weir_binary  # noqa: E402
 
 IMAGES = ROOT / "docs/images"
-WANTED = {"weir-service", "weir-cache", "weir-replicas"}
+WANTED = {"weir-service", "weir-cache", "weir-models"}
 DURATION_S, REDIS_AWAY_S, REDIS_BACK_S, BURST_S = 150, 40, 70, 105
 GRAFANA["$__rate_interval"] = "5s"
 # Pixels of Grafana's grid: 24 columns, rows of this height.
@@ -91,13 +91,13 @@ def draw_panel(panel, found):
     left, top = place["x"] * COLUMN + GAP, place["y"] * ROW + GAP + 24
     width, height = place["w"] * COLUMN - 2 * GAP, place["h"] * ROW - 2 * GAP
     parts = [f'<rect class="panel" x="{left}" y="{top}" width="{width}" height="{height}"/>',
-             f'<text x="{left + 8}" y="{top + 18}" font-weight="600">{escape(panel["title"])}</text>']
+             f'<text x="{left + 8}" y="{top + 18}" style="font-weight:600">{escape(panel["title"])}</text>']
     if panel["type"] == "stat":
         last = " ".join(in_unit(points[-1][1], unit) for points in list(found.values())[:3]) or "–"
-        return [*parts, f'<text x="{left + width / 2}" y="{top + height - 14}" text-anchor="middle" font-size="22px">{last}</text>']
+        return [*parts, f'<text x="{left + width / 2}" y="{top + height - 14}" text-anchor="middle" style="font-size:22px">{last}</text>']
     if not found:
         return [*parts, f'<text x="{left + width / 2}" y="{top + height / 2}" text-anchor="middle">–</text>']
-    x = Axis([0, DURATION_S], left + 62, left + width - 10, False, True)
+    x = Axis([0, DURATION_S], left + 62, left + width - 22, False, True)
     y = Axis([v for points in found.values() for _, v in points], top + height - 42, top + 34, False, True)
     for value in y.ticks[:: max(1, len(y.ticks) // 4)]:
         parts += [f'<line class="grid" x1="{x.start}" x2="{x.end}" y1="{y.at(value):.1f}" y2="{y.at(value):.1f}"/>',
@@ -105,8 +105,10 @@ def draw_panel(panel, found):
     for seconds in range(0, DURATION_S + 1, 50):
         parts.append(f'<text x="{x.at(seconds):.1f}" y="{top + height - 26}" text-anchor="middle">{seconds} s</text>')
     for colour, points in zip(COLOURS * 9, found.values()):
-        drawn = " ".join(f"{x.at(t):.1f},{y.at(v):.1f}" for t, v in points)
-        parts.append(f'<polyline points="{drawn}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
+        # Where there is no number, there is no line.
+        moves = ("M" if not i or t - points[i - 1][0] > 1.5 else "L" for i, (t, _) in enumerate(points))
+        drawn = "".join(f"{move}{x.at(t):.1f} {y.at(v):.1f}" for move, (t, v) in zip(moves, points))
+        parts.append(f'<path d="{drawn}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
     return parts + legend(found, left + 8, top + height - 8, width)
 
 
@@ -117,7 +119,7 @@ def legend(found, left, top, width):
         wide = 14 + 6.6 * len(name)
         if at + wide > left + width - 16:
             return [*parts, f'<text x="{at}" y="{top}">…</text>']
-        parts.append(f'<text x="{at}" y="{top}" font-size="11px" style="fill:{colour}">{escape(name)}</text>')
+        parts.append(f'<text x="{at}" y="{top}" style="font-size:11px;fill:{colour}">{escape(name)}</text>')
         at += wide
     return parts
 

@@ -22,7 +22,7 @@ HOUSING = ROOT / "examples/models/housing"
 TEXT = ROOT / "crates/weir-artifact/tests/formats/hf"
 ROW = json.loads((HOUSING / "samples.jsonl").read_text().splitlines()[0])["input"]
 # Enough for a replica at work, few enough to use up.
-DESCRIPTORS = 80
+DESCRIPTORS = 200
 NO_STORE = {"Cache-Control": "no-store"}
 # A caller who traces the request: it is traced here too, and is an exemplar.
 TRACED = {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
@@ -173,7 +173,7 @@ class Scenario:
     def mismatch(self):
         """WeirModelMismatch: one replica is given another housing model."""
         toml = self.models["weir-b"] / "housing/model.toml"
-        toml.write_text("description = \"another\"\n" + toml.read_text())
+        toml.write_text(toml.read_text().replace("high", "above"))
         self.b.send(signal.SIGHUP)
 
     def broken_model(self):
@@ -197,7 +197,7 @@ class Scenario:
 
     def descriptors(self):
         """WeirDescriptorsNearLimit: connections that stay open."""
-        return [socket.create_connection(("127.0.0.1", self.b.port)) for _ in range(DESCRIPTORS - 8)]
+        return [socket.create_connection(("127.0.0.1", self.b.port)) for _ in range(DESCRIPTORS * 3 // 4)]
 
     def restarts(self, times, seen):
         """WeirRestarting: a replica restarts so often, each time seen by Prometheus."""
