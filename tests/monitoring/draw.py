@@ -22,7 +22,7 @@ from plot import COLOURS, STYLE, Axis  # noqa: E402
 from stack import Stack, listens, weir_binary  # noqa: E402
 
 IMAGES = ROOT / "docs/images"
-WANTED = {"weir-service", "weir-cache", "weir-models"}
+WANTED = {"weir-service", "weir-cache"}
 DURATION_S, REDIS_AWAY_S, REDIS_BACK_S, BURST_S = 150, 40, 70, 105
 GRAFANA["$__rate_interval"] = "5s"
 # Pixels of Grafana's grid: 24 columns, rows of this height.
