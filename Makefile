@@ -56,7 +56,7 @@ test-rolling: cargo venvs servers ## slow lane: restarts, kills and overload beh
 	cargo build --release -p weir
 	WEIR=$(CURDIR)/target/release/weir ROLLING=long .cache/venvs/rolling/bin/python tests/rolling/test_rolling.py
 
-test-container: cargo ## slow lane: the images, built and run hardened by Docker (20 minutes, root; BINARY=… takes a built weir)
+test-container: cargo ## slow lane: the images, built and run hardened by Docker (25 minutes, root; BINARY=… takes a built weir)
 	@cargo xtask fetch
 	@python3 tests/container/run.py $(if $(BINARY),--binary $(BINARY))
 

@@ -1,6 +1,6 @@
 """Builds the images and runs them as production would: `make test-container` (slow lane, needs root).
 
-    run.py                      compiles Weir in the image build: 20 minutes on two cores
+    run.py                      compiles Weir in the image build: 25 minutes on two busy cores
     run.py --binary PATH        takes a binary that is there: three minutes
 
 Needs a machine with Debian's or Ubuntu's packages; installs Docker and debootstrap where they are missing. No image
