@@ -3,7 +3,7 @@ PORT ?= 8000
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt bench bench-v2 bench-reload bench-batching bench-overload bench-cache bench-outage fuzz test-perf-analyzer test-shuttle test-storm venvs servers release fetch deny cargo
+.PHONY: help demo test lint fmt bench bench-v2 bench-reload bench-batching bench-overload bench-cache bench-outage fuzz test-perf-analyzer test-container test-delivery deliver-model lint-files test-shuttle test-storm test-rolling venvs servers stack release fetch deny cargo
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,7 +14,7 @@ demo: cargo ## build, serve both demo models on port $(PORT), ask each a questio
 test: cargo ## everything that CI checks, installing what it needs
 	@cargo xtask ci
 
-lint: cargo deny ## format, clippy, tidy and the dependency rules, without tests
+lint: cargo deny lint-files ## format, clippy, tidy and the dependency rules, without tests
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo xtask tidy
@@ -55,11 +55,35 @@ test-shuttle: cargo ## slow lane: interleavings of the lane between callers and 
 test-storm: cargo servers ## slow lane: a million calls to Redis, three in ten dropped, no reply in the wrong place
 	WEIR_STORM_CALLS=1000000 cargo test -p weir-clients --test it redis::storm -- --nocapture
 
+test-rolling: cargo venvs servers ## slow lane: restarts, kills and overload behind Envoy and HAProxy, release build (five minutes)
+	cargo build --release -p weir
+	WEIR=$(CURDIR)/target/release/weir ROLLING=long .cache/venvs/rolling/bin/python tests/rolling/test_rolling.py
+
+test-container: cargo ## slow lane: the images, built and run hardened by Docker (25 minutes, root; BINARY=… takes a built weir)
+	@cargo xtask fetch
+	@python3 tests/container/run.py $(if $(BINARY),--binary $(BINARY))
+
+test-delivery: cargo ## slow lane: train, check, pack and promote the housing model (three minutes; WEIR=… takes a built weir)
+	$(if $(WEIR),,cargo build --release -p weir)
+	@python3 tests/delivery/chain.py $(or $(WEIR),target/release/weir)
+
+deliver-model: cargo ## train, check and pack a model: MODEL=housing (WEIR=… takes a built weir)
+	@test -n "$(MODEL)" || { echo "make deliver-model MODEL=housing: which model of examples/models?" >&2; exit 1; }
+	$(if $(WEIR),,cargo build --release -p weir)
+	@scripts/deliver.py examples/models/$(MODEL) --weir $(or $(WEIR),target/release/weir)
+
+lint-files: ## Dockerfiles, shell scripts and workflows
+	@scripts/venvs.sh tools
+	@scripts/lint-files.sh
+
 venvs: ## Python environments that the tests use, in .cache/venvs
 	@scripts/venvs.sh
 
-servers: ## redis-server for the tests, into .cache/servers (where it is not on PATH)
+servers: ## redis, prometheus, haproxy for the tests, into .cache/servers (where not on PATH)
 	@scripts/servers.sh
+
+stack: servers ## Weir, Redis and Prometheus on this machine until Ctrl-C, as in deploy/docker/compose.yaml
+	@scripts/stack.py
 
 release: cargo ## the release archive, its SBOM and SHA256SUMS, into target/release-archive (ten minutes)
 	@cargo xtask release

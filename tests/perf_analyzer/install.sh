@@ -16,6 +16,7 @@ command -v apt-get >/dev/null && [ -e $keys ] || {
     echo "perf_analyzer needs Debian's apt, and the package debian-archive-keyring" >&2
     exit 1
 }
+# shellcheck disable=SC2016 # it is apt that fills the name in
 mirror=$(apt-get indextargets 'Origin: Debian' --format '$(REPO_URI)' | grep '/debian/$' | head -n 1)
 [ -n "$mirror" ] || {
     echo "apt knows no mirror of Debian: apt-get update" >&2

@@ -21,6 +21,7 @@ const COMMANDS: &[(&str, &[&str])] = &[
     ("format", &["cargo", "fmt", "--all", "--check"]),
     ("codegen", &["cargo", "xtask", "codegen", "--check"]),
     ("deny", &["make", "--no-print-directory", "deny"]),
+    ("files", &["make", "--no-print-directory", "lint-files"]),
     ("clippy", &["cargo", "clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
 ];
 

@@ -1,5 +1,6 @@
 //! `weir serve`.
 
+mod early;
 mod reload;
 
 use std::{
@@ -21,6 +22,7 @@ use weir_api::{Bound, Server};
 use weir_config::Places;
 use weir_serving::{Cache, Fetcher, Keeper, Loader, ModelControl, Watch};
 
+use self::early::Early;
 use crate::{
     args::Serve,
     commands::start::{Started, start},
@@ -40,6 +42,7 @@ pub(crate) fn run(options: Serve, output: &Output) -> anyhow::Result<ExitCode> {
     let loaded = settings::load_within(&options.sources, flags.clone(), &limits)?;
     let in_force = Arc::new(Mutex::new(loaded.value.clone()));
     let logs = telemetry::start(&loaded.value.log)?;
+    let early = early::listen()?;
     raise_descriptor_limit(loaded.value.server.max_connections);
     let threads = settings::threads(&loaded.value.server);
     let watched = options.watch.then(|| Watched {
@@ -58,7 +61,7 @@ pub(crate) fn run(options: Serve, output: &Output) -> anyhow::Result<ExitCode> {
     }
     let sources = options.sources;
     let reload = Reload { sources, flags, limits, in_force, server: server.clone(), cache, fetcher, logs };
-    runtime.block_on(serve(server, (loader, reload), admin, watched))
+    runtime.block_on(serve(server, (loader, reload), admin, watched, early))
 }
 
 /// What is looked at for changes.
@@ -105,6 +108,7 @@ async fn serve(
     (loader, reload): (Loader, Reload),
     admin: Option<SocketAddr>,
     watched: Option<Watched>,
+    early: Early,
 ) -> anyhow::Result<ExitCode> {
     let bound = server.clone().bind().await.map_err(|(address, error)| match error.kind() {
         io::ErrorKind::AddrInUse => {
@@ -119,7 +123,7 @@ async fn serve(
         }
     }
     let control = keep_models(&server, (loader, reload), watched)?;
-    let cut_off = run_until_told(bound, control).await?;
+    let cut_off = run_until_told(bound, control, early).await?;
     match cut_off {
         0 => tracing::info!("drained"),
         connections => tracing::warn!(connections, "the drain timeout passed; connections were cut off"),
@@ -148,9 +152,10 @@ fn keep_models(
 
 /// Serves until SIGTERM or SIGINT, and gives up the drain at a second one; each SIGHUP asks
 /// for a reload.
-async fn run_until_told(bound: Bound, control: ModelControl) -> anyhow::Result<usize> {
+async fn run_until_told(bound: Bound, control: ModelControl, early: Early) -> anyhow::Result<usize> {
     let (mut first, mut second) = (Ending::listen()?, Ending::listen()?);
     let hangup = signal(SignalKind::hangup())?;
+    drop(early);
     // Told only now: who starts us may send a signal as soon as it reads this.
     let address = bound.address()?;
     tracing::info!(%address, "listening on http://{address}, docs page http://{address}/docs");

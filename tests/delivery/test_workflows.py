@@ -1,0 +1,117 @@
+"""Rules for .github/workflows beyond what actionlint knows: pins, rights, bounds, and that what they run exists."""
+
+import re
+import subprocess
+import unittest
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+FILES = sorted((ROOT / ".github/workflows").glob("*.yml"))
+PIN = re.compile(r"uses: [\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$")
+# What may write where; everything else reads.
+RIGHTS = {
+    ("image.yml", "build"): {"packages"},
+    ("release.yml", "images"): {"packages", "id-token", "attestations"},
+    ("model.yml", "publish"): {"packages", "id-token"},
+    ("model.yml", "promote"): {"contents", "pull-requests"},
+}
+# Values that whoever opens a change or starts a run chooses: in a script they would be code.
+CHOSEN = re.compile(r"\$\{\{[^}]*\b(inputs|github\.(head_ref|event)|needs|steps|vars)\b")
+
+
+def jobs():
+    for file in FILES:
+        for name, job in yaml.safe_load(file.read_text())["jobs"].items():
+            yield file, name, job
+
+
+def scripts():
+    for file, name, job in jobs():
+        for step in job["steps"]:
+            if "run" in step:
+                yield f"{file.name}, {name}", step["run"]
+
+
+def targets():
+    return set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+def xtasks():
+    """The names of xtask's commands, as it tells them itself."""
+    usage = re.search(r'USAGE: &str = "(.*?)";', (ROOT / "xtask/src/main.rs").read_text(), re.DOTALL)[1]
+    return set(re.findall(r"^  ([a-z][\w-]*) ", usage, re.MULTILINE))
+
+
+def missing(script):
+    """Make targets, xtasks and files of the repository that a script names and that are not there."""
+    words = script.replace("\\\n", " ")
+    found = [f"make {name}" for name in re.findall(r"\bmake ([a-z][\w-]*)", words) if name not in targets()]
+    found += [f"cargo xtask {name}" for name in re.findall(r"\bcargo xtask ([a-z][\w-]*)", words) if name not in xtasks()]
+    for path in re.findall(r"(?<![\w./$}-])((?:\.ci|scripts|deploy|tests|bench|examples)/[\w./-]+)", words):
+        if not (ROOT / path).exists():
+            found.append(path)
+    return found
+
+
+class Workflows(unittest.TestCase):
+    def test_what_they_run_exists(self):
+        named = 0
+        for where, script in scripts():
+            self.assertEqual(missing(script), [], where)
+            named += len(re.findall(r"\bmake |scripts/|\.ci/run|deploy/", script))
+        self.assertGreaterEqual(named, 6)
+
+    def test_what_does_not_exist_is_seen(self):
+        self.assertEqual(missing("make tset && cargo xtask nothing\nscripts/gone.py deploy/k8s\n.ci/run"),
+                         ["make tset", "cargo xtask nothing", "scripts/gone.py"])
+        self.assertEqual(missing("sudo -E make test-container BINARY=x; cargo xtask ci"), [])
+
+    def test_every_script_can_be_executed(self):
+        for path in {path for _, script in scripts() for path in re.findall(r"^\s*(scripts/\S+|\.ci/\S+)", script, re.MULTILINE)}:
+            mode = subprocess.run(["git", "ls-files", "--stage", path], cwd=ROOT, text=True, capture_output=True).stdout
+            self.assertTrue(mode.startswith("100755"), f"{path}: {mode or 'not in git'}")
+
+    def test_actions_are_pinned_by_commit_and_say_which_version(self):
+        count = 0
+        for file in FILES:
+            for line in file.read_text().splitlines():
+                if "uses:" in line:
+                    count += 1
+                    self.assertRegex(line.strip().removeprefix("- "), PIN, file.name)
+        self.assertGreaterEqual(count, 20)
+
+    def test_one_action_has_one_pin(self):
+        pins = {}
+        for file in FILES:
+            for name, pin in re.findall(r"uses: ([^@\s]+)@(\S+ # \S+)", file.read_text()):
+                pins.setdefault(name, set()).add(pin)
+        self.assertEqual({name: found for name, found in pins.items() if len(found) > 1}, {})
+
+    def test_rights_are_the_least(self):
+        for file in FILES:
+            self.assertEqual(yaml.safe_load(file.read_text())["permissions"], {"contents": "read"}, file.name)
+        for file, name, job in jobs():
+            writes = {right for right, level in job.get("permissions", {}).items() if level == "write"}
+            self.assertEqual(writes, RIGHTS.get((file.name, name), set()), f"{file.name}, {name}")
+
+    def test_every_job_is_bounded_and_every_workflow_in_line(self):
+        for file in FILES:
+            self.assertIn("group", yaml.safe_load(file.read_text())["concurrency"], file.name)
+        for file, name, job in jobs():
+            self.assertLessEqual(job["timeout-minutes"], 120, f"{file.name}, {name}")
+
+    def test_a_checkout_keeps_no_credentials_but_where_it_pushes(self):
+        for file, name, job in jobs():
+            for step in job["steps"]:
+                if "actions/checkout@" in step.get("uses", "") and (file.name, name) != ("model.yml", "promote"):
+                    self.assertIs(step.get("with", {}).get("persist-credentials"), False, f"{file.name}, {name}")
+
+    def test_no_script_is_made_of_what_somebody_else_chooses(self):
+        for where, script in scripts():
+            self.assertNotRegex(script, CHOSEN, where)
+
+
+if __name__ == "__main__":
+    unittest.main()

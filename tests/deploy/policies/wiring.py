@@ -1,0 +1,152 @@
+"""Who scales, and what has to fit together."""
+
+from manifests import container, of_kind, pod, servers, settings, workloads
+from policies.registry import labels_of, policy, selects
+
+
+@policy
+def one_autoscaler(found):
+    scaling = of_kind(found, "HorizontalPodAutoscaler") + of_kind(found, "ScaledObject")
+    targets = [o["spec"]["scaleTargetRef"]["name"] for o in scaling]
+    for server in servers(found):
+        name, count = server["metadata"]["name"], targets.count(server["metadata"]["name"])
+        if count > 1:
+            yield f"{name}: {count} autoscalers"
+        if (count == 1) == ("replicas" in server["spec"]):
+            yield f"{name}: either an autoscaler or `replicas` has the number"
+    for scaler in scaling:
+        spec = scaler["spec"]
+        least, most = (spec.get(k, spec.get(k + "Count", 0)) for k in ("minReplicas", "maxReplicas")) if "minReplicas" in spec else (spec.get("minReplicaCount", 0), spec.get("maxReplicaCount", 0))
+        if not 1 <= least < most:
+            yield f"{scaler['metadata']['name']}: from {least} to {most} replicas"
+        if spec["scaleTargetRef"]["name"] not in [s["metadata"]["name"] for s in servers(found)]:
+            yield f"{scaler['metadata']['name']}: scales what is not there"
+
+
+@policy
+def disruption_budget(found):
+    for server in servers(found):
+        budgets = [b for b in of_kind(found, "PodDisruptionBudget") if selects(b["spec"]["selector"]["matchLabels"], labels_of(server))]
+        if len(budgets) != 1:
+            yield f"{server['metadata']['name']}: {len(budgets)} disruption budgets"
+        elif budgets[0]["spec"].get("maxUnavailable") != 1:
+            yield f"{server['metadata']['name']}: not one pod at a time"
+
+
+@policy
+def selectors_match(found):
+    for workload in workloads(found):
+        if not selects(workload["spec"]["selector"]["matchLabels"], labels_of(workload)):
+            yield f"{workload['metadata']['name']}: does not select its own pods"
+    for one in workloads(found):
+        for other in workloads(found):
+            if one is not other and one["kind"] == other["kind"] and selects(one["spec"]["selector"]["matchLabels"], labels_of(other)):
+                yield f"{one['metadata']['name']}: selects the pods of {other['metadata']['name']}"
+    for service in of_kind(found, "Service"):
+        behind = [w for w in workloads(found) if selects(service["spec"]["selector"], labels_of(w))]
+        if not behind:
+            yield f"{service['metadata']['name']}: no pods behind it"
+        for workload in behind:
+            ports = {port["name"] for port in container(workload)["ports"]}
+            for port in service["spec"]["ports"]:
+                if port["targetPort"] not in ports:
+                    yield f"{service['metadata']['name']}: its port {port['name']} is none of {workload['metadata']['name']}"
+    for server in servers(found):
+        for spread in pod(server).get("topologySpreadConstraints", []):
+            if not selects(spread["labelSelector"]["matchLabels"], labels_of(server)):
+                yield f"{server['metadata']['name']}: spreads other pods"
+        if len(pod(server).get("topologySpreadConstraints", [])) < 2:
+            yield f"{server['metadata']['name']}: not spread over zones and nodes"
+
+
+@policy
+def ports_are_weirs(found):
+    for server in servers(found):
+        said = settings(found, server)["server"]
+        listens = {"http": said["listen"], "grpc": said["grpc_listen"], "metrics": said["metrics_listen"]}
+        ports = {port["name"]: port["containerPort"] for port in container(server)["ports"]}
+        for name, address in listens.items():
+            host, _, port = (address or "").rpartition(":")
+            if host != "0.0.0.0" or ports.get(name) != int(port or 0):
+                yield f"{server['metadata']['name']}: the port {name} is not where Weir listens"
+
+
+def backends(found):
+    """(who, Service, its port as name or number) of everything that sends requests to a Service."""
+    for ingress in of_kind(found, "Ingress"):
+        for rule in ingress["spec"]["rules"]:
+            for path in rule["http"]["paths"]:
+                port = path["backend"]["service"]["port"]
+                yield f"Ingress {ingress['metadata']['name']}", path["backend"]["service"]["name"], port.get("name", port.get("number"))
+    for kind in ("HTTPRoute", "GRPCRoute"):
+        for route in of_kind(found, kind):
+            for rule in route["spec"]["rules"]:
+                for backend in rule.get("backendRefs", []):
+                    yield f"{kind} {route['metadata']['name']}", backend["name"], backend["port"]
+    for service in of_kind(found, "VirtualService"):
+        for route in service["spec"]["http"]:
+            for target in route.get("route", []):
+                yield f"VirtualService {service['metadata']['name']}", target["destination"]["host"], target["destination"]["port"]["number"]
+
+
+@policy
+def backends_are_there(found):
+    ports = {(s["metadata"]["name"], port[key]) for s in of_kind(found, "Service") for port in s["spec"]["ports"] for key in ("name", "port")}
+    for who, service, port in backends(found):
+        if (service, port) not in ports:
+            yield f"{who}: no port {port} of a Service {service}"
+    for rule in of_kind(found, "DestinationRule"):
+        for subset in rule["spec"].get("subsets", []):
+            if not any(selects(subset["labels"], labels_of(server)) for server in servers(found)):
+                yield f"DestinationRule {rule['metadata']['name']}: nobody in the subset {subset['name']}"
+
+
+@policy
+def hosts_agree(found):
+    [public] = [s["metadata"]["annotations"]["weir.dev/host"] for s in of_kind(found, "Service", "weir")]
+    for ingress in of_kind(found, "Ingress"):
+        said = [r["host"] for r in ingress["spec"]["rules"]] + [h for t in ingress["spec"]["tls"] for h in t["hosts"]]
+        if set(said) != {public}:
+            yield f"Ingress {ingress['metadata']['name']}: for {said}, not {public}"
+    for kind in ("HTTPRoute", "GRPCRoute"):
+        for route in of_kind(found, kind):
+            if route["spec"]["hostnames"] != [public]:
+                yield f"{kind} {route['metadata']['name']}: not for {public}"
+    for gateway in of_kind(found, "Gateway"):
+        spec = gateway["spec"]
+        said = [l["hostname"] for l in spec.get("listeners", [])] + [h for s in spec.get("servers", []) for h in s["hosts"]]
+        if set(said) != {public}:
+            yield f"Gateway {gateway['metadata']['name']}: for {said}, not {public}"
+    for service in of_kind(found, "VirtualService"):
+        if service["spec"]["hosts"] != ["weir", public]:
+            yield f"VirtualService {service['metadata']['name']}: not for {public}"
+
+
+@policy
+def redis_is_shared(found):
+    for redis in of_kind(found, "StatefulSet", "redis"):
+        for server in servers(found):
+            said = settings(found, server)
+            url = (said["redis"] or {}).get("url", "")
+            host = url.removeprefix("redis://").partition(":")[0]
+            if host not in [s["metadata"]["name"] for s in of_kind(found, "Service") if selects(s["spec"]["selector"], labels_of(redis))]:
+                yield f"{server['metadata']['name']}: does not use the Redis that is there"
+            if said["state"]["store"] != "redis":
+                yield f"{server['metadata']['name']}: its state is its own"
+            mounts = [m["mountPath"] for m in container(server)["volumeMounts"]]
+            if not any((said["redis"] or {}).get("password_file", "").startswith(m + "/") for m in mounts):
+                yield f"{server['metadata']['name']}: the password's file is not mounted"
+
+
+@policy
+def writable_folders_are_volumes(found):
+    for server in servers(found):
+        said = settings(found, server)
+        mounts = {m["mountPath"]: m.get("readOnly", False) for m in container(server)["volumeMounts"]}
+        folder = said["state"]["path"].rpartition("/")[0]
+        if mounts.get(folder, True):
+            yield f"{server['metadata']['name']}: {folder} cannot be written"
+        if mounts.get("/tmp", True):
+            yield f"{server['metadata']['name']}: /tmp cannot be written"
+        if not mounts.get("/etc/weir", False):
+            yield f"{server['metadata']['name']}: the configuration can be written"

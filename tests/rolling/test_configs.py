@@ -1,0 +1,144 @@
+"""The configurations that are shipped for Envoy, HAProxy and Istio: each is valid, and they say the same."""
+
+import re
+import subprocess
+import tempfile
+import unittest
+from pathlib import Path
+
+import yaml
+
+from processes import ROOT
+from proxies import ENVOY_CONFIG, HAPROXY_CONFIG, envoy_program, haproxy_program, routes
+
+ISTIO = ROOT / "deploy/k8s/components/istio"
+
+
+def seconds(text):
+    number, unit = re.fullmatch(r"([\d.]+)(ms|s|m)", text).groups()
+    return float(number) * {"ms": 0.001, "s": 1, "m": 60}[unit]
+
+
+class Valid(unittest.TestCase):
+    def envoy(self, text):
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+            file.write(text)
+            file.flush()
+            return subprocess.run([envoy_program(), "--mode", "validate", "-c", file.name], capture_output=True,
+                                  text=True, check=False)
+
+    def test_envoy(self):
+        text = ENVOY_CONFIG.read_text()
+        self.assertEqual(self.envoy(text).returncode, 0, self.envoy(text).stderr)
+        self.assertNotEqual(self.envoy(text.replace("per_try_timeout", "per_try_time")).returncode, 0)
+
+    def haproxy(self, text):
+        # The check looks names up; those of the example are the reader's.
+        text = re.sub(r"(server weir-\w+) weir-\w+:", r"\1 127.0.0.1:", text)
+        with tempfile.NamedTemporaryFile("w", suffix=".cfg") as file:
+            file.write(text)
+            file.flush()
+            return subprocess.run([haproxy_program(), "-c", "-f", file.name], capture_output=True, text=True, check=False)
+
+    def test_haproxy(self):
+        text = HAPROXY_CONFIG.read_text()
+        found = self.haproxy(text)
+        self.assertEqual(found.returncode, 0, found.stderr)
+        self.assertNotIn("WARNING", found.stderr)
+        self.assertNotEqual(self.haproxy(text.replace("option redispatch", "option redispatched")).returncode, 0)
+
+
+class Same(unittest.TestCase):
+    """Envoy's example and Istio's component, which becomes Envoy's configuration in a mesh."""
+
+    def setUp(self):
+        self.envoy = yaml.safe_load(ENVOY_CONFIG.read_text())
+        self.service = yaml.safe_load((ISTIO / "virtual-service.yaml").read_text())["spec"]
+        self.policy = yaml.safe_load((ISTIO / "destination-rule.yaml").read_text())["spec"]["trafficPolicy"]
+
+    def test_routes(self):
+        ours = {route["name"]: route for route in routes(self.envoy)}
+        theirs = {route["name"]: route for route in self.service["http"]}
+        self.assertEqual(list(ours), list(theirs), "the same routes in the same order")
+        for name, their in theirs.items():
+            if "directResponse" in their:
+                self.assertEqual(ours[name]["direct_response"]["status"], their["directResponse"]["status"])
+                continue
+            our, retries = ours[name]["route"], their["retries"]
+            policy = our["retry_policy"]
+            self.assertEqual(seconds(our["timeout"]), seconds(their["timeout"]), name)
+            self.assertEqual(policy["retry_on"], retries["retryOn"], name)
+            self.assertEqual(policy["num_retries"], retries["attempts"], name)
+            self.assertEqual(policy.get("per_try_timeout"), retries.get("perTryTimeout"), name)
+            weights = {w["name"]: w["weight"] for w in our["weighted_clusters"]["clusters"]}
+            subsets = {f"weir-{to['destination']['subset']}": to["weight"] for to in their["route"]}
+            self.assertEqual(weights, subsets, name)
+
+    def test_stateless_models_are_the_same(self):
+        our = [r["match"]["safe_regex"]["regex"] for r in routes(self.envoy) if r["name"] == "stateless-models"]
+        their = next(r for r in self.service["http"] if r["name"] == "stateless-models")
+        self.assertEqual(our, [match["uri"]["regex"] for match in their["match"]])
+        haproxy = HAPROXY_CONFIG.read_text()
+        for regex in our[:2]:
+            self.assertIn(f"acl stateless path_reg ^{regex}$", haproxy)
+        self.assertIn(f"acl stateless path {' '.join('/' + p for p in our[2][2:-1].split('|'))}\n", haproxy)
+
+    def test_clusters(self):
+        http, tcp = self.policy["connectionPool"]["http"], self.policy["connectionPool"]["tcp"]
+        outliers, budget = self.policy["outlierDetection"], self.policy["retryBudget"]
+        for cluster in self.envoy["static_resources"]["clusters"]:
+            [bounds] = cluster["circuit_breakers"]["thresholds"]
+            [options] = cluster["typed_extension_protocol_options"].values()
+            ours = cluster["outlier_detection"]
+            keepalive = cluster["upstream_connection_options"]["tcp_keepalive"]
+            pairs = [
+                (cluster["lb_policy"], self.policy["loadBalancer"]["simple"]),
+                (cluster["connect_timeout"], tcp["connectTimeout"]),
+                (f"{keepalive['keepalive_time']}s", tcp["tcpKeepalive"]["time"]),
+                (f"{keepalive['keepalive_interval']}s", tcp["tcpKeepalive"]["interval"]),
+                (keepalive["keepalive_probes"], tcp["tcpKeepalive"]["probes"]),
+                (bounds["max_connections"], tcp["maxConnections"]),
+                (bounds["max_pending_requests"], http["http1MaxPendingRequests"]),
+                (bounds["max_requests"], http["http2MaxRequests"]),
+                (options["common_http_protocol_options"]["idle_timeout"], http["idleTimeout"]),
+                (bounds["retry_budget"]["budget_percent"]["value"], budget["percent"]),
+                (bounds["retry_budget"]["min_retry_concurrency"], budget["minRetryConcurrency"]),
+                (ours["split_external_local_origin_errors"], outliers["splitExternalLocalOriginErrors"]),
+                (ours["consecutive_local_origin_failure"], outliers["consecutiveLocalOriginFailures"]),
+                (ours["enforcing_consecutive_5xx"], outliers["consecutive5xxErrors"]),
+                (ours["enforcing_consecutive_gateway_failure"], outliers["consecutiveGatewayErrors"]),
+                (ours["interval"], outliers["interval"]),
+                (ours["base_ejection_time"], outliers["baseEjectionTime"]),
+                (ours["max_ejection_percent"], outliers["maxEjectionPercent"]),
+                (cluster["common_lb_config"]["healthy_panic_threshold"]["value"], outliers["minHealthPercent"]),
+            ]
+            for at, (ours_is, theirs_is) in enumerate(pairs):
+                self.assertEqual(ours_is, theirs_is, f"pair {at} of {cluster['name']}")
+
+    def test_haproxy_has_the_same_try_and_as_many(self):
+        haproxy = HAPROXY_CONFIG.read_text()
+        route = next(r["route"] for r in routes(self.envoy) if r["name"] == "stateless-models")
+        value = lambda words: re.search(rf"^ +{words} (\S+)", haproxy, re.MULTILINE)[1]
+        self.assertEqual(value("timeout server"), route["retry_policy"]["per_try_timeout"])
+        self.assertEqual(value("retries"), str(route["retry_policy"]["num_retries"]))
+        canary = next(w["weight"] for w in route["weighted_clusters"]["clusters"] if w["name"] == "weir-canary")
+        self.assertEqual(value(r"acl drawn rand\(100\) lt"), str(canary))
+
+
+class Weir(unittest.TestCase):
+    """What the proxies suppose of weir.toml is what the cluster's weir.toml says, or more."""
+
+    def test_the_clusters_weir_toml(self):
+        told = dict(re.findall(r'(\w+) = "(\d+s)"', ENVOY_CONFIG.read_text().split("weir.toml:")[1].split("\n")[0]))
+        self.assertEqual(set(told), {"drain_delay", "request_timeout", "header_timeout"})
+        files = list((ROOT / "deploy/k8s/base").rglob("weir.toml"))
+        self.assertEqual(len(files), 1)
+        for name, value in told.items():
+            found = re.search(rf'^{name} = "(\w+)"', Path(files[0]).read_text(), re.MULTILINE)[1]
+            # Endpoints take longer to reach everybody than a health check of one proxy's own.
+            same = seconds(found) >= seconds(value) if name == "drain_delay" else found == value
+            self.assertTrue(same, f"{name}: {found} in the cluster, {value} supposed")
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
