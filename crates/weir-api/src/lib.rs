@@ -33,6 +33,7 @@ mod routes;
 mod server;
 mod state;
 mod template;
+mod trace;
 mod v2;
 
 pub use bound::Bound;

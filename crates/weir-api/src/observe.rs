@@ -4,7 +4,9 @@ use std::time::Instant;
 
 use http::{HeaderValue, Response, request::Parts};
 
-use crate::{head, listener::Body, metrics::RouteMetrics, respond, routes::Route, server::Shared};
+use crate::{
+    head, listener::Body, metrics::RouteMetrics, respond, routes::Route, server::Shared, trace::Trace,
+};
 
 /// Counts a request that began at `start`, and logs it where that is asked for.
 pub(crate) fn observe(
@@ -13,11 +15,14 @@ pub(crate) fn observe(
     response: &Response<Body>,
     route: Option<&Route>,
     metrics: &RouteMetrics,
-    start: Instant,
+    (mut trace, start): (Trace, Instant),
 ) {
-    let took = shared.predictor.clock().now() - start;
+    let end = shared.predictor.clock().now();
+    let took = end - start;
+    let sampled = trace.end_http(response, end);
     metrics.observe(response.status(), took);
     if shared.access_log {
+        let (trace_id, span_id) = trace.ids();
         let text = |name| response.headers().get(name).and_then(|v: &HeaderValue| v.to_str().ok());
         tracing::info!(
             target: "weir::access",
@@ -27,7 +32,9 @@ pub(crate) fn observe(
             status = response.status().as_u16(),
             duration_ms = took.as_secs_f64() * 1e3,
             request_id = text(head::REQUEST_ID),
-            trace_id = head::trace_id(&head.headers),
+            trace_id = trace_id.map(tracing::field::display),
+            span_id = span_id.map(tracing::field::display),
+            sampled = sampled.is_some(),
             model = text(respond::MODEL),
             "request"
         );

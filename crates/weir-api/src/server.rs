@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use weir_clients::redis::Redis;
 use weir_serving::{Admission, Cache, ModelControl, Predictor, ServingSnapshot};
-use weir_types::{Authorizer, Clock};
+use weir_types::{Authorizer, Clock, trace::Tracing};
 
 use crate::{
     admin::Admin,
@@ -50,6 +50,7 @@ pub(crate) struct Shared {
     reload_problem: ArcSwapOption<String>,
     control: OnceLock<ModelControl>,
     log_control: OnceLock<Arc<dyn LogControl>>,
+    tracing: OnceLock<Arc<Tracing>>,
     admin: Option<Admin>,
     cache: OnceLock<Cache>,
     pub(crate) tracer: Tracer,
@@ -95,6 +96,11 @@ impl Shared {
     /// Changes what is logged, where clients may.
     pub(crate) fn log_control(&self) -> Option<&Arc<dyn LogControl>> {
         self.log_control.get()
+    }
+
+    /// What records requests, where they are traced.
+    pub(crate) fn tracing(&self) -> Option<&Arc<Tracing>> {
+        self.tracing.get()
     }
 
     /// What the admin listener answers, where there is one.
@@ -159,6 +165,7 @@ impl Server {
             tracer,
             state,
             log_control: OnceLock::new(),
+            tracing: OnceLock::new(),
             admin: config.admin_listen.map(|_| Admin::new(&metrics)),
             cache: OnceLock::new(),
             face: ArcSwap::from_pointee(face),
@@ -195,6 +202,12 @@ impl Server {
             // Offered twice, the first one counts.
             let _ = self.shared.log_control.set(control);
         }
+    }
+
+    /// Has requests traced.
+    pub fn offer_tracing(&self, tracing: Arc<Tracing>) {
+        // Offered twice, the first one counts: a server has one.
+        let _ = self.shared.tracing.set(tracing);
     }
 
     /// Gives operators the cache that the models of the snapshot keep their answers in.

@@ -10,7 +10,7 @@ use std::{
 use super::{
     context::{SpanId, TraceContext},
     ids::Ids,
-    span::{Link, Recorded, Span, SpanKind, SpanSink},
+    span::{Link, Recorded, Span, SpanKind, SpanSink, Value},
 };
 use crate::{Clock, ModelName};
 
@@ -89,7 +89,7 @@ impl Tracing {
         RequestSpan {
             scope,
             parent,
-            work: (name, SpanKind::Server, start),
+            work: (name.into(), SpanKind::Server, start),
             tracing: self.clone(),
             over: false,
         }
@@ -100,8 +100,9 @@ impl Tracing {
         Arc::new(Record { tracing: self.clone(), context, state, remote, spans })
     }
 
-    fn hand_in(&self, record: &Record, root: Span) {
+    fn hand_in(&self, record: &Record, mut root: Span) {
         let held = std::mem::replace(&mut *record.lock(), Spans { over: true, ..Spans::default() });
+        root.attributes.extend(held.notes);
         let spans: Vec<Span> = std::iter::once(root).chain(held.spans).collect();
         let at = (self.clock.now(), self.clock.wall());
         let (trace, state) = (record.context.trace, record.state.clone());
@@ -121,6 +122,8 @@ struct Record {
 #[derive(Default)]
 struct Spans {
     spans: Vec<Span>,
+    /// What the request's own span says besides what is known at its end.
+    notes: Vec<(&'static str, Value)>,
     lost: usize,
     /// Handed in: what comes later is of no use to anybody.
     over: bool,
@@ -228,7 +231,7 @@ impl Scope {
         let context = TraceContext::new(tracing.ids.trace(), tracing.ids.span(), true);
         let record = Some(tracing.record(context, None, false));
         let scope = Scope { context, state: None, record, model: self.model.clone() };
-        let work = (name, SpanKind::Internal, start);
+        let work = (name.into(), SpanKind::Internal, start);
         Some(RequestSpan { scope, parent: None, work, tracing: tracing.clone(), over: false })
     }
 
@@ -239,8 +242,15 @@ impl Scope {
         let context = self.context.at(tracing.ids.span());
         let record = Some(tracing.record(context, self.state.clone(), false));
         let scope = Scope { context, record, ..self.clone() };
-        let (parent, work) = (Some(self.context.span), (name, SpanKind::Internal, start));
+        let (parent, work) = (Some(self.context.span), (name.into(), SpanKind::Internal, start));
         Some(RequestSpan { scope, parent, work, tracing: tracing.clone(), over: false })
+    }
+
+    /// Lets the request's own span say one thing more: what is known only where it is worked on.
+    pub fn note(&self, name: &'static str, value: impl Into<Value>) {
+        if let Some(record) = &self.record {
+            record.lock().notes.push((name, value.into()));
+        }
     }
 
     /// This place, for others to link to.
@@ -266,7 +276,7 @@ fn blank(
 pub struct RequestSpan {
     scope: Scope,
     parent: Option<SpanId>,
-    work: (&'static str, SpanKind, Instant),
+    work: (Cow<'static, str>, SpanKind, Instant),
     tracing: Arc<Tracing>,
     over: bool,
 }
@@ -277,18 +287,25 @@ impl RequestSpan {
         &self.scope
     }
 
+    /// Calls the span by a name that was not known at its beginning.
+    pub fn name(&mut self, name: impl FnOnce() -> Cow<'static, str>) {
+        if self.scope.is_recorded() {
+            self.work.0 = name();
+        }
+    }
+
     /// The request ended at `end`: hands in its span, to which `more` adds, and all others, if it
     /// was sampled or the tail wants it. Says whether it did: then its trace can be found, and
     /// exemplars may name it.
     pub fn end(&mut self, end: Instant, failed: bool, more: impl FnOnce(&mut Span)) -> bool {
         let Some(record) = self.scope.record.clone().filter(|_| !self.over) else { return false };
         self.over = true;
-        let (name, kind, start) = self.work;
+        let (name, kind, start) = (std::mem::take(&mut self.work.0), self.work.1, self.work.2);
         let took = end.saturating_duration_since(start);
         if !self.scope.context.is_sampled() && !self.tracing.tail.wants(failed, took) {
             return false;
         }
-        let mut root = blank(self.scope.context.span, self.parent, (name.into(), kind), (start, end));
+        let mut root = blank(self.scope.context.span, self.parent, (name, kind), (start, end));
         root.failed = failed;
         more(&mut root);
         self.tracing.hand_in(&record, root);

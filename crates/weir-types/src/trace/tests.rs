@@ -69,6 +69,7 @@ fn spans_nest_and_end_up_behind_their_request() {
     let root = request.scope().clone();
     let cache = root.within();
     cache.add("engine", (now, now), |span| span.set("weir.rows", 3usize));
+    cache.note("weir.model.name", "iris");
     cache.end(&root, ("cache", SpanKind::Internal), (now, now - Duration::from_secs(1)), |_| {});
     assert!(request.end(now, false, |span| span.name = "GET /x".into()));
     root.add("late", (now, now), |_| {});
@@ -80,6 +81,7 @@ fn spans_nest_and_end_up_behind_their_request() {
     assert_eq!(names, ["GET /x", "engine", "cache"]);
     let [first, engine, cache] = &recorded.spans[..] else { unreachable!("three, as above") };
     assert_eq!((first.parent, cache.parent, engine.parent), (None, Some(first.id), Some(cache.id)));
+    assert_eq!(first.attributes, [("weir.model.name", Value::from("iris"))]);
     assert_eq!(engine.attributes, [("weir.rows", Value::Int(3))]);
     assert!(recorded.spans.iter().all(|span| span.end >= span.start));
 }
