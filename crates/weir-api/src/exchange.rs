@@ -60,7 +60,9 @@ impl Service<Request<Incoming>> for Api {
             let grpc = grpc::is_grpc(request.headers());
             let untaken = request.extensions_mut().remove::<Untaken>();
             let response = match faces {
-                Faces::Metrics if request.uri().path() == "/metrics" => builtin::metrics(&shared),
+                Faces::Metrics if request.uri().path() == "/metrics" => {
+                    builtin::metrics(&shared, request.headers())
+                }
                 Faces::All | Faces::Grpc if grpc => grpc::handle(shared, peer, request).await,
                 Faces::Http if grpc => grpc::elsewhere(),
                 Faces::All | Faces::Http | Faces::Admin => handle(&shared, faces, peer, request).await,

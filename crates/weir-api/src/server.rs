@@ -4,15 +4,12 @@ use std::{
     future::Future,
     io,
     net::SocketAddr,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use tokio::sync::watch;
+use tokio::{runtime::RuntimeMetrics, sync::watch};
 use tokio_util::sync::CancellationToken;
 use weir_clients::redis::Redis;
 use weir_serving::{Admission, Cache, ModelControl, Predictor, ServingSnapshot};
@@ -27,7 +24,7 @@ use crate::{
     face::Face,
     grpc,
     listener::{Bounds, Listener},
-    metrics::Metrics,
+    metrics::{Metrics, TelemetryStats},
     state::State,
     v2::core::{LogControl, Tracer},
 };
@@ -43,7 +40,6 @@ pub(crate) struct Shared {
     pub(crate) request_timeout: Duration,
     pub(crate) access_log: bool,
     pub(crate) grpc: grpc::Methods,
-    draining: AtomicBool,
     closing: CancellationToken,
     /// Told when what is served changes, or whether.
     changes: watch::Sender<()>,
@@ -65,7 +61,7 @@ impl Shared {
 
     /// From now on the server is not ready.
     pub(crate) fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        self.metrics.readiness.drain();
         self.changes.send_replace(());
     }
 
@@ -85,7 +81,7 @@ impl Shared {
     }
 
     pub(crate) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        self.metrics.readiness.is_draining()
     }
 
     /// Loads and unloads models, where clients may.
@@ -177,7 +173,6 @@ impl Server {
             body_limits: BodyLimits { max_bytes: config.max_body.0, pause: config.body_timeout.0 },
             request_timeout: config.request_timeout.0,
             access_log: config.access_log,
-            draining: AtomicBool::new(false),
             closing: CancellationToken::new(),
             changes: watch::Sender::new(()),
             reload_problem: ArcSwapOption::empty(),
@@ -204,6 +199,12 @@ impl Server {
         }
     }
 
+    /// Lets metrics tell what telemetry lost.
+    pub fn offer_telemetry(&self, stats: Arc<TelemetryStats>) {
+        // Offered twice, the first one counts: a server has one.
+        let _ = self.shared.metrics.telemetry.0.set(stats);
+    }
+
     /// Has requests traced.
     pub fn offer_tracing(&self, tracing: Arc<Tracing>) {
         // Offered twice, the first one counts: a server has one.
@@ -220,6 +221,12 @@ impl Server {
     pub fn offer_redis(&self, redis: Redis) {
         // Offered twice, the first one counts: a server has one.
         let _ = self.shared.metrics.redis.set(redis);
+    }
+
+    /// Lets metrics tell how the runtime that serves is doing.
+    pub fn offer_runtime(&self, runtime: RuntimeMetrics) {
+        // Offered twice, the first one counts: a server has one.
+        let _ = self.shared.metrics.runtime.set(runtime);
     }
 
     /// What is served now.
@@ -272,18 +279,18 @@ impl Server {
             header_timeout: self.config.header_timeout.0,
             write_timeout: self.config.write_timeout.0,
         };
-        let floods = &self.shared.metrics.floods;
-        let bind = async |address| {
-            Listener::bind(address, bounds, floods.clone()).await.map_err(|error| (address, error))
+        let bind = async |name, address| {
+            let connections = self.shared.metrics.listeners.listener(name, bounds.max_connections);
+            Listener::bind(address, bounds, connections).await.map_err(|error| (address, error))
         };
-        let public = bind(self.config.listen).await?;
-        let maybe = async |address: Option<SocketAddr>| match address {
-            Some(address) => bind(address).await.map(Some),
+        let public = bind("public", self.config.listen).await?;
+        let maybe = async |name, address: Option<SocketAddr>| match address {
+            Some(address) => bind(name, address).await.map(Some),
             None => Ok(None),
         };
-        let metrics = maybe(self.config.metrics_listen).await?;
-        let grpc = maybe(self.config.grpc_listen).await?;
-        let admin = maybe(self.config.admin_listen).await?;
+        let metrics = maybe("metrics", self.config.metrics_listen).await?;
+        let grpc = maybe("grpc", self.config.grpc_listen).await?;
+        let admin = maybe("admin", self.config.admin_listen).await?;
         Ok(Bound::new(self.shared, &self.config, Listeners { public, grpc, metrics, admin }))
     }
 }

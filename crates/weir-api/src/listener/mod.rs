@@ -31,7 +31,6 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto::Builder,
 };
-use prometheus_client::metrics::counter::Counter;
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
@@ -45,6 +44,8 @@ use guarded::Guarded;
 pub(crate) use heads::{Heads, LINE_BYTES, TwoFramings};
 pub(crate) use untaken::Untaken;
 use watch::Watch;
+
+use crate::metrics::Connections;
 
 /// Largest request head, bytes.
 const MAX_HEAD_BYTES: usize = 64 << 10;
@@ -82,7 +83,7 @@ pub(crate) struct Listener {
     closing: CancellationToken,
     builder: Builder<TokioExecutor>,
     refusals: Arc<Semaphore>,
-    floods: Counter,
+    connections: Connections,
 }
 
 /// A request head that two readers could read differently: it has two framings.
@@ -90,16 +91,29 @@ pub(crate) struct Listener {
 pub(crate) struct Ambiguous;
 
 impl Listener {
-    /// Binds `address`; floods of HTTP/2 frames are counted in `floods`.
+    /// Binds `address`; what happens to connections is counted in `connections`.
     ///
     /// # Errors
     /// As the system says, for example `AddrInUse`.
-    pub(crate) async fn bind(address: SocketAddr, bounds: Bounds, floods: Counter) -> io::Result<Self> {
+    pub(crate) async fn bind(
+        address: SocketAddr,
+        bounds: Bounds,
+        connections: Connections,
+    ) -> io::Result<Self> {
         let socket = TcpListener::bind(address).await?;
         let permits = Arc::new(Semaphore::new(bounds.max_connections.min(Semaphore::MAX_PERMITS)));
         let (tracker, closing) = (TaskTracker::new(), CancellationToken::new());
         let refusals = Arc::new(Semaphore::new(MAX_REFUSALS));
-        Ok(Self { socket, bounds, permits, tracker, closing, builder: builder(bounds), refusals, floods })
+        Ok(Self {
+            socket,
+            bounds,
+            permits,
+            tracker,
+            closing,
+            builder: builder(bounds),
+            refusals,
+            connections,
+        })
     }
 
     /// The address really bound (the port, where 0 was asked for).
@@ -157,16 +171,18 @@ impl Listener {
         let (framings, untaken) = (TwoFramings::default(), Untaken::default());
         let Bounds { header_timeout, write_timeout, .. } = self.bounds;
         let watch = Watch::new(framings.clone());
-        let io = Guarded::new(stream, header_timeout, write_timeout, watch, self.floods.clone());
+        let io = Guarded::new(stream, header_timeout, write_timeout, watch, self.connections.floods.clone());
         let Ok(permit) = self.permits.clone().try_acquire_owned() else {
+            self.connections.refused.inc();
             let patience = self.refusals.clone().try_acquire_owned().ok();
             self.tracker.spawn(refuse(io, patience));
             return;
         };
         let service = Marking { service, framings, heads: AtomicU64::new(0), untaken: untaken.clone() };
         let serving = connection(self.builder.clone(), TokioIo::new(io), service, self.closing.clone());
+        let open = self.connections.enter();
         self.tracker.spawn(async move {
-            let _permit = permit;
+            let (_permit, _open) = (permit, open);
             tokio::select! {
                 () = serving => {}
                 () = untaken.stalled(write_timeout) => tracing::debug!("the client takes no answer"),

@@ -1,6 +1,6 @@
 //! `weir serve`.
 
-use std::{io, net::SocketAddr, process::ExitCode, thread, time::Duration};
+use std::{io, net::SocketAddr, process::ExitCode, sync::Arc, thread, time::Duration};
 
 use anyhow::{Context, anyhow, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -11,14 +11,16 @@ use tokio::{
 use weir_api::{Bound, Server};
 use weir_config::{Override, Places};
 use weir_serving::{Cache, Keeper, Loader, ModelControl, Watch};
+use weir_types::{Clock, SystemClock};
 
 use crate::{
     args::Serve,
     commands::start::{Started, start},
+    environment,
     output::Output,
     settings::{self, Settings, route_lines},
     state::Opening,
-    telemetry,
+    telemetry::{self, Telemetry},
 };
 
 /// Signals closer together than this are one.
@@ -37,16 +39,27 @@ pub(crate) fn run(options: Serve, output: &Output) -> anyhow::Result<ExitCode> {
     let threads = settings::threads(&loaded.value.server);
     let watched = options.watch.then(|| Watch::new(&loaded.value.server.models));
     let admin = loaded.value.server.admin_listen;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let secrets = environment::otlp_headers();
+    let telemetry = Telemetry::start(&loaded.value.telemetry, secrets.as_deref(), &clock)?;
     let (server, loader, cache) = prepare(loaded.value, &loaded.places, output)?;
     server.offer_log_control(logs);
     // A runtime of its own for the listeners; models run on theirs. With one thread, the
     // scheduler that never hands work over saves some 4 % of a small request's CPU.
     let mut runtime = if threads == 1 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
     let runtime = runtime.worker_threads(threads).thread_name("weir-http").enable_all().build()?;
+    server.offer_runtime(runtime.metrics());
     if let Some(cache) = cache {
         cache.start(runtime.handle());
     }
-    runtime.block_on(serve(server, loader, admin, watched))
+    if let Some(telemetry) = &telemetry {
+        server.offer_telemetry(telemetry.stats.clone());
+        telemetry.tracing.iter().for_each(|tracing| server.offer_tracing(tracing.clone()));
+    }
+    let ended = runtime.block_on(serve(server, loader, admin, watched));
+    // Behind the drain, so that the last requests are in it; also where serving failed.
+    telemetry.into_iter().for_each(Telemetry::finish);
+    ended
 }
 
 /// Takes all the descriptors that the system allows: many start a process with 1,024, a
