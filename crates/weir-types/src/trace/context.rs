@@ -22,7 +22,7 @@ impl TraceId {
     }
 
     /// The 56 bits that are random where the trace's origin says so (level 2, section 3.2.2.5.1).
-    pub(super) fn randomness(self) -> u64 {
+    pub fn randomness(self) -> u64 {
         self.0.get() as u64 & ((1 << 56) - 1)
     }
 }
