@@ -24,7 +24,11 @@ use weir_serving::{
 };
 use weir_types::{Clock, SystemClock};
 
-use crate::{args::Sources, environment, telemetry::LogConfig};
+use crate::{
+    args::Sources,
+    environment,
+    telemetry::{LogConfig, TelemetryConfig},
+};
 
 /// `weir.toml`: the server, its logs, and the routes that an operator declares.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -34,6 +38,8 @@ pub(crate) struct Settings {
     pub(crate) server: ServerConfig,
     /// Its logs.
     pub(crate) log: LogConfig,
+    /// What is sent to an OTLP receiver: traces.
+    pub(crate) telemetry: TelemetryConfig,
     /// Which models keep their answers, and where.
     pub(crate) cache: CacheConfig,
     /// The Redis that replicas share; without it, each is on its own.
@@ -58,11 +64,13 @@ pub(crate) fn load(sources: &Sources, flags: Vec<Override>) -> anyhow::Result<Lo
     let text = file.map(fs::read_to_string).transpose();
     let name = file.unwrap_or(Path::new("weir.toml"));
     let text = text.with_context(|| format!("{} cannot be read", name.display()))?.unwrap_or_default();
-    let mut overrides = environment::overrides();
+    let mut overrides = environment::otel();
+    overrides.extend(environment::overrides());
     overrides.extend(flags);
     let mut loaded: Loaded<Settings> =
         weir_config::parse_with(name, &text, &overrides).map_err(|p| anyhow!(lines(&p)))?;
-    let problems = impossible(&loaded.value.server, &loaded.places);
+    let mut problems = impossible(&loaded.value.server, &loaded.places);
+    problems.extend(loaded.value.telemetry.impossible(&loaded.places));
     if !problems.is_empty() {
         return Err(anyhow!(lines(&problems)));
     }
@@ -83,6 +91,10 @@ pub(crate) fn load(sources: &Sources, flags: Vec<Override>) -> anyhow::Result<Lo
     let server = &mut loaded.value.server;
     if in_file("server.trace_file") {
         server.trace_file = server.trace_file.take().map(|path| folder.join(path));
+    }
+    if in_file("telemetry.headers_file") {
+        let file = &mut loaded.value.telemetry.headers_file;
+        *file = file.take().map(|path| folder.join(path));
     }
     for (key, path) in loaded.value.redis.iter_mut().flat_map(RedisConfig::files_mut) {
         if in_file(&format!("redis.{key}")) {
@@ -114,6 +126,11 @@ fn impossible(server: &ServerConfig, places: &Places) -> Vec<Problem> {
             "must be longer than nothing: no request could be answered",
         ),
         ("threads", server.threads > MOST_THREADS, "is at most 1024; 0 means one a core"),
+        (
+            "access_log_sample",
+            !(0.0..=1.0).contains(&server.access_log_sample),
+            "is a share: from 0 to 1, for example 0.01",
+        ),
         (
             "max_body_in_flight",
             server.max_body_in_flight < server.max_body,

@@ -1,4 +1,4 @@
-//! Logs: pretty on a terminal, JSON lines anywhere else.
+//! Logs: pretty on a terminal, JSON lines anywhere else. And what is sent to an OTLP receiver.
 
 use std::{
     io::{self, IsTerminal},
@@ -12,7 +12,12 @@ use weir_api::LogControl;
 
 use crate::environment;
 
+mod config;
+mod otlp;
 mod verbosity;
+
+pub(crate) use config::{Protocol, TelemetryConfig};
+pub(crate) use otlp::Telemetry;
 
 /// The `[log]` table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
