@@ -38,6 +38,7 @@ mod v2;
 
 pub use bound::Bound;
 pub use declare::RouteProblem;
+pub use metrics::TelemetryStats;
 pub use server::Server;
 pub use state::{State, StateEndpoint};
 #[doc(hidden)] // what the fuzz targets call

@@ -15,12 +15,14 @@ mod runtime;
 mod sequences;
 mod state;
 mod telemetry;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::{
     fmt,
     sync::{Arc, OnceLock},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use arc_swap::ArcSwap;
@@ -28,12 +30,16 @@ use http::StatusCode;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, prometheus_text, text},
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
+    metrics::{
+        counter::Counter, exemplar::HistogramWithExemplars, family::Family, gauge::Gauge,
+        histogram::Histogram, info::Info,
+    },
     registry::{Registry, Unit},
 };
 use tokio::runtime::RuntimeMetrics;
 use weir_clients::redis::Redis;
 use weir_serving::{Admission, ServedVersion, ServingSnapshot};
+use weir_types::trace::TraceContext;
 
 pub(crate) use format::Format;
 pub(crate) use listeners::{Connections, ListenerMetrics};
@@ -45,10 +51,12 @@ pub use telemetry::TelemetryStats;
 
 use crate::{state::State, v2::core::TraceCounters};
 
-/// Upper bounds of the latency buckets, seconds: from a tree ensemble to a deadline.
-const BUCKETS: [f64; 17] = [
-    25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 0.1, 0.25, 0.5, 1.0, 2.5,
-    10.0,
+/// Upper bounds of all latency buckets, seconds: from a tree ensemble to a deadline, and each
+/// objective that people set (5, 10, 25, 50, 100, 250, 500 ms, 1, 2, 2.5, 5 s) is one of them, so
+/// that the share within it is counted, not interpolated (ADR 0019).
+const BUCKETS: [f64; 19] = [
+    25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 0.1, 0.25, 0.5, 1.0, 2.0,
+    2.5, 5.0, 10.0,
 ];
 
 /// The labels of `weir_build_info`.
@@ -100,18 +108,39 @@ impl KeyMetrics {
     }
 }
 
-type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
+/// Where an observation is found again: at the trace that it was part of.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ExemplarLabels {
+    trace_id: String,
+    span_id: String,
+}
+
+impl ExemplarLabels {
+    fn of(trace: TraceContext) -> Self {
+        Self { trace_id: trace.trace.to_string(), span_id: trace.span.to_string() }
+    }
+}
+
+/// What a request took, and for each bucket the last sampled request in it.
+type Durations = HistogramWithExemplars<ExemplarLabels>;
+
+/// A request that is sampled, and when it ended.
+pub(crate) type Sampled = (TraceContext, SystemTime);
 
 fn histogram() -> Histogram {
     Histogram::new(BUCKETS)
+}
+
+fn durations() -> Durations {
+    Durations::new(BUCKETS.into_iter())
 }
 
 /// Everything that is counted.
 pub(crate) struct Metrics {
     registry: Registry,
     requests: Family<CodeLabels, Counter>,
-    duration: Histograms<RouteLabels>,
-    stages: Histograms<StageLabels>,
+    duration: Family<RouteLabels, Durations, fn() -> Durations>,
+    stages: Family<StageLabels, Histogram, fn() -> Histogram>,
     /// Requests being answered now.
     pub(crate) in_flight: Gauge,
     /// Connections, and those that were ended.
@@ -134,8 +163,8 @@ impl Metrics {
     /// Counts requests, and reads each scrape what `snapshot` serves.
     pub(crate) fn new(snapshot: Arc<ArcSwap<ServingSnapshot>>, bodies: Admission) -> Self {
         let requests = Family::default();
-        let duration = Histograms::new_with_constructor(histogram as fn() -> Histogram);
-        let stages = Histograms::new_with_constructor(histogram as fn() -> Histogram);
+        let duration = Family::new_with_constructor(durations as fn() -> Durations);
+        let stages = Family::new_with_constructor(histogram as fn() -> Histogram);
         let in_flight = Gauge::default();
         let mut registry = Registry::default();
         registry.register("weir_requests", "Requests answered", requests.clone());
@@ -262,18 +291,19 @@ pub(crate) struct RouteMetrics {
     ok: Counter,
     requests: Family<CodeLabels, Counter>,
     code: CodeLabels,
-    duration: Histogram,
+    duration: Durations,
 }
 
 impl RouteMetrics {
-    /// Counts one answered request.
-    pub(crate) fn observe(&self, status: StatusCode, took: Duration) {
+    /// Counts one answered request; one that is sampled becomes its bucket's exemplar.
+    pub(crate) fn observe(&self, status: StatusCode, took: Duration, sampled: Option<Sampled>) {
         if status == StatusCode::OK {
             self.ok.inc();
         } else {
             self.requests.get_or_create(&CodeLabels { code: status.as_u16(), ..self.code.clone() }).inc();
         }
-        self.duration.observe(took.as_secs_f64());
+        let (labels, at) = sampled.map(|(trace, at)| (ExemplarLabels::of(trace), at)).unzip();
+        self.duration.observe(took.as_secs_f64(), labels, at);
     }
 }
 

@@ -25,6 +25,7 @@ use crate::{
     grpc,
     listener::{Bounds, Listener},
     metrics::{Metrics, TelemetryStats},
+    observe::AccessLog,
     state::State,
     v2::core::{LogControl, Tracer},
 };
@@ -38,7 +39,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     pub(crate) body_limits: BodyLimits,
     pub(crate) request_timeout: Duration,
-    pub(crate) access_log: bool,
+    pub(crate) access_log: Option<AccessLog>,
     pub(crate) grpc: grpc::Methods,
     closing: CancellationToken,
     /// Told when what is served changes, or whether.
@@ -172,7 +173,7 @@ impl Server {
             metrics,
             body_limits: BodyLimits { max_bytes: config.max_body.0, pause: config.body_timeout.0 },
             request_timeout: config.request_timeout.0,
-            access_log: config.access_log,
+            access_log: AccessLog::new(&config),
             closing: CancellationToken::new(),
             changes: watch::Sender::new(()),
             reload_problem: ArcSwapOption::empty(),

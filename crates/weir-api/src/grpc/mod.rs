@@ -47,7 +47,8 @@ pub(crate) use method::{INFER_PATH, Methods, STREAM_PATH};
 pub(crate) use reply::Reply;
 
 use crate::{
-    head, listener::Body, metrics::InFlight, metrics::RouteMetrics, respond, server::Shared, trace::Trace,
+    head, listener::Body, metrics::InFlight, metrics::RouteMetrics, observe::at_the_end, respond,
+    server::Shared, trace::Trace,
 };
 
 /// Whether a request is gRPC's, by its content type.
@@ -182,9 +183,9 @@ fn observe(
     // The status of the same error over HTTP: one label has one meaning.
     let status = error.as_ref().map_or(200, |e| e.code.http_status());
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    metrics.observe(status, took);
-    if shared.access_log {
-        let (trace_id, span_id) = trace.ids();
+    metrics.observe(status, took, at_the_end(shared, sampled));
+    let (trace_id, span_id) = trace.ids();
+    if shared.access_log.as_ref().is_some_and(|log| log.wants(status, took, trace_id)) {
         let id = response.headers().get(head::REQUEST_ID).and_then(|id| id.to_str().ok());
         tracing::info!(
             target: "weir::access",
