@@ -3,7 +3,7 @@ PORT ?= 8000
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt bench bench-v2 bench-reload bench-batching bench-overload bench-cache fuzz test-perf-analyzer test-shuttle test-storm venvs servers fetch deny cargo
+.PHONY: help demo test lint fmt bench bench-v2 bench-reload bench-batching bench-overload bench-cache bench-telemetry fuzz test-perf-analyzer test-shuttle test-storm venvs servers fetch deny cargo
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ bench-overload: cargo ## slow lane: goodput at 2, 5 and 10 times capacity, and t
 
 bench-cache: cargo ## slow lane: what a stored answer costs and saves, with wrk and k6
 	@python3 bench/cache.py
+
+bench-telemetry: cargo ## slow lane: what traces cost, off, unsampled, at 1 % and at 100 %
+	@python3 bench/telemetry.py
 
 fuzz: cargo ## slow lane: each fuzz target for a minute, or `make fuzz SECONDS=600`
 	@scripts/fuzz.sh $(SECONDS)
