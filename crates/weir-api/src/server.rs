@@ -24,7 +24,7 @@ use crate::{
     face::Face,
     grpc,
     listener::{Bounds, Listener},
-    metrics::{Metrics, TelemetryStats},
+    metrics::{Format, Metrics, TelemetryStats},
     observe::AccessLog,
     state::State,
     v2::core::{LogControl, Tracer},
@@ -228,6 +228,11 @@ impl Server {
     pub fn offer_runtime(&self, runtime: RuntimeMetrics) {
         // Offered twice, the first one counts: a server has one.
         let _ = self.shared.metrics.runtime.set(runtime);
+    }
+
+    /// The metrics as OpenMetrics text, as `/metrics` gives them.
+    pub fn exposition(&self) -> String {
+        self.shared.metrics.render(Format::OpenMetrics)
     }
 
     /// What is served now.

@@ -2,6 +2,7 @@
 
 mod cache;
 mod load;
+mod top;
 mod tune;
 
 use std::{net::SocketAddr, path::PathBuf};
@@ -14,6 +15,7 @@ use clap_complete::Shell;
 
 pub(crate) use cache::{AdminPlace, Cache, Explain, Purge, Warm};
 pub(crate) use load::{FaceArg, Load};
+pub(crate) use top::Top;
 pub(crate) use tune::Tune;
 
 /// The configuration's file. An empty name is one that a variable without a value gives, which clap
@@ -50,6 +52,8 @@ pub(crate) enum Command {
     Load(Box<Load>),
     /// Measure which [batching] serves a model best on this machine, and write it to model.toml.
     Tune(Tune),
+    /// Watch models and servers live, from the /metrics of one or more replicas.
+    Top(Top),
     /// See, fill and empty the cache of a running server.
     #[command(subcommand)]
     Cache(Box<Cache>),

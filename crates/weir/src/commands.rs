@@ -10,4 +10,5 @@ pub(crate) mod load;
 pub(crate) mod predict;
 pub(crate) mod serve;
 mod start;
+pub(crate) mod top;
 pub(crate) mod tune;

@@ -3,6 +3,7 @@
 mod args;
 mod commands;
 mod environment;
+mod exposition;
 mod output;
 mod settings;
 mod state;
@@ -35,6 +36,7 @@ fn run(command: Command, output: &Output) -> anyhow::Result<ExitCode> {
         Command::Predict(options) => commands::predict::run(&options, output),
         Command::Load(options) => commands::load::run(&options, output),
         Command::Tune(options) => commands::tune::run(&options, output),
+        Command::Top(options) => commands::top::run(&options, output),
         Command::Cache(command) => commands::cache::run(*command, output),
         Command::Config(options) => commands::config::run(options, output),
         Command::Health(options) => commands::health::run(&options, output),

@@ -41,6 +41,8 @@ pub(crate) fn run(options: Serve, output: &Output) -> anyhow::Result<ExitCode> {
     let admin = loaded.value.server.admin_listen;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let secrets = environment::otlp_headers();
+    let metrics = &loaded.value.telemetry;
+    let metrics_interval = metrics.metrics.then_some(metrics.metrics_interval.get());
     let telemetry = Telemetry::start(&loaded.value.telemetry, secrets.as_deref(), &clock)?;
     let (server, loader, cache) = prepare(loaded.value, &loaded.places, output)?;
     server.offer_log_control(logs);
@@ -55,6 +57,10 @@ pub(crate) fn run(options: Serve, output: &Output) -> anyhow::Result<ExitCode> {
     if let Some(telemetry) = &telemetry {
         server.offer_telemetry(telemetry.stats.clone());
         telemetry.tracing.iter().for_each(|tracing| server.offer_tracing(tracing.clone()));
+        if let Some(every) = metrics_interval {
+            let server = server.clone();
+            telemetry.send_metrics(every, Box::new(move || server.exposition()), clock);
+        }
     }
     let ended = runtime.block_on(serve(server, loader, admin, watched));
     // Behind the drain, so that the last requests are in it; also where serving failed.

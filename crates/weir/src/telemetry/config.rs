@@ -1,6 +1,6 @@
 //! The `[telemetry]` table: what is sent to an OTLP receiver, and how.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -41,6 +41,10 @@ pub(crate) struct TelemetryConfig {
     pub(crate) errors: bool,
     /// Trace all requests that take at least so long. Then all are recorded, which costs.
     pub(crate) slow: Option<HumanDuration>,
+    /// Whether metrics are sent, where there is an endpoint; `/metrics` has them in any case.
+    pub(crate) metrics: bool,
+    /// How often metrics are sent.
+    pub(crate) metrics_interval: HumanDuration,
     /// Spans that wait to be sent; more are dropped and counted.
     pub(crate) queue: usize,
     /// How often what waits is sent; sooner where there is much.
@@ -63,6 +67,8 @@ impl Default for TelemetryConfig {
             sample: 0.01,
             errors: false,
             slow: None,
+            metrics: false,
+            metrics_interval: HumanDuration::from_secs(60),
             queue: 8_192,
             interval: HumanDuration::from_secs(1),
             timeout: HumanDuration::from_secs(10),
@@ -74,6 +80,7 @@ impl Default for TelemetryConfig {
 impl TelemetryConfig {
     /// What is valid and cannot work, each with its place.
     pub(crate) fn impossible(&self, places: &Places) -> Vec<Problem> {
+        const LEAST_METRICS_INTERVAL: Duration = Duration::from_millis(100);
         const MOST_SPANS: usize = 1 << 20;
         let zero = |duration: HumanDuration| duration.get().is_zero();
         let checks = [
@@ -84,6 +91,11 @@ impl TelemetryConfig {
                 "must be from 512, one message, to 1048576",
             ),
             ("interval", zero(self.interval), "must be longer than nothing"),
+            (
+                "metrics_interval",
+                self.metrics_interval.get() < LEAST_METRICS_INTERVAL,
+                "must be 100ms at least: each message has all metrics",
+            ),
             ("timeout", zero(self.timeout), "must be longer than nothing: nothing could be sent"),
         ];
         let broken = checks.into_iter().filter(|(_, broken, _)| *broken);

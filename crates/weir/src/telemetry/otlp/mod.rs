@@ -10,6 +10,7 @@
 
 mod batches;
 mod messages;
+mod metrics;
 mod transport;
 
 use std::{
@@ -32,7 +33,7 @@ use weir_types::{
 
 use super::TelemetryConfig;
 use batches::{Batches, Queue};
-pub(crate) use transport::{Otlp, Signal};
+use transport::Otlp;
 
 /// Most spans of a message.
 pub(crate) const BATCH: usize = 512;
