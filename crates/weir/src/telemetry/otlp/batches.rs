@@ -79,8 +79,23 @@ pub(super) struct Batches {
 }
 
 impl Batches {
-    /// Runs until it is stopped, and then until nothing waits.
-    pub(super) async fn run(mut self) {
+    /// Runs until it is stopped, and then until nothing waits or the time for that is over. What is
+    /// left then is lost.
+    pub(super) async fn run(mut self, (spans, flush): (usize, Duration)) {
+        let (mut stop, room, stats) = (self.stop.clone(), self.room.clone(), self.stats.clone());
+        let over = async {
+            // Where nobody can stop it, it is stopped.
+            let _ = stop.wait_for(|stop| *stop).await;
+            sleep(flush).await;
+        };
+        tokio::select! {
+            () = self.work() => {}
+            () = over => {}
+        }
+        drop_spans(&stats, spans.saturating_sub(room.available_permits()));
+    }
+
+    async fn work(&mut self) {
         let mut stop = self.stop.clone();
         let (mut batch, mut due) = (Vec::new(), None);
         // Where nobody makes traces there are none to wait for; other signals go on.
