@@ -3,13 +3,16 @@
 /// Most labels of one sample.
 const MAX_LABELS: usize = 64;
 
+/// Names and values.
+pub(crate) type Labels = Vec<(String, String)>;
+
 /// One value.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Sample {
     /// With the suffix.
     pub(crate) name: String,
     /// In the order of the line.
-    pub(crate) labels: Vec<(String, String)>,
+    pub(crate) labels: Labels,
     pub(crate) value: f64,
     /// OpenMetrics only.
     pub(crate) exemplar: Option<Exemplar>,
@@ -18,7 +21,7 @@ pub(crate) struct Sample {
 /// One observation of those that a sample counts.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Exemplar {
-    pub(crate) labels: Vec<(String, String)>,
+    pub(crate) labels: Labels,
     pub(crate) value: f64,
     /// Seconds since 1970 began.
     pub(crate) at: Option<f64>,
@@ -74,7 +77,7 @@ fn number(word: &str) -> Result<f64, String> {
 }
 
 /// The labels in braces, where there are any, and what follows them.
-fn labels(text: &str) -> Result<(Vec<(String, String)>, &str), String> {
+fn labels(text: &str) -> Result<(Labels, &str), String> {
     let mut labels = Vec::new();
     let Some(mut rest) = text.strip_prefix('{') else { return Ok((labels, text)) };
     loop {

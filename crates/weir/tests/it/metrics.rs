@@ -3,19 +3,24 @@
 use std::{
     collections::BTreeSet,
     fs,
-    io::Write,
-    net::SocketAddr,
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
+use opentelemetry_proto::tonic::{
+    collector::metrics::v1::ExportMetricsServiceRequest,
+    metrics::v1::{Metric, metric::Data},
+};
+use prost::Message;
 use regex::Regex;
 
 use crate::{
     client::get,
-    server::{PATIENCE, Server, root},
+    server::{PATIENCE, Server, root, weir},
 };
 
 /// The value of the sample called `name` (with its labels, as the exposition writes them).
@@ -96,5 +101,90 @@ fn the_page_of_metrics_has_each_that_there_is_and_no_other() {
     };
     let told: BTreeSet<_> = told.iter().map(bare).collect();
     assert_eq!(told, named, "left: the page; right: the source");
+    server.stop();
+}
+
+#[test]
+fn top_shows_those_that_answer_and_names_the_one_that_does_not() {
+    let server = loaded();
+    let here = format!("http://{}", server.address);
+    // Asked of the system and given back: nobody listens there.
+    let away = format!("http://{}", TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap());
+    let top = |arguments: &[&str]| {
+        let mut command = weir(Path::new("."));
+        command.args(["top", "--interval", "0.2"]).args(arguments).output().unwrap()
+    };
+    let json = top(&["--json", &here, &away]);
+    assert!(json.status.success(), "one that answers is enough");
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(json["servers"][0]["ready"], true);
+    assert!(json["servers"][0]["resident_bytes"].as_f64().unwrap() > 1e6);
+    assert!(json["servers"][1]["away"].as_str().unwrap().contains("refused"), "{json}");
+    assert_eq!(json["models"]["housing"]["requests_per_second"], 0.0);
+    // Without a terminal there is no screen, also without --once.
+    let text = String::from_utf8(top(&[&here]).stdout).unwrap();
+    assert!(text.contains("all models") && !text.contains('\x1b'), "{text}");
+    let nobody = top(&["--once", &away]);
+    assert_eq!(nobody.status.code(), Some(1));
+    server.stop();
+}
+
+/// Takes one message of OTLP over HTTP, and answers that it was taken.
+fn taken(receiver: &TcpListener) -> ExportMetricsServiceRequest {
+    let (stream, _) = receiver.accept().unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut reader = BufReader::new(stream);
+    let (mut head, mut line) = (String::new(), String::new());
+    while reader.read_line(&mut line).unwrap() > 2 {
+        head += &std::mem::take(&mut line).to_ascii_lowercase();
+    }
+    assert!(head.starts_with("post /v1/metrics ") && head.contains("application/x-protobuf"), "{head}");
+    let length = Regex::new(r"content-length: (\d+)").unwrap().captures(&head).unwrap()[1].parse().unwrap();
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).unwrap();
+    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    reader.get_mut().write_all(answer).unwrap();
+    ExportMetricsServiceRequest::decode(&*body).unwrap()
+}
+
+#[test]
+fn what_is_sent_over_otlp_is_what_metrics_says() {
+    let receiver = TcpListener::bind("127.0.0.1:0").unwrap();
+    let place = tempfile::TempDir::new().unwrap();
+    let config = format!(
+        "[server]\nmodels = [{:?}]\n[telemetry]\nendpoint = \"http://{}\"\ntraces = false\nmetrics = true\n\
+         metrics_interval = \"200ms\"\n",
+        root().join("examples/models/housing"),
+        receiver.local_addr().unwrap()
+    );
+    fs::write(place.path().join("weir.toml"), config).unwrap();
+    let server = Server::start(place.path(), &["--config".into(), "weir.toml".into()]);
+    let first = taken(&receiver);
+    let resource = first.resource_metrics[0].resource.clone().unwrap();
+    assert!(resource.attributes.iter().any(|pair| pair.key == "service.name"));
+    (0..7).for_each(|_| assert_eq!(get(server.address, "/health").status, 200));
+    // Totals are cumulative: a later message says at least what an earlier one did.
+    let health = |message: &ExportMetricsServiceRequest| {
+        let metrics = &message.resource_metrics[0].scope_metrics[0].metrics;
+        let named = |name: &str| metrics.iter().find(|metric| metric.name == name).cloned();
+        let Some(Metric { data: Some(Data::Histogram(took)), unit, .. }) =
+            named("weir_request_duration_seconds")
+        else {
+            panic!("no histogram of requests")
+        };
+        assert_eq!(unit, "s");
+        assert!(named("weir_model_info").is_some() && named("process_cpu_seconds").is_some());
+        let of_health = took.data_points.into_iter().find(|point| {
+            point.attributes.iter().any(|pair| format!("{:?}", pair.value).contains("\"/health\""))
+        });
+        let point = of_health.unwrap();
+        assert_eq!(point.bucket_counts.iter().sum::<u64>(), point.count);
+        assert_eq!(point.bucket_counts.len(), point.explicit_bounds.len() + 1);
+        point.count
+    };
+    let deadline = Instant::now() + PATIENCE;
+    while health(&taken(&receiver)) != 7 {
+        assert!(Instant::now() < deadline, "the requests were never told");
+    }
     server.stop();
 }

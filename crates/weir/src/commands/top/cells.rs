@@ -73,7 +73,7 @@ pub(super) fn server(replica: &Replica) -> [String; 8] {
 /// Events a second.
 pub(super) fn rate(a_second: f64) -> String {
     match a_second {
-        r if r == 0.0 => "0".into(),
+        0.0 => "0".into(),
         r if r < 10.0 => format!("{r:.1}"),
         r if r < 100_000.0 => format!("{r:.0}"),
         r => format!("{:.0}k", r / 1e3),
