@@ -45,9 +45,9 @@ impl Execution {
         let parts: Vec<Part> = recorded
             .map(|(around, rows)| Part { around: around.clone(), scope: around.within(), rows })
             .collect();
-        let first = parts.first()?;
+        parts.first()?;
         let jobs = calls.len();
-        let batch = if jobs > 1 { first.scope.apart("batch", start) } else { None };
+        let batch = parts.iter().filter(|_| jobs > 1).find_map(|part| part.scope.apart("batch", start));
         Some(Self { start, jobs, rows: calls.map(|(_, rows)| rows).sum(), batch, parts })
     }
 
@@ -76,7 +76,8 @@ impl Execution {
             more(self.rows)(span);
             span.set("weir.batch.requests", self.jobs);
             model.into_iter().for_each(|model| span.set("weir.model.name", model));
-            span.links.extend(self.parts.iter().take(MAX_LINKS).map(|part| part.scope.link()));
+            let sampled = self.parts.iter().filter(|part| part.scope.context().is_sampled());
+            span.links.extend(sampled.take(MAX_LINKS).map(|part| part.scope.link()));
         });
     }
 }

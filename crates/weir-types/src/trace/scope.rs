@@ -224,10 +224,11 @@ impl Scope {
         }
     }
 
-    /// The beginning of another trace, recorded because this one is: for work that is done for
-    /// several requests at once and belongs to none of them.
+    /// The beginning of another trace, sampled because this one is: for work that is done for
+    /// several requests at once and belongs to none of them. Of one that only its end may keep, most
+    /// would be handed in for requests that are not.
     pub fn apart(&self, name: &'static str, start: Instant) -> Option<RequestSpan> {
-        let tracing = &self.record.as_ref()?.tracing;
+        let tracing = &self.record.as_ref().filter(|_| self.context.is_sampled())?.tracing;
         let context = TraceContext::new(tracing.ids.trace(), tracing.ids.span(), true);
         let record = Some(tracing.record(context, None, false));
         let scope = Scope { context, state: None, record, model: self.model.clone() };

@@ -101,6 +101,7 @@ fn the_tail_keeps_what_failed_or_was_slow_and_nothing_else() {
         let mut request = tracing.begin(("GET", now), None, None);
         assert!(!request.scope().context().is_sampled());
         request.scope().add("engine", (now, now), |_| {});
+        assert!(request.scope().apart("batch", now).is_none(), "handed in whatever becomes of this one");
         assert_eq!(request.end(now + took, failed, |_| {}), kept, "{tail:?}");
         assert_eq!(
             sink.0.lock().unwrap().iter().map(|r| r.spans.len()).sum::<usize>(),
