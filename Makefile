@@ -3,7 +3,7 @@ PORT ?= 8000
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt bench bench-v2 bench-reload bench-batching bench-overload bench-cache bench-outage fuzz test-perf-analyzer test-container test-delivery deliver-model lint-files test-shuttle test-storm test-rolling venvs servers stack release fetch deny cargo
+.PHONY: help demo test lint fmt bench bench-v2 bench-reload bench-batching bench-overload bench-cache bench-outage bench-telemetry fuzz test-perf-analyzer test-container test-delivery deliver-model lint-files test-shuttle test-storm test-rolling venvs servers stack release fetch deny cargo
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ bench-cache: cargo ## slow lane: what a stored answer costs and saves, with wrk 
 
 bench-outage: cargo servers ## slow lane: what predictions take longer while Redis hangs or is gone (two minutes)
 	@python3 bench/outage.py
+
+bench-telemetry: cargo ## slow lane: what traces cost, off, unsampled, at 1 % and at 100 %
+	@python3 bench/telemetry.py
 
 fuzz: cargo ## slow lane: each fuzz target for a minute, or `make fuzz SECONDS=600`
 	@scripts/fuzz.sh $(SECONDS)

@@ -4,10 +4,16 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use serde_json::json;
 use weir_types::Version;
 
-use crate::{docs, face::Face, listener::Body, operation::Builtin, reason, respond, server::Shared};
-
-const METRICS_TYPE: HeaderValue =
-    HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+use crate::{
+    coding::Coding,
+    docs,
+    face::Face,
+    listener::Body,
+    metrics::{Format, can_answer},
+    operation::Builtin,
+    reason, respond,
+    server::Shared,
+};
 
 /// Answers `builtin`.
 pub(crate) fn answer(shared: &Shared, face: &Face, builtin: Builtin, headers: &HeaderMap) -> Response<Body> {
@@ -16,7 +22,7 @@ pub(crate) fn answer(shared: &Shared, face: &Face, builtin: Builtin, headers: &H
         Builtin::Live => respond::json(StatusCode::OK, r#"{"live":true}"#),
         Builtin::Startup => respond::json(StatusCode::OK, r#"{"started":true}"#),
         Builtin::Ready => ready(shared, face),
-        Builtin::Metrics => metrics(shared),
+        Builtin::Metrics => metrics(shared, headers),
         Builtin::Models => respond::json(StatusCode::OK, face.models.clone()),
         Builtin::OpenApi => respond::json(StatusCode::OK, face.openapi.clone()),
         Builtin::Docs => asset("/docs", headers),
@@ -28,9 +34,22 @@ pub(crate) fn asset(path: &str, headers: &HeaderMap) -> Response<Body> {
     docs::respond(path, headers).map_or_else(respond::not_found, |response| response.map(Body::new))
 }
 
-/// The metrics in the OpenMetrics text format, which Prometheus and its relatives read.
-pub(crate) fn metrics(shared: &Shared) -> Response<Body> {
-    respond::response(StatusCode::OK, METRICS_TYPE, shared.metrics.render())
+/// The metrics, as the client reads them best.
+pub(crate) fn metrics(shared: &Shared, headers: &HeaderMap) -> Response<Body> {
+    let format = Format::wanted(headers);
+    let text = shared.metrics.render(format);
+    let packed =
+        Coding::of_answer(headers).and_then(|coding| Some((coding, coding.pack_body(text.as_bytes())?)));
+    let mut response = match packed {
+        Some((coding, bytes)) => {
+            let mut response = respond::response(StatusCode::OK, format.content_type(), bytes);
+            response.headers_mut().insert(header::CONTENT_ENCODING, coding.value());
+            response
+        }
+        None => respond::response(StatusCode::OK, format.content_type(), text),
+    };
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept, accept-encoding"));
+    response
 }
 
 fn health(shared: &Shared) -> Response<Body> {
@@ -39,8 +58,6 @@ fn health(shared: &Shared) -> Response<Body> {
     respond::json(StatusCode::OK, format!("{{\"time\":\"{now:.6}\"}}"))
 }
 
-/// Ready means *can answer*: a newer version that failed beside one that serves is told
-/// but does not count, or one bad push would take down the fleet.
 fn ready(shared: &Shared, face: &Face) -> Response<Body> {
     let failures: Vec<_> = face
         .snapshot
@@ -52,7 +69,7 @@ fn ready(shared: &Shared, face: &Face) -> Response<Body> {
         })
         .collect();
     let draining = shared.is_draining();
-    let ready = !draining && face.snapshot.unavailable().next().is_none();
+    let ready = !draining && can_answer(&face.snapshot);
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let mut body = json!({ "ready": ready });
     if draining {

@@ -64,8 +64,13 @@ pub struct ServerConfig {
     pub drain_delay: HumanDuration,
     /// On SIGTERM: how long requests in flight may take to finish.
     pub drain_timeout: HumanDuration,
-    /// Whether each request is logged.
+    /// Whether requests are logged.
     pub access_log: bool,
+    /// The share of requests that are, 0 to 1. Answers with a status of 500 or more, and slow
+    /// requests, are logged in any case.
+    pub access_log_sample: f64,
+    /// Requests that take at least so long are logged in any case.
+    pub access_log_slow: HumanDuration,
     /// File for traces of single requests, which clients switch on through the V2 trace
     /// settings where `model_control` lets them; relative to this file.
     pub trace_file: Option<PathBuf>,
@@ -110,6 +115,8 @@ impl Default for ServerConfig {
             drain_delay: seconds(0),
             drain_timeout: seconds(30),
             access_log: false,
+            access_log_sample: 1.0,
+            access_log_slow: seconds(1),
             trace_file: None,
             trace_max: ByteSize(256 << 20),
             model_control: ModelControlMode::None,

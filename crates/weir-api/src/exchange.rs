@@ -7,7 +7,8 @@ use hyper::{
     body::{Body as _, Incoming},
     service::Service,
 };
-use weir_types::Error;
+use weir_serving::Sender;
+use weir_types::{Error, Grant, trace::Scope};
 
 use crate::{
     admin, body, builtin,
@@ -20,6 +21,7 @@ use crate::{
     routes::{Found, Handler, Route},
     server::Shared,
     state,
+    trace::Trace,
     v2::rest,
 };
 
@@ -58,7 +60,9 @@ impl Service<Request<Incoming>> for Api {
             let grpc = grpc::is_grpc(request.headers());
             let untaken = request.extensions_mut().remove::<Untaken>();
             let response = match faces {
-                Faces::Metrics if request.uri().path() == "/metrics" => builtin::metrics(&shared),
+                Faces::Metrics if request.uri().path() == "/metrics" => {
+                    builtin::metrics(&shared, request.headers())
+                }
                 Faces::All | Faces::Grpc if grpc => grpc::handle(shared, peer, request).await,
                 Faces::Http if grpc => grpc::elsewhere(),
                 Faces::All | Faces::Http | Faces::Admin => handle(&shared, faces, peer, request).await,
@@ -69,6 +73,22 @@ impl Service<Request<Incoming>> for Api {
                 None => response,
             })
         })
+    }
+}
+
+/// Where a request comes from.
+#[derive(Clone, Copy)]
+pub(crate) struct Origin<'a> {
+    /// The other end of the connection.
+    pub(crate) peer: IpAddr,
+    /// Its place in a trace.
+    pub(crate) trace: Option<&'a Scope>,
+}
+
+impl Origin<'_> {
+    /// Whom an admitted request is from, which was granted access.
+    pub(crate) fn sender(self, grant: Grant) -> Sender {
+        Sender { grant, peer: Some(self.peer), trace: self.trace.cloned() }
     }
 }
 
@@ -89,10 +109,12 @@ async fn handle(
         Some(refusal) => Err(refusal),
         None => Ok(find(shared, &face, faces, &head)),
     };
+    let known = found.as_ref().ok().and_then(Found::route);
+    let trace = Trace::of_http(shared.tracing(), &head, known, start);
     let (mut response, route) = match found {
         Ok(Found::Route(route, parameters)) => {
-            let asked = (&*route, &*parameters, &head);
-            (dispatch(shared, &face, peer, asked, &mut body, &id).await, Some(route))
+            let (asked, from) = ((&*route, &*parameters, &head), Origin { peer, trace: trace.scope() });
+            (dispatch(shared, &face, from, asked, &mut body, &id).await, Some(route))
         }
         Ok(Found::MethodNotAllowed(allow)) if v2 => (rest::method_not_allowed(allow), None),
         Ok(Found::Nothing) if v2 => (rest::not_found(), None),
@@ -121,7 +143,7 @@ async fn handle(
     let model = response.extensions_mut().remove::<Arc<RouteMetrics>>();
     let metrics = route.as_ref().map_or(&face.unmatched, |r| &r.metrics);
     let metrics = model.as_deref().unwrap_or(metrics);
-    observe(shared, &head, &response, route.as_deref(), metrics, start);
+    observe(shared, &head, &response, route.as_deref(), metrics, (trace, start));
     response
 }
 
@@ -146,13 +168,13 @@ fn find(shared: &Shared, face: &Face, faces: Faces, head: &Parts) -> Found {
 async fn dispatch(
     shared: &Arc<Shared>,
     face: &Face,
-    peer: IpAddr,
+    from: Origin<'_>,
     (route, parameters, head): (&Route, &[(String, String)], &Parts),
     body: &mut Incoming,
     id: &HeaderValue,
 ) -> Response<Body> {
     match &route.handler {
-        Handler::Predict(handler) => match predict::answer(shared, face, handler, (peer, head), body).await {
+        Handler::Predict(handler) => match predict::answer(shared, face, handler, (from, head), body).await {
             Ok(response) => response,
             Err(refusal) => refusal.response(id),
         },
@@ -165,12 +187,12 @@ async fn dispatch(
             let answered = admin::answer(shared, face, *endpoint, head, body).await;
             answered.unwrap_or_else(|e| respond::error(&e, id))
         }
-        Handler::Embeddings => openai::answer(shared, face, (peer, head), body).await,
+        Handler::Embeddings => openai::answer(shared, face, (from, head), body).await,
         Handler::State(handler) => {
-            let answer = state::answer(shared, handler, parameters, (peer, head), body).await;
+            let answer = state::answer(shared, handler, parameters, (from.peer, head), body).await;
             answer.unwrap_or_else(|refusal| refusal.response(id))
         }
-        Handler::V2(endpoint) => rest::answer(shared, face, *endpoint, parameters, (peer, head), body).await,
+        Handler::V2(endpoint) => rest::answer(shared, face, *endpoint, parameters, (from, head), body).await,
         Handler::Asset => builtin::asset(head.uri.path(), &head.headers),
         Handler::Unavailable(error) => respond::error(error, id),
     }

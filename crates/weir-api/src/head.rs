@@ -23,7 +23,6 @@ const SEQUENCE_START: HeaderName = HeaderName::from_static("sequence-start");
 const SEQUENCE_END: HeaderName = HeaderName::from_static("sequence-end");
 /// What says which step of which sequence a request is.
 pub(crate) const SEQUENCE: [HeaderName; 3] = [SEQUENCE_ID, SEQUENCE_START, SEQUENCE_END];
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Longest request id taken from a caller.
 const MAX_ID_BYTES: usize = 128;
@@ -52,19 +51,6 @@ fn write_hex(number: u64, text: &mut [u8]) {
         let nibble = (number >> (60 - 4 * i)) & 0xf;
         *digit = b"0123456789abcdef"[nibble as usize];
     }
-}
-
-/// The trace id of a valid W3C `traceparent` (Trace Context level 1, section 3.2.2).
-pub(crate) fn trace_id(headers: &HeaderMap) -> Option<&str> {
-    let mut parts = headers.get(TRACEPARENT)?.to_str().ok()?.split('-');
-    let (version, trace, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    let hex = |s: &str, len: usize| {
-        s.len() == len && s.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-    };
-    let some = |s: &str| s.bytes().any(|b| b != b'0');
-    let known = hex(version, 2) && version != "ff" && (version != "00" || parts.next().is_none());
-    (known && hex(trace, 32) && some(trace) && hex(parent, 16) && some(parent) && hex(flags, 2))
-        .then_some(trace)
 }
 
 /// How long the caller waits: `Request-Timeout` in decimal seconds, at most `longest`.
@@ -226,23 +212,6 @@ mod tests {
             assert_eq!(request_id(&headers(&[("x-request-id", bad)])).len(), 32);
         }
         assert_ne!(next_id(), next_id());
-    }
-
-    #[test]
-    fn traceparent_is_read_as_the_standard_says() {
-        let id = "4bf92f3577b34da6a3ce929d0e0e4736";
-        let good = format!("00-{id}-00f067aa0ba902b7-01");
-        assert_eq!(trace_id(&headers(&[("traceparent", &good)])), Some(id));
-        let zero = "0".repeat(32);
-        for bad in [
-            format!("ff-{id}-00f067aa0ba902b7-01"),
-            format!("00-{zero}-00f067aa0ba902b7-01"),
-            format!("00-{}-00f067aa0ba902b7-01", id.to_uppercase()),
-            format!("{good}-extra"),
-            "garbage".into(),
-        ] {
-            assert_eq!(trace_id(&headers(&[("traceparent", &bad)])), None, "{bad}");
-        }
     }
 
     #[test]

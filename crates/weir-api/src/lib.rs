@@ -33,10 +33,12 @@ mod routes;
 mod server;
 mod state;
 mod template;
+mod trace;
 mod v2;
 
 pub use bound::Bound;
 pub use declare::RouteProblem;
+pub use metrics::TelemetryStats;
 pub use server::Server;
 pub use state::{State, StateEndpoint};
 #[doc(hidden)] // what the fuzz targets call

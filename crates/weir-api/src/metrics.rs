@@ -4,41 +4,68 @@
 //! is bounded. Handles are looked up when a route is compiled, not for each request.
 
 mod cache;
+mod format;
+mod listeners;
+mod models;
 mod process;
+mod readiness;
 mod redis;
 mod reload;
 mod remote;
+mod runtime;
 mod sequences;
 mod state;
+mod telemetry;
+#[cfg(test)]
+mod tests;
+mod write;
 
 use std::{
     fmt,
-    sync::{Arc, OnceLock, atomic::Ordering},
-    time::Duration,
+    sync::{Arc, OnceLock},
+    time::{Duration, SystemTime},
 };
 
 use arc_swap::ArcSwap;
 use http::StatusCode;
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, NoLabelSet, text::encode},
+    encoding::{DescriptorEncoder, EncodeLabelSet, prometheus_text, text},
     metrics::{
-        MetricType, counter::ConstCounter, counter::Counter, family::Family, gauge::ConstGauge, gauge::Gauge,
-        histogram::Histogram,
+        counter::Counter, exemplar::HistogramWithExemplars, family::Family, gauge::Gauge,
+        histogram::Histogram, info::Info,
     },
     registry::{Registry, Unit},
 };
+use tokio::runtime::RuntimeMetrics;
 use weir_clients::redis::Redis;
-use weir_serving::{Admission, ServedVersion, ServingSnapshot, Stats};
+use weir_serving::{Admission, ServedVersion, ServingSnapshot};
+use weir_types::trace::TraceContext;
 
-pub(crate) use process::ProcessCollector;
+pub(crate) use format::Format;
+pub(crate) use listeners::{Connections, ListenerMetrics};
+use models::{ModelCollector, version_labels};
+pub(crate) use readiness::{Readiness, can_answer};
+
+use telemetry::TelemetryCollector;
+pub use telemetry::TelemetryStats;
 
 use crate::{state::State, v2::core::TraceCounters};
 
-/// Upper bounds of the latency buckets, seconds: from a tree ensemble to a deadline.
-const BUCKETS: [f64; 17] = [
-    25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 0.1, 0.25, 0.5, 1.0, 2.5,
-    10.0,
+/// Upper bounds of all latency buckets, seconds: from a tree ensemble to a deadline, and each
+/// objective that people set (5, 10, 25, 50, 100, 250, 500 ms, 1, 2, 2.5, 5 s) is one of them, so
+/// that the share within it is counted, not interpolated (ADR 0019).
+const BUCKETS: [f64; 19] = [
+    25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 0.1, 0.25, 0.5, 1.0, 2.0,
+    2.5, 5.0, 10.0,
+];
+
+/// The labels of `weir_build_info`.
+const BUILD: [(&str, &str); 4] = [
+    ("version", env!("CARGO_PKG_VERSION")),
+    ("os", std::env::consts::OS),
+    ("arch", std::env::consts::ARCH),
+    ("profile", if cfg!(debug_assertions) { "debug" } else { "release" }),
 ];
 
 /// Which route, and which model behind it (empty where there is none).
@@ -82,22 +109,43 @@ impl KeyMetrics {
     }
 }
 
-type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
+/// Where an observation is found again: at the trace that it was part of.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ExemplarLabels {
+    trace_id: String,
+    span_id: String,
+}
+
+impl ExemplarLabels {
+    fn of(trace: TraceContext) -> Self {
+        Self { trace_id: trace.trace.to_string(), span_id: trace.span.to_string() }
+    }
+}
+
+/// What a request took, and for each bucket the last sampled request in it.
+type Durations = HistogramWithExemplars<ExemplarLabels>;
+
+/// A request that is sampled, and when it ended.
+pub(crate) type Sampled = (TraceContext, SystemTime);
 
 fn histogram() -> Histogram {
     Histogram::new(BUCKETS)
+}
+
+fn durations() -> Durations {
+    Durations::new(BUCKETS.into_iter())
 }
 
 /// Everything that is counted.
 pub(crate) struct Metrics {
     registry: Registry,
     requests: Family<CodeLabels, Counter>,
-    duration: Histograms<RouteLabels>,
-    stages: Histograms<StageLabels>,
+    duration: Family<RouteLabels, Durations, fn() -> Durations>,
+    stages: Family<StageLabels, Histogram, fn() -> Histogram>,
     /// Requests being answered now.
     pub(crate) in_flight: Gauge,
-    /// Connections ended for a flood of HTTP/2 frames.
-    pub(crate) floods: Counter,
+    /// Connections, and those that were ended.
+    pub(crate) listeners: ListenerMetrics,
     /// Requests with an `Idempotency-Key`.
     pub(crate) keys: KeyMetrics,
     /// Traces of requests.
@@ -106,14 +154,20 @@ pub(crate) struct Metrics {
     pub(crate) reloads: reload::ReloadMetrics,
     /// The Redis that caches and state use, once it is known.
     pub(crate) redis: Arc<OnceLock<Redis>>,
+    /// The runtime that serves, once it is known.
+    pub(crate) runtime: Arc<OnceLock<RuntimeMetrics>>,
+    /// Whether the server is ready.
+    pub(crate) readiness: Readiness,
+    /// What telemetry lost, once it is known that any is sent.
+    pub(crate) telemetry: TelemetryCollector,
 }
 
 impl Metrics {
     /// Counts requests, and reads each scrape what `snapshot` serves.
     pub(crate) fn new(snapshot: Arc<ArcSwap<ServingSnapshot>>, bodies: Admission) -> Self {
         let requests = Family::default();
-        let duration = Histograms::new_with_constructor(histogram as fn() -> Histogram);
-        let stages = Histograms::new_with_constructor(histogram as fn() -> Histogram);
+        let duration = Family::new_with_constructor(durations as fn() -> Durations);
+        let stages = Family::new_with_constructor(histogram as fn() -> Histogram);
         let in_flight = Gauge::default();
         let mut registry = Registry::default();
         registry.register("weir_requests", "Requests answered", requests.clone());
@@ -130,9 +184,7 @@ impl Metrics {
             stages.clone(),
         );
         registry.register("weir_requests_in_flight", "Requests being answered now", in_flight.clone());
-        let floods = Counter::default();
-        let text = "Connections closed because their HTTP/2 control frames outnumbered any work";
-        registry.register("weir_http2_floods", text, floods.clone());
+        let listeners = ListenerMetrics::register(&mut registry);
         let keys = KeyMetrics::default();
         let text = "Requests with an Idempotency-Key, by what was known of it";
         registry.register("weir_idempotency_keys", text, keys.0.clone());
@@ -140,13 +192,34 @@ impl Metrics {
         registry.register("weir_traces", "Traces written to the trace file", traces.written.clone());
         let text = "Traces lost: the disk did not follow, or `trace_max` is reached";
         registry.register("weir_traces_dropped", text, traces.dropped.clone());
+        registry.register("weir_build", "What is running", Info::new(BUILD));
+        let readiness = Readiness::new(snapshot.clone());
+        registry.register_collector(Box::new(readiness.clone()));
         registry.register_collector(Box::new(HeldCollector(bodies)));
         registry.register_collector(Box::new(ModelCollector(snapshot)));
-        registry.register_collector(Box::new(ProcessCollector));
+        registry.register_collector(Box::new(process::ProcessCollector));
         let redis = Arc::<OnceLock<Redis>>::default();
         registry.register_collector(Box::new(redis::RedisCollector(redis.clone())));
         let reloads = reload::ReloadMetrics::new(&mut registry);
-        Self { registry, requests, duration, stages, in_flight, floods, keys, traces, reloads, redis }
+        let runtime = Arc::<OnceLock<RuntimeMetrics>>::default();
+        registry.register_collector(Box::new(runtime::RuntimeCollector(runtime.clone())));
+        let telemetry = TelemetryCollector::default();
+        registry.register_collector(Box::new(telemetry.clone()));
+        Self {
+            telemetry,
+            registry,
+            requests,
+            duration,
+            stages,
+            in_flight,
+            listeners,
+            keys,
+            traces,
+            reloads,
+            redis,
+            runtime,
+            readiness,
+        }
     }
 
     /// Reads each scrape what `state` has done.
@@ -155,10 +228,13 @@ impl Metrics {
     }
 
     /// The exposition. A formatting error cannot happen with a `String`.
-    pub(crate) fn render(&self) -> String {
-        let mut text = String::new();
-        let _ = encode(&mut text, &self.registry);
-        text
+    pub(crate) fn render(&self, format: Format) -> String {
+        let mut written = String::new();
+        let _ = match format {
+            Format::OpenMetrics => text::encode(&mut written, &self.registry),
+            Format::Text => prometheus_text::encode(&mut written, &self.registry),
+        };
+        written
     }
 
     /// The handles of one route.
@@ -220,18 +296,19 @@ pub(crate) struct RouteMetrics {
     ok: Counter,
     requests: Family<CodeLabels, Counter>,
     code: CodeLabels,
-    duration: Histogram,
+    duration: Durations,
 }
 
 impl RouteMetrics {
-    /// Counts one answered request.
-    pub(crate) fn observe(&self, status: StatusCode, took: Duration) {
+    /// Counts one answered request; one that is sampled becomes its bucket's exemplar.
+    pub(crate) fn observe(&self, status: StatusCode, took: Duration, sampled: Option<Sampled>) {
         if status == StatusCode::OK {
             self.ok.inc();
         } else {
             self.requests.get_or_create(&CodeLabels { code: status.as_u16(), ..self.code.clone() }).inc();
         }
-        self.duration.observe(took.as_secs_f64());
+        let (labels, at) = sampled.map(|(trace, at)| (ExemplarLabels::of(trace), at)).unzip();
+        self.duration.observe(took.as_secs_f64(), labels, at);
     }
 }
 
@@ -251,101 +328,8 @@ struct HeldCollector(Admission);
 
 impl Collector for HeldCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let held = ConstGauge::new(i64::try_from(self.0.held_bytes()).unwrap_or(i64::MAX));
         let text = "Bytes of request bodies held now, of `max_body_in_flight`";
-        held.encode(encoder.encode_descriptor("weir_held_body_bytes", text, None, held.metric_type())?)
+        let held = i64::try_from(self.0.held_bytes()).unwrap_or(i64::MAX);
+        write::gauge(&mut encoder, "weir_held_body_bytes", text, held)
     }
-}
-
-/// Reads the executors' counters when somebody scrapes.
-#[derive(Debug)]
-struct ModelCollector(Arc<ArcSwap<ServingSnapshot>>);
-
-/// Name, help, and how to read one counter.
-type Row = (&'static str, &'static str, fn(&Stats) -> u64);
-
-const MODEL_COUNTERS: [Row; 6] = [
-    ("weir_rows", "Rows that the engine answered", |s| s.rows.load(Ordering::Relaxed)),
-    ("weir_executions", "Calls of the engine", |s| s.executed.load(Ordering::Relaxed)),
-    ("weir_abandoned", "Requests whose caller went away before they were answered", |s| {
-        s.abandoned.load(Ordering::Relaxed)
-    }),
-    ("weir_expired", "Requests whose deadline passed before they were answered", |s| {
-        s.expired.load(Ordering::Relaxed)
-    }),
-    ("weir_refused", "Requests refused because too much waited for the model already", |s| {
-        s.refused.load(Ordering::Relaxed)
-    }),
-    ("weir_retried", "Executions that failed for several requests and were tried again in halves", |s| {
-        s.retried.load(Ordering::Relaxed)
-    }),
-];
-
-/// Upper bounds of the rows of an execution.
-const BATCH_BUCKETS: [f64; 11] = [1., 2., 4., 8., 16., 32., 64., 128., 256., 512., 1024.];
-/// The labels of everything that is known of one version.
-fn version_labels(version: &ServedVersion) -> [(&'static str, String); 2] {
-    [("model", version.spec.name.to_string()), ("version", version.spec.version.to_string())]
-}
-
-impl Collector for ModelCollector {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let snapshot = self.0.load();
-        let versions: Vec<_> = snapshot.models().flat_map(|(_, model)| model.versions()).collect();
-        let labels = version_labels;
-        for (name, help, read) in MODEL_COUNTERS {
-            let counter = ConstCounter::new(0u64);
-            let mut family = encoder.encode_descriptor(name, help, None, counter.metric_type())?;
-            for version in &versions {
-                let counter = ConstCounter::new(read(version.executor.stats()));
-                counter.encode(family.encode_family(&labels(version))?)?;
-            }
-        }
-        let waiting = ConstGauge::new(0i64).metric_type();
-        let text = "Requests that wait for the model, in whole or in part";
-        let mut family = encoder.encode_descriptor("weir_queue_length", text, None, waiting)?;
-        for version in &versions {
-            let gauge = ConstGauge::new(i64::try_from(version.executor.waiting()).unwrap_or(i64::MAX));
-            gauge.encode(family.encode_family(&labels(version))?)?;
-        }
-        let text = "Rows of an execution";
-        let mut family = encoder.encode_descriptor("weir_batch_rows", text, None, MetricType::Histogram)?;
-        for version in &versions {
-            let (sum, count, buckets) = batch_rows(version.executor.stats());
-            family
-                .encode_family(&labels(version))?
-                .encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
-        }
-        let known = versions.iter().filter_map(|v| Some((v, v.executor.resident_bytes()?)));
-        let held: Vec<_> = known.collect();
-        if !held.is_empty() {
-            let text = "Memory that a model under the budget holds; 0 while it sleeps";
-            let gauge = ConstGauge::new(0i64).metric_type();
-            let mut family = encoder.encode_descriptor("weir_model_resident_bytes", text, None, gauge)?;
-            for (version, bytes) in held {
-                let gauge = ConstGauge::new(i64::try_from(bytes).unwrap_or(i64::MAX));
-                gauge.encode(family.encode_family(&labels(version))?)?;
-            }
-        }
-        cache::encode(&mut encoder, &versions)?;
-        remote::encode(&mut encoder, &versions)?;
-        sequences::encode(&mut encoder, &versions)?;
-        state::encode(&mut encoder, &versions)?;
-        let failed = ConstGauge::new(snapshot.failures().len() as i64);
-        let text = "Versions that could not be loaded the last time it was tried";
-        failed.encode(encoder.encode_descriptor("weir_load_failures", text, None, failed.metric_type())?)
-    }
-}
-
-/// The histogram of rows an execution: sum, count, and `(upper bound, count)` of each bucket.
-fn batch_rows(stats: &Stats) -> (f64, u64, Vec<(f64, u64)>) {
-    let mut buckets: Vec<(f64, u64)> = BATCH_BUCKETS.iter().map(|&bound| (bound, 0)).collect();
-    buckets.push((f64::MAX, 0));
-    let (mut sum, mut count) = (0.0, 0);
-    for (rows, executions, _) in stats.batches.sizes() {
-        (sum, count) = (sum + rows as f64 * executions as f64, count + executions);
-        let bucket = buckets.iter_mut().find(|(bound, _)| rows as f64 <= *bound);
-        bucket.into_iter().for_each(|(_, n)| *n += executions);
-    }
-    (sum, count, buckets)
 }

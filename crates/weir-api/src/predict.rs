@@ -1,18 +1,24 @@
 //! Routes that ask a model.
 
-use std::{borrow::Cow, collections::HashSet, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    collections::HashSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header, request::Parts};
 use hyper::body::Incoming;
 use weir_codec::{DecodeLimits, Rejection, RowDecoder, write_answer, write_string};
 use weir_features::EventTime;
-use weir_serving::{Admitted, Executed, Incomplete, Sender, ServedVersion};
-use weir_types::{Access, Credentials, Deadline, Error};
+use weir_serving::{Admitted, Executed, Incomplete, ServedVersion};
+use weir_types::{Access, Credentials, Deadline, Error, trace::Scope};
 
 use crate::{
     body,
     declare::resolve_word,
+    exchange::Origin,
     face::Face,
     head,
     listener::Body,
@@ -92,13 +98,15 @@ pub(crate) async fn answer(
     shared: &Arc<Shared>,
     face: &Face,
     handler: &Arc<PredictHandler>,
-    (peer, head): (IpAddr, &Parts),
+    (from, head): (Origin<'_>, &Parts),
     incoming: &mut Incoming,
 ) -> Result<Response<Body>, Refusal> {
     let chosen = Chosen::of(face, handler, head)?;
-    let mut admitted = admit(shared, chosen.handler, (peer, head))?;
+    let mut admitted = admit(shared, chosen.handler, (from, head))?;
     admitted.follow(head::sequence(&head.headers).map_err(Error::invalid)?);
+    let start = shared.predictor.clock().now();
     let bytes = body::read(incoming, &mut admitted, shared.body_limits()).await?;
+    record(shared, from.trace, "receive", start);
     let once = Once::of(shared, head, admitted.principal(), &bytes, admitted.deadline())?;
     let asked = Asked { response: chosen.response, json: head::is_json(&head.headers), admitted, bytes };
     match once {
@@ -125,9 +133,12 @@ struct Asked {
 impl Asked {
     async fn predict(self, shared: &Shared, handler: &PredictHandler) -> Result<Response<Body>, Refusal> {
         let Self { response, json, admitted, bytes } = self;
-        let (executed, decoding) = execute(shared, handler, admitted, json, bytes).await?;
+        let trace = admitted.trace().cloned();
+        let (executed, decoding) = execute(shared, handler, (admitted, trace.as_ref()), json, bytes).await?;
         let template = response.as_ref().unwrap_or(&handler.response);
+        let start = shared.predictor.clock().now();
         let (response, encoding) = encode(shared, handler, template, &executed);
+        record(shared, trace.as_ref(), "encode", start);
         executed.version.executor.stats().face(decoding, encoding);
         Ok(response)
     }
@@ -182,7 +193,7 @@ fn outputs(words: &str, handler: &PredictHandler) -> Result<ResponseTemplate, Er
 fn admit(
     shared: &Shared,
     handler: &PredictHandler,
-    (peer, head): (IpAddr, &Parts),
+    (from, head): (Origin<'_>, &Parts),
 ) -> Result<Admitted, Error> {
     let authorization = head.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
     let access = Access::Invoke(&handler.version.spec.name);
@@ -190,17 +201,24 @@ fn admit(
     let timeout = head::timeout(&head.headers, shared.request_timeout()).map_err(Error::invalid)?;
     let declared = body::check_head(&head.headers, shared.body_limits())?;
     let deadline = Deadline::after(shared.predictor.clock().now(), timeout);
-    let sender = Sender { grant, peer: Some(peer) };
+    let sender = from.sender(grant);
     let mut admitted = shared.predictor.admit(sender, declared, deadline)?;
     admitted.cache(head::cache_control(&head.headers));
     admitted.would_run(&handler.version)?;
     Ok(admitted)
 }
 
+/// Records a stage that began at `start` and ends now. Where nothing is recorded that is a branch.
+fn record(shared: &Shared, trace: Option<&Scope>, stage: &'static str, start: Instant) {
+    if let Some(scope) = trace.filter(|scope| scope.is_recorded()) {
+        scope.add(stage, (start, shared.predictor.clock().now()), |_| {});
+    }
+}
+
 async fn execute(
     shared: &Shared,
     handler: &PredictHandler,
-    admitted: Admitted,
+    (admitted, trace): (Admitted, Option<&Scope>),
     json: bool,
     bytes: Bytes,
 ) -> Result<(Executed, Duration), Refusal> {
@@ -211,6 +229,7 @@ async fn execute(
     } else {
         Err(handler.decoder.reject_media_type(&bytes))
     };
+    record(shared, trace, "decode", start);
     let decoded = decoded.map_err(Refusal::Rejected)?;
     let decoding = clock.now() - start;
     handler.stages.decode.observe(decoding.as_secs_f64());
@@ -218,6 +237,7 @@ async fn execute(
     let start = clock.now();
     let ready = admitted.route(handler.version.clone()).complete(&handler.decoder, decoded).await?;
     if let Some(stage) = looked_up {
+        record(shared, trace, "features", start);
         stage.observe((clock.now() - start).as_secs_f64());
     }
     let executed = ready.execute().await?;

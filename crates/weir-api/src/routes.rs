@@ -63,6 +63,16 @@ pub(crate) enum Found {
     Nothing,
 }
 
+impl Found {
+    /// The route, where there is one.
+    pub(crate) fn route(&self) -> Option<&Route> {
+        match self {
+            Found::Route(route, _) => Some(route),
+            _ => None,
+        }
+    }
+}
+
 /// The routes of one listener, compiled.
 pub(crate) struct Routes(matchit::Router<Entry>);
 

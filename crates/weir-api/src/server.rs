@@ -4,19 +4,20 @@ use std::{
     future::Future,
     io,
     net::SocketAddr,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use tokio::sync::watch;
+use http::StatusCode;
+use tokio::{runtime::RuntimeMetrics, sync::watch};
 use tokio_util::sync::CancellationToken;
 use weir_clients::redis::Redis;
 use weir_serving::{Admission, Cache, ModelControl, Predictor, ServingSnapshot};
-use weir_types::{Authorizer, Clock};
+use weir_types::{
+    Authorizer, Clock,
+    trace::{TraceId, Tracing},
+};
 
 use crate::{
     admin::Admin,
@@ -27,7 +28,8 @@ use crate::{
     face::Face,
     grpc,
     listener::Listener,
-    metrics::Metrics,
+    metrics::{Format, Metrics, TelemetryStats},
+    observe::AccessLog,
     state::State,
     v2::core::{LogControl, Tracer},
 };
@@ -42,14 +44,15 @@ pub(crate) struct Shared {
     /// What the operator wrote, as it counts now.
     pub(crate) config: Arc<ArcSwap<ServerConfig>>,
     routes: ArcSwap<Vec<RouteConfig>>,
+    access_log: ArcSwapOption<AccessLog>,
     pub(crate) grpc: grpc::Methods,
-    draining: AtomicBool,
     closing: CancellationToken,
     /// Told when what is served changes, or whether.
     changes: watch::Sender<()>,
     reload_problem: ArcSwapOption<String>,
     control: OnceLock<ModelControl>,
     log_control: OnceLock<Arc<dyn LogControl>>,
+    tracing: OnceLock<Arc<Tracing>>,
     admin: Option<Admin>,
     cache: OnceLock<Cache>,
     pub(crate) tracer: Tracer,
@@ -73,14 +76,14 @@ impl Shared {
         self.config.load().request_timeout.0
     }
 
-    /// Whether each request is logged.
-    pub(crate) fn access_log(&self) -> bool {
-        self.config.load().access_log
+    /// Whether the access log tells of a request.
+    pub(crate) fn is_logged(&self, status: StatusCode, took: Duration, trace: Option<TraceId>) -> bool {
+        self.access_log.load().as_ref().is_some_and(|log| log.wants(status, took, trace))
     }
 
     /// From now on the server is not ready.
     pub(crate) fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        self.metrics.readiness.drain();
         self.changes.send_replace(());
     }
 
@@ -100,7 +103,7 @@ impl Shared {
     }
 
     pub(crate) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        self.metrics.readiness.is_draining()
     }
 
     /// Loads and unloads models, where clients may.
@@ -111,6 +114,11 @@ impl Shared {
     /// Changes what is logged, where clients may.
     pub(crate) fn log_control(&self) -> Option<&Arc<dyn LogControl>> {
         self.log_control.get()
+    }
+
+    /// What records requests, where they are traced.
+    pub(crate) fn tracing(&self) -> Option<&Arc<Tracing>> {
+        self.tracing.get()
     }
 
     /// What the admin listener answers, where there is one.
@@ -174,6 +182,7 @@ impl Server {
             tracer,
             state,
             log_control: OnceLock::new(),
+            tracing: OnceLock::new(),
             admin: config.admin_listen.map(|_| Admin::new(&metrics)),
             cache: OnceLock::new(),
             face: ArcSwap::from_pointee(face),
@@ -182,9 +191,9 @@ impl Server {
             authorizer,
             grpc: grpc::Methods::new(&metrics),
             metrics,
+            access_log: ArcSwapOption::new(AccessLog::new(&config).map(Arc::new)),
             config: Arc::new(ArcSwap::from_pointee(config)),
             routes: ArcSwap::from_pointee(routes),
-            draining: AtomicBool::new(false),
             closing: CancellationToken::new(),
             changes: watch::Sender::new(()),
             reload_problem: ArcSwapOption::empty(),
@@ -216,6 +225,18 @@ impl Server {
         }
     }
 
+    /// Lets metrics tell what telemetry lost.
+    pub fn offer_telemetry(&self, stats: Arc<TelemetryStats>) {
+        // Offered twice, the first one counts: a server has one.
+        let _ = self.shared.metrics.telemetry.0.set(stats);
+    }
+
+    /// Has requests traced.
+    pub fn offer_tracing(&self, tracing: Arc<Tracing>) {
+        // Offered twice, the first one counts: a server has one.
+        let _ = self.shared.tracing.set(tracing);
+    }
+
     /// Gives operators the cache that the models of the snapshot keep their answers in.
     pub fn offer_cache(&self, cache: Cache) {
         // Offered twice, the first one counts: a server has one.
@@ -226,6 +247,17 @@ impl Server {
     pub fn offer_redis(&self, redis: Redis) {
         // Offered twice, the first one counts: a server has one.
         let _ = self.shared.metrics.redis.set(redis);
+    }
+
+    /// Lets metrics tell how the runtime that serves is doing.
+    pub fn offer_runtime(&self, runtime: RuntimeMetrics) {
+        // Offered twice, the first one counts: a server has one.
+        let _ = self.shared.metrics.runtime.set(runtime);
+    }
+
+    /// The metrics as OpenMetrics text, as `/metrics` gives them.
+    pub fn exposition(&self) -> String {
+        self.shared.metrics.render(Format::OpenMetrics)
     }
 
     /// What is served now.
@@ -262,6 +294,7 @@ impl Server {
     ) -> Result<(), Vec<RouteProblem>> {
         self.put_in_force(&routes, snapshot)?;
         self.shared.predictor.resize(config.max_body_in_flight.0);
+        self.shared.access_log.store(AccessLog::new(&config).map(Arc::new));
         self.shared.config.store(Arc::new(config));
         self.shared.routes.store(Arc::new(routes));
         Ok(())
@@ -299,20 +332,19 @@ impl Server {
     /// The address and what the system says, for example `AddrInUse`.
     pub async fn bind(self) -> Result<Bound, (SocketAddr, io::Error)> {
         let config = self.config();
-        let floods = &self.shared.metrics.floods;
-        let bind = async |address| {
-            Listener::bind(address, self.shared.config.clone(), floods.clone())
-                .await
-                .map_err(|error| (address, error))
+        let bind = async |name, address| {
+            let connections = self.shared.metrics.listeners.listener(name, config.max_connections);
+            let bound = Listener::bind(address, self.shared.config.clone(), connections).await;
+            bound.map_err(|error| (address, error))
         };
-        let public = bind(config.listen).await?;
-        let maybe = async |address: Option<SocketAddr>| match address {
-            Some(address) => bind(address).await.map(Some),
+        let public = bind("public", config.listen).await?;
+        let maybe = async |name, address: Option<SocketAddr>| match address {
+            Some(address) => bind(name, address).await.map(Some),
             None => Ok(None),
         };
-        let metrics = maybe(config.metrics_listen).await?;
-        let grpc = maybe(config.grpc_listen).await?;
-        let admin = maybe(config.admin_listen).await?;
+        let metrics = maybe("metrics", config.metrics_listen).await?;
+        let grpc = maybe("grpc", config.grpc_listen).await?;
+        let admin = maybe("admin", config.admin_listen).await?;
         Ok(Bound::new(self.shared, Listeners { public, grpc, metrics, admin }))
     }
 }

@@ -43,11 +43,26 @@ impl GrpcPool {
     /// # Errors
     /// As [`HttpPool::send`], gRPC's statuses as the HTTP statuses that they stand for.
     pub async fn unary(&self, method: &str, message: &[u8], timeout: Duration) -> Result<Bytes, CallError> {
-        let headers = [
+        self.unary_with(method, message, timeout, &[]).await
+    }
+
+    /// [`unary`](Self::unary) with metadata.
+    ///
+    /// # Errors
+    /// As `unary`.
+    pub async fn unary_with(
+        &self,
+        method: &str,
+        message: &[u8],
+        timeout: Duration,
+        metadata: &[(HeaderName, HeaderValue)],
+    ) -> Result<Bytes, CallError> {
+        let mut headers = vec![
             (header::CONTENT_TYPE, HeaderValue::from_static("application/grpc")),
             (header::TE, HeaderValue::from_static("trailers")),
             (HeaderName::from_static("grpc-timeout"), timeout_value(timeout)),
         ];
+        headers.extend_from_slice(metadata);
         let length = u32::try_from(message.len())
             .map_err(|_| CallError::Unsendable("the request is larger than gRPC carries".into()))?;
         let mut body = BytesMut::with_capacity(PREFIX_BYTES + message.len());

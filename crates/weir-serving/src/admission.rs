@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use weir_types::{Deadline, Error, ErrorCode, Grant, Principal, SequenceStep};
+use weir_types::{Deadline, Error, ErrorCode, Grant, Principal, SequenceStep, trace::Scope};
 
 use crate::{CacheControl, CacheMode, Caller, ServedVersion};
 
@@ -19,12 +19,14 @@ pub struct Sender {
     pub grant: Grant,
     /// The other end of the connection, where there is one.
     pub peer: Option<IpAddr>,
+    /// Where the request is in its trace, if it is in one.
+    pub trace: Option<Scope>,
 }
 
 impl Sender {
     /// Somebody who was granted access, over no connection.
     pub fn granted(grant: Grant) -> Self {
-        Self { grant, peer: None }
+        Self { grant, peer: None, trace: None }
     }
 
     fn caller(&self) -> Caller {
@@ -175,6 +177,11 @@ impl Admitted {
     /// Whose share of the model the request counts against.
     pub(crate) fn caller(&self) -> Caller {
         self.sender.caller()
+    }
+
+    /// Where it is in its trace.
+    pub fn trace(&self) -> Option<&Scope> {
+        self.sender.trace.as_ref()
     }
 
     pub(crate) fn priority(&self) -> u64 {

@@ -9,7 +9,7 @@
 //! lane     the lock around ─▶ queue: what is next     call   a job's pieces and its answer
 //! worker   permit ─▶ batch ─▶ prepare ─▶ execute      cores  the permits
 //! size     how much work a job is                     rate   how long work takes
-//! trial    what is measured at load
+//! trial    what is measured at load    spans   what traces show of an execution
 //! ```
 
 mod call;
@@ -24,6 +24,7 @@ mod rate;
 mod remote;
 mod resident;
 mod size;
+mod spans;
 mod stats;
 mod sync;
 mod timing;
@@ -38,7 +39,7 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use weir_clients::GuardStats;
 use weir_engine::{State, Step};
-use weir_types::{Batch, Deadline, Error, ErrorCode, Outputs, SequenceStep};
+use weir_types::{Batch, Deadline, Error, ErrorCode, Outputs, SequenceStep, trace::Scope};
 
 use crate::Sequences;
 use crate::cache::{CacheControl, CacheOutcome, Cached};
@@ -74,6 +75,8 @@ pub struct Job {
     pub sequence: Option<SequenceStep>,
     /// What the engine is told of that. Set where sequences are kept, by nobody else.
     pub step: Option<Step>,
+    /// Where it is in its trace.
+    pub trace: Option<Scope>,
 }
 
 impl Job {
@@ -87,6 +90,7 @@ impl Job {
             cache: CacheControl::default(),
             sequence: None,
             step: None,
+            trace: None,
         }
     }
 }

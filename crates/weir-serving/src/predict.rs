@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use weir_features::EventTime;
-use weir_types::{Batch, Clock, Deadline, Error, ErrorCode, ModelName, Outputs, SequenceId};
+use weir_types::{Batch, Clock, Deadline, Error, ErrorCode, ModelName, Outputs, SequenceId, trace::Scope};
 
 use crate::{
     Admission, Admitted, CacheMode, CacheOutcome, Done, Job, Lookup, Room, Sender, ServedVersion,
@@ -132,12 +132,24 @@ impl Ready {
         if let Some(step) = sequence.as_ref().filter(|_| version.spec.sequence.is_none()) {
             return Err(no_state(&version.spec.name, &step.id));
         }
-        let job = Job { priority, caller, cache, sequence, ..Job::new(self.batch, admitted.deadline()) };
+        let trace = admitted.trace().map(|scope| traced(scope, &version, self.batch.rows));
+        let job =
+            Job { priority, caller, cache, sequence, trace, ..Job::new(self.batch, admitted.deadline()) };
         let done = version.executor.execute(job).await?;
         let Done { outputs, tokens, cache, queued, ran, .. } = done;
         let tokens = tokens.map(|rows| rows.into_iter().map(|row| row as usize).sum());
         Ok(Executed { outputs, tokens, cache, queued, ran, version, feature_asof: self.feature_asof })
     }
+}
+
+/// The trace as work of `version`; the request's own span says what it was asked.
+fn traced(scope: &Scope, version: &ServedVersion, rows: usize) -> Scope {
+    if scope.is_recorded() {
+        scope.note("weir.model.name", version.spec.name.to_string());
+        scope.note("weir.model.version", version.spec.version.to_string());
+        scope.note("weir.rows", rows);
+    }
+    scope.of(&version.spec.name)
 }
 
 /// Whoever names a sequence believes that something is remembered: better told than left to find

@@ -15,6 +15,7 @@ mod sequence;
 mod signature;
 mod tensor;
 mod time;
+pub mod trace;
 
 pub use access::{Access, AllowLocal, Authorizer, Credentials, Grant, Principal};
 pub use answer::Answer;

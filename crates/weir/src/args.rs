@@ -4,6 +4,7 @@ mod cache;
 mod doctor;
 mod load;
 mod package;
+mod top;
 mod tune;
 
 use std::{net::SocketAddr, path::PathBuf};
@@ -19,6 +20,7 @@ pub(crate) use cache::{AdminPlace, Cache, Explain, Purge, Warm};
 pub(crate) use doctor::Doctor;
 pub(crate) use load::{FaceArg, Load};
 pub(crate) use package::{Package, PackageFormat};
+pub(crate) use top::Top;
 pub(crate) use tune::Tune;
 
 /// One file of the configuration. An empty name is one that a variable without a value gives, which clap
@@ -57,6 +59,8 @@ pub(crate) enum Command {
     Load(Box<Load>),
     /// Measure which [batching] serves a model best on this machine, and write it to model.toml.
     Tune(Tune),
+    /// Watch models and servers live, from the /metrics of one or more replicas.
+    Top(Top),
     /// See, fill and empty the cache of a running server.
     #[command(subcommand)]
     Cache(Box<Cache>),

@@ -13,4 +13,5 @@ pub(crate) mod package;
 pub(crate) mod predict;
 pub(crate) mod serve;
 mod start;
+pub(crate) mod top;
 pub(crate) mod tune;

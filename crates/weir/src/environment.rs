@@ -14,6 +14,29 @@ pub(crate) fn overrides() -> Vec<weir_config::Override> {
     weir_config::environment("WEIR_", env::vars_os().filter_map(text))
 }
 
+/// OpenTelemetry's own variables
+/// (<https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/>), as the
+/// settings that they stand for. Empty is unset there.
+pub(crate) fn otel() -> Vec<weir_config::Override> {
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.endpoint"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "telemetry.protocol"),
+        ("OTEL_SERVICE_NAME", "telemetry.service_name"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "telemetry.resource"),
+    ];
+    let said = variables.into_iter().filter_map(|(name, key)| Some((name, key, text(name)?)));
+    said.map(|(name, key, value)| weir_config::Override::new(name, key, value)).collect()
+}
+
+/// Headers for telemetry, which may be secrets: no setting, so that nothing shows them.
+pub(crate) fn otlp_headers() -> Option<String> {
+    text("OTEL_EXPORTER_OTLP_HEADERS")
+}
+
+fn text(name: &str) -> Option<String> {
+    variable(name)?.into_string().ok().filter(|value| !value.is_empty())
+}
+
 /// The ONNX Runtime library that `WEIR_ONNXRUNTIME` names.
 pub(crate) fn onnxruntime() -> Option<PathBuf> {
     variable("WEIR_ONNXRUNTIME").map(PathBuf::from)

@@ -4,6 +4,7 @@ mod archives;
 mod args;
 mod commands;
 mod environment;
+mod exposition;
 mod host;
 mod output;
 mod settings;
@@ -38,6 +39,7 @@ fn run(command: Command, output: &Output) -> anyhow::Result<ExitCode> {
         Command::Package(options) => commands::package::run(&options, output),
         Command::Load(options) => commands::load::run(&options, output),
         Command::Tune(options) => commands::tune::run(&options, output),
+        Command::Top(options) => commands::top::run(&options, output),
         Command::Cache(command) => commands::cache::run(*command, output),
         Command::Config(options) => commands::config::run(options, output),
         Command::Doctor(options) => commands::doctor::run(&options, output),

@@ -28,7 +28,10 @@ use weir_serving::{
 };
 use weir_types::{Clock, SystemClock};
 
-use crate::{environment, telemetry::LogConfig};
+use crate::{
+    environment,
+    telemetry::{LogConfig, TelemetryConfig},
+};
 
 pub(crate) use files::{load, load_within};
 pub(crate) use live::{Changed, is_live, keys};
@@ -41,6 +44,8 @@ pub(crate) struct Settings {
     pub(crate) server: ServerConfig,
     /// Its logs.
     pub(crate) log: LogConfig,
+    /// What is sent to an OTLP receiver: traces.
+    pub(crate) telemetry: TelemetryConfig,
     /// How archives of models are fetched, and where they are kept.
     pub(crate) fetch: FetchConfig,
     /// The object store that archives with `s3://` lie in.

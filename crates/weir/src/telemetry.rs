@@ -1,4 +1,4 @@
-//! Logs: pretty on a terminal, JSON lines anywhere else.
+//! Logs: pretty on a terminal, JSON lines anywhere else. And what is sent to an OTLP receiver.
 
 use std::{
     io::{self, IsTerminal},
@@ -11,8 +11,12 @@ use tracing_subscriber::{Layer, fmt, layer::SubscriberExt, registry, util::Subsc
 
 use crate::environment;
 
+mod config;
+mod otlp;
 mod verbosity;
 
+pub(crate) use config::{Protocol, TelemetryConfig};
+pub(crate) use otlp::Telemetry;
 pub(crate) use verbosity::Control;
 
 /// The `[log]` table.

@@ -6,7 +6,7 @@ use http::{HeaderMap, header, request::Parts};
 use hyper::body::Incoming;
 use prost::Message;
 use weir_serving::{CacheControl, CacheOutcome, Sender};
-use weir_types::{Access, Credentials, Deadline, Error, ErrorCode, Grant};
+use weir_types::{Access, Credentials, Deadline, Error, ErrorCode, Grant, trace::Scope};
 
 use super::{
     Noted,
@@ -15,7 +15,8 @@ use super::{
     timeout,
 };
 use crate::{
-    body::BodyLimits, coding::Coding, head, metrics::InFlight, metrics::RouteMetrics, server::Shared,
+    body::BodyLimits, coding::Coding, exchange::Origin, head, metrics::InFlight, metrics::RouteMetrics,
+    server::Shared,
 };
 
 /// Largest message of a method that takes names only.
@@ -25,6 +26,8 @@ const MAX_SMALL_BYTES: u64 = 64 << 10;
 pub(super) struct Call {
     pub(super) shared: Arc<Shared>,
     peer: IpAddr,
+    /// Its place in a trace.
+    pub(super) trace: Option<Scope>,
     headers: HeaderMap,
     /// When it came.
     pub(super) received: Instant,
@@ -47,7 +50,8 @@ impl Call {
     /// `InvalidArgument` for timeouts that are none, `Unsupported` for a coding that we do
     /// not undo.
     pub(super) fn new(
-        (shared, peer): (Arc<Shared>, IpAddr),
+        shared: Arc<Shared>,
+        (peer, trace): (IpAddr, Option<Scope>),
         head: Parts,
         in_flight: InFlight,
         received: Instant,
@@ -63,6 +67,7 @@ impl Call {
             headers: head.headers,
             shared,
             peer,
+            trace,
             received,
             request,
             _in_flight: in_flight,
@@ -102,12 +107,12 @@ impl Call {
         self.shared.authorizer.authorize(Credentials { authorization }, access)
     }
 
-    /// Whom an admitted request is from.
+    /// Whom an admitted request is from, which is at `trace` in its trace.
     ///
     /// # Errors
     /// What the authorizer says.
-    pub(super) fn sender(&self, access: Access<'_>) -> Result<Sender, Error> {
-        Ok(Sender { grant: self.authorize(access)?, peer: Some(self.peer) })
+    pub(super) fn sender(&self, access: Access<'_>, trace: Option<&Scope>) -> Result<Sender, Error> {
+        Ok(Origin { peer: self.peer, trace }.sender(self.authorize(access)?))
     }
 
     /// Reads the only message; `deadline` applies.

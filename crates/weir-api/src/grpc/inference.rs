@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use hyper::body::Incoming;
 use tokio::time::timeout_at;
 use weir_serving::{CacheOutcome, Room};
-use weir_types::{Access, Deadline, Error};
+use weir_types::{Access, Deadline, Error, trace::Scope};
 
 use super::{
     call::{Call, late},
@@ -123,7 +123,8 @@ pub(super) async fn infer(call: Call, body: Incoming) -> Result<Reply, Error> {
     let question = read(message, &mut room)?;
     let view = view(&call, &question)?;
     call.counts_for(view.grpc(&call.shared, false));
-    let (answer, cache) = ask(&call, &view, question, room, (call.received, call.deadline)).await?;
+    let times = (call.received, call.deadline);
+    let (answer, cache) = ask((&call, call.trace.as_ref()), &view, question, room, times).await?;
     call.answered_from(cache);
     call.reply(&answer)
 }
@@ -152,16 +153,16 @@ pub(super) fn view(call: &Call, question: &ModelInferRequest) -> Result<Arc<Mode
 /// # Errors
 /// What is wrong with the question, and what the model says.
 pub(super) async fn ask(
-    call: &Call,
+    (call, scope): (&Call, Option<&Scope>),
     view: &ModelView,
     question: ModelInferRequest,
     room: Room,
     (received, deadline): (Instant, Deadline),
 ) -> Result<(ModelInferResponse, Option<CacheOutcome>), Error> {
     let name = &view.version().spec.name;
-    let sender = call.sender(Access::Invoke(name))?;
+    let sender = call.sender(Access::Invoke(name), scope)?;
     let trace = call.shared.tracer.sample(name.as_str());
-    let mut line = Timeline::new(call.shared.predictor.clock(), received, trace);
+    let mut line = Timeline::new(call.shared.predictor.clock(), received, trace, scope);
     line.read();
     let run = async {
         let mut admitted = room.admit(sender, deadline);

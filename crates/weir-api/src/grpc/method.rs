@@ -57,6 +57,15 @@ impl Method {
         PATHS.iter().find(|(_, p)| *p == path).map(|(method, _)| *method)
     }
 
+    /// Whether it does work, rather than saying how the server is.
+    pub(super) fn is_work(self) -> bool {
+        use Method::{
+            HealthCheck, HealthWatch, ModelReady, Reflection, ReflectionAlpha, ServerLive, ServerReady,
+        };
+        let tells = matches!(self, HealthCheck | HealthWatch | Reflection | ReflectionAlpha);
+        !tells && !matches!(self, ServerLive | ServerReady | ModelReady)
+    }
+
     /// Its path.
     pub(super) fn path(self) -> &'static str {
         PATHS[self as usize].1

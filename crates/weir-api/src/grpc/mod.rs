@@ -39,14 +39,17 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method as HttpMethod, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use weir_serving::CacheOutcome;
-use weir_types::{Error, ErrorCode};
+use weir_types::{Error, ErrorCode, trace::Scope};
 
 use call::Call;
 use method::Method;
 pub(crate) use method::{INFER_PATH, Methods, STREAM_PATH};
 pub(crate) use reply::Reply;
 
-use crate::{head, listener::Body, metrics::InFlight, metrics::RouteMetrics, respond, server::Shared};
+use crate::{
+    head, listener::Body, metrics::InFlight, metrics::RouteMetrics, observe::at_the_end, respond,
+    server::Shared, trace::Trace,
+};
 
 /// Whether a request is gRPC's, by its content type.
 pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
@@ -73,16 +76,18 @@ pub(crate) async fn handle(shared: Arc<Shared>, peer: IpAddr, request: Request<I
     }
     let id = head::request_id(&head.headers);
     let method = Method::find(head.uri.path());
-    let trace_id = head::trace_id(&head.headers).map(str::to_owned);
+    let traced = shared.tracing().filter(|_| method.is_none_or(Method::is_work));
+    let trace = Trace::of_grpc(traced, &head.headers, method.map(Method::path), start);
+    let scope = trace.scope().cloned();
     let noted = Arc::<Noted>::default();
-    let mut response = match prepare(shared.clone(), peer, head, in_flight, start) {
+    let mut response = match prepare(shared.clone(), (peer, scope), head, in_flight, start) {
         Ok(call) => answer(call.noted(&noted), method, body).await,
         Err(error) => (reply::response(Err(&error), None), Some(error)),
     };
     response.0.headers_mut().insert(head::REQUEST_ID, id);
     respond::cached(noted.cache.get().copied(), response.0.headers_mut());
     let metrics = noted.metrics.get().map(Arc::as_ref).unwrap_or_else(|| shared.grpc.metrics(method));
-    observe(&shared, method, &response, metrics, trace_id, start);
+    observe(&shared, method, &response, metrics, (trace, start));
     response.0
 }
 
@@ -104,14 +109,14 @@ fn not_a_call(head: &http::request::Parts) -> Option<Response<Body>> {
 
 fn prepare(
     shared: Arc<Shared>,
-    peer: IpAddr,
+    from: (IpAddr, Option<Scope>),
     head: http::request::Parts,
     in_flight: InFlight,
     start: Instant,
 ) -> Result<Call, Error> {
     match head::ambiguity(&head) {
         Some(problem) => Err(Error::invalid(problem)),
-        None => Call::new((shared, peer), head, in_flight, start),
+        None => Call::new(shared, from, head, in_flight, start),
     }
 }
 
@@ -169,16 +174,18 @@ fn observe(
     method: Option<Method>,
     answered: &Answered,
     metrics: &RouteMetrics,
-    trace_id: Option<String>,
-    start: Instant,
+    (mut trace, start): (Trace, Instant),
 ) {
-    let took = shared.predictor.clock().now() - start;
+    let end = shared.predictor.clock().now();
+    let took = end - start;
     let (response, error) = answered;
+    let sampled = trace.end_grpc(error.as_ref().map(|error| error.code), end);
     // The status of the same error over HTTP: one label has one meaning.
     let status = error.as_ref().map_or(200, |e| e.code.http_status());
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    metrics.observe(status, took);
-    if shared.access_log() {
+    metrics.observe(status, took, at_the_end(shared, sampled));
+    let (trace_id, span_id) = trace.ids();
+    if shared.is_logged(status, took, trace_id) {
         let id = response.headers().get(head::REQUEST_ID).and_then(|id| id.to_str().ok());
         tracing::info!(
             target: "weir::access",
@@ -187,7 +194,9 @@ fn observe(
             status = error.as_ref().map_or(0, |e| e.code.grpc_status()),
             duration_ms = took.as_secs_f64() * 1e3,
             request_id = id,
-            trace_id,
+            trace_id = trace_id.map(tracing::field::display),
+            span_id = span_id.map(tracing::field::display),
+            sampled = sampled.is_some(),
             "request"
         );
     }

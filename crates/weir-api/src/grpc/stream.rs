@@ -24,6 +24,7 @@ use super::{
     inference, messages,
     reply::{Part, Reply},
 };
+use crate::observe::at_the_end;
 
 /// Requests of one stream that are worked on at once; the next waits, and with it what the
 /// caller sends.
@@ -159,11 +160,18 @@ async fn ask(
     times: (Instant, Deadline),
 ) -> Result<ModelInferResponse, Error> {
     let view = inference::view(call, &question)?;
-    let result = inference::ask(call, &view, question, room, times).await;
-    let took = call.shared.predictor.clock().now() - times.0;
+    // Handed in by itself: the call's own span ends where its answers begin.
+    let mut part = call.trace.as_ref().and_then(|scope| scope.own_part("message", times.0));
+    let scope = part.as_ref().map_or(call.trace.as_ref(), |part| Some(part.scope()));
+    let result = inference::ask((call, scope), &view, question, room, times).await;
+    let end = call.shared.predictor.clock().now();
+    let took = end - times.0;
+    let failed = result.as_ref().is_err_and(|e| e.code.http_status() >= 500);
+    let sampled =
+        part.as_mut().and_then(|part| part.end(end, failed, |_| {}).then(|| part.scope().context()));
     let status = result.as_ref().map_or_else(|error| error.code.http_status(), |_| 200);
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    view.grpc(&call.shared, true).observe(status, took);
+    view.grpc(&call.shared, true).observe(status, took, at_the_end(&call.shared, sampled));
     // Metadata belong to the stream; of one message of it, the cache is not told.
     result.map(|(answer, _)| answer)
 }

@@ -19,7 +19,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     task::Poll,
     time::Duration,
@@ -32,7 +32,6 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto::Builder,
 };
-use prometheus_client::metrics::counter::Counter;
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
@@ -47,7 +46,7 @@ pub(crate) use heads::{Heads, LINE_BYTES, TwoFramings};
 pub(crate) use untaken::Untaken;
 use watch::Watch;
 
-use crate::config::ServerConfig;
+use crate::{config::ServerConfig, metrics::Connections};
 
 /// Largest request head, bytes.
 const MAX_HEAD_BYTES: usize = 64 << 10;
@@ -73,34 +72,10 @@ pub(crate) struct Listener {
     socket: TcpListener,
     /// Read for each connection: limits may change while it serves.
     config: Arc<ArcSwap<ServerConfig>>,
-    open: Open,
     tracker: TaskTracker,
     closing: CancellationToken,
     refusals: Arc<Semaphore>,
-    floods: Counter,
-}
-
-/// Counts open connections. A semaphore was rejected: it cannot be made smaller than what is taken of it.
-#[derive(Debug, Clone, Default)]
-struct Open(Arc<AtomicUsize>);
-
-impl Open {
-    /// One more, if there are fewer than `most`.
-    fn enter(&self, most: usize) -> Option<Entered> {
-        let more = |open| (open < most).then_some(open + 1);
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
-        Some(Entered(self.clone()))
-    }
-}
-
-/// A connection that counts until it is dropped.
-#[derive(Debug)]
-struct Entered(Open);
-
-impl Drop for Entered {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
-    }
+    connections: Connections,
 }
 
 /// A request head that two readers could read differently: it has two framings.
@@ -108,19 +83,19 @@ impl Drop for Entered {
 pub(crate) struct Ambiguous;
 
 impl Listener {
-    /// Binds `address`; floods of HTTP/2 frames are counted in `floods`.
+    /// Binds `address`; what happens to connections is counted in `connections`.
     ///
     /// # Errors
     /// As the system says, for example `AddrInUse`.
     pub(crate) async fn bind(
         address: SocketAddr,
         config: Arc<ArcSwap<ServerConfig>>,
-        floods: Counter,
+        connections: Connections,
     ) -> io::Result<Self> {
         let socket = TcpListener::bind(address).await?;
         let (tracker, closing) = (TaskTracker::new(), CancellationToken::new());
         let refusals = Arc::new(Semaphore::new(MAX_REFUSALS));
-        Ok(Self { socket, config, open: Open::default(), tracker, closing, refusals, floods })
+        Ok(Self { socket, config, tracker, closing, refusals, connections })
     }
 
     /// The address really bound (the port, where 0 was asked for).
@@ -179,8 +154,8 @@ impl Listener {
         let config = self.config.load();
         let (header_timeout, write_timeout) = (config.header_timeout.0, config.write_timeout.0);
         let watch = Watch::new(framings.clone());
-        let io = Guarded::new(stream, header_timeout, write_timeout, watch, self.floods.clone());
-        let Some(entered) = self.open.enter(config.max_connections) else {
+        let io = Guarded::new(stream, header_timeout, write_timeout, watch, self.connections.floods.clone());
+        let Some(open) = self.connections.enter(config.max_connections) else {
             let patience = self.refusals.clone().try_acquire_owned().ok();
             self.tracker.spawn(refuse(io, patience));
             return;
@@ -188,7 +163,7 @@ impl Listener {
         let service = Marking { service, framings, heads: AtomicU64::new(0), untaken: untaken.clone() };
         let serving = connection(builder(header_timeout), TokioIo::new(io), service, self.closing.clone());
         self.tracker.spawn(async move {
-            let _entered = entered;
+            let _open = open;
             tokio::select! {
                 () = serving => {}
                 () = untaken.stalled(write_timeout) => tracing::debug!("the client takes no answer"),

@@ -7,7 +7,7 @@
 mod request;
 mod respond;
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Instant};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use http::{Response, header, request::Parts};
@@ -19,6 +19,7 @@ use weir_types::{Access, Credentials, Deadline, Dim, Error, ErrorCode, Grant, Te
 use self::request::Request;
 use crate::{
     body,
+    exchange::Origin,
     face::Face,
     head,
     listener::Body,
@@ -101,10 +102,10 @@ impl From<Error> for Refusal {
 pub(crate) async fn answer(
     shared: &Shared,
     face: &Face,
-    (peer, head): (IpAddr, &Parts),
+    (from, head): (Origin<'_>, &Parts),
     incoming: &mut Incoming,
 ) -> Response<Body> {
-    let call = Call { shared, face, peer, head, received: shared.predictor.clock().now() };
+    let call = Call { shared, face, from, head, received: shared.predictor.clock().now() };
     call.answer(incoming).await.unwrap_or_else(|refusal| respond::refusal(&refusal))
 }
 
@@ -112,7 +113,7 @@ pub(crate) async fn answer(
 struct Call<'a> {
     shared: &'a Shared,
     face: &'a Face,
-    peer: IpAddr,
+    from: Origin<'a>,
     head: &'a Parts,
     received: Instant,
 }
@@ -144,7 +145,7 @@ impl Call<'_> {
 
     fn sender(&self, view: &ModelView) -> Result<Sender, Error> {
         let grant = self.authorize(Access::Invoke(&view.version().spec.name))?;
-        Ok(Sender { grant, peer: Some(self.peer) })
+        Ok(self.from.sender(grant))
     }
 
     fn authorize(&self, access: Access<'_>) -> Result<Grant, Error> {
@@ -185,6 +186,8 @@ impl Call<'_> {
         let batch = batch.map_err(Refusal::of_input)?;
         let decoding = clock.now() - start;
         view.stages.decode.observe(decoding.as_secs_f64());
+        let trace = self.from.trace;
+        trace.iter().for_each(|scope| scope.add("decode", (start, start + decoding), |_| {}));
         let ready = admitted.route(view.version().clone()).batch(batch).map_err(Refusal::of_input)?;
         let executed = ready.execute().await.map_err(Refusal::of_input)?;
         view.stages.queue.observe(executed.queued.as_secs_f64());
@@ -193,6 +196,7 @@ impl Call<'_> {
         let response = respond::embeddings(view, &executed, request.encoding)?;
         let encoding = clock.now() - start;
         view.stages.encode.observe(encoding.as_secs_f64());
+        trace.iter().for_each(|scope| scope.add("encode", (start, start + encoding), |_| {}));
         executed.version.executor.stats().face(decoding, encoding);
         Ok(response)
     }

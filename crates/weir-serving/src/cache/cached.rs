@@ -3,7 +3,10 @@
 use std::{future::ready, sync::Arc};
 
 use weir_clients::GuardStats;
-use weir_types::{Batch, Deadline, Error};
+use weir_types::{
+    Batch, Deadline, Error,
+    trace::{Scope, SpanKind},
+};
 
 use super::{
     CacheControl, CacheMode, CacheStats, Explained,
@@ -12,7 +15,7 @@ use super::{
     explain, not_cached,
     stats::add,
 };
-use crate::{Caller, ExecuteFuture, Executor, Job, Stats, executor::past_deadline};
+use crate::{Caller, Done, ExecuteFuture, Executor, Job, Stats, executor::past_deadline};
 
 /// Keeps the answers of another executor: every face and every graph that asks a version has
 /// its cache, and none knows of it. See [`Executor::cached`].
@@ -44,8 +47,9 @@ impl Cached {
     }
 }
 
-impl Executor for Cached {
-    fn execute(&self, job: Job) -> ExecuteFuture<'_> {
+impl Cached {
+    /// What an unrecorded request gets, and a recorded one within its span.
+    fn answer(&self, job: Job) -> ExecuteFuture<'_> {
         let core = &self.0;
         let start = core.shared.clock.now();
         if job.deadline.is_past(start) {
@@ -77,6 +81,30 @@ impl Executor for Cached {
             None if only_if_cached => Box::pin(ready(Err(not_cached()))),
             // Rows whose answers have several shapes: only the model can put them beside each other.
             None => core.inner.execute(job),
+        }
+    }
+
+    async fn recorded(&self, around: Scope, job: Job) -> Result<Done, Error> {
+        let clock = &self.0.shared.clock;
+        let (scope, start) = (around.within(), clock.now());
+        let result = self.answer(Job { trace: Some(scope.clone()), ..job }).await;
+        scope.end(&around, ("cache", SpanKind::Internal), (start, clock.now()), |span| {
+            span.failed = result.is_err();
+            if let Some(outcome) = result.as_ref().ok().and_then(|done| done.cache) {
+                span.set("weir.cache.verdict", outcome.verdict().as_str());
+                span.set("weir.cache.hits", outcome.hits);
+                span.set("weir.rows", outcome.rows);
+            }
+        });
+        result
+    }
+}
+
+impl Executor for Cached {
+    fn execute(&self, job: Job) -> ExecuteFuture<'_> {
+        match job.trace.as_ref().filter(|scope| scope.is_recorded()).cloned() {
+            None => self.answer(job),
+            Some(scope) => Box::pin(self.recorded(scope, job)),
         }
     }
 

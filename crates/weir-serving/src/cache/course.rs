@@ -9,14 +9,17 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep_until, timeout_at};
-use weir_types::{Batch, Deadline, Error, ErrorCode, Outputs};
+use weir_types::{
+    Batch, Deadline, Error, ErrorCode, Outputs,
+    trace::{Scope, SpanKind},
+};
 
 use super::{
     CacheControl, CacheMode,
     core::{Computed, Core, Ran, nanos},
     flight::{Claim, Landed, Pilot, Waiter},
     not_cached,
-    remote::Look,
+    remote::{Look, Looked},
     visit::Visit,
 };
 use crate::{Caller, Done, Job, Stats, executor::past_deadline};
@@ -40,6 +43,7 @@ pub(super) struct Course<'a> {
     caller: Caller,
     mode: CacheMode,
     control: CacheControl,
+    trace: Option<Scope>,
     /// Entries that this replica has a lease on.
     leased: Vec<usize>,
     ran: Ran,
@@ -51,7 +55,7 @@ pub(super) struct Course<'a> {
 
 impl<'a> Course<'a> {
     pub(super) fn new(core: &'a Core, visit: Visit, job: Job, mode: CacheMode) -> Self {
-        let Job { batch, deadline, priority, caller, cache: control, .. } = job;
+        let Job { batch, deadline, priority, caller, cache: control, trace, .. } = job;
         Self {
             core,
             visit,
@@ -61,6 +65,7 @@ impl<'a> Course<'a> {
             caller,
             mode,
             control,
+            trace,
             leased: Vec::new(),
             ran: Ran::default(),
             ran_ns: 0,
@@ -94,7 +99,7 @@ impl<'a> Course<'a> {
 
     async fn look_only(&mut self) -> Result<(), Error> {
         let missing = self.visit.missing();
-        self.core.look_shared(&mut self.visit, &missing, Look::First).await;
+        self.ask_tier(&missing, Look::First).await;
         if self.visit.is_complete() { Ok(()) } else { Err(not_cached()) }
     }
 
@@ -155,13 +160,32 @@ impl<'a> Course<'a> {
 
     /// Whether the tier answered for all of them; else there is no use in asking it for more.
     async fn look_shared(&mut self, entries: &[usize], look: Look, pilot: &mut Pilot) -> bool {
-        let looked = self.core.look_shared(&mut self.visit, entries, look).await;
+        let looked = self.ask_tier(entries, look).await;
         for (entry, found) in looked.found {
             if let Some(key) = self.visit.keys.get(entry) {
                 pilot.land(*key, Landed::Answer(found));
             }
         }
         looked.reached
+    }
+
+    /// Asks the shared tier, within a span of its own where the request is recorded.
+    async fn ask_tier(&mut self, entries: &[usize], look: Look) -> Looked {
+        let (clock, trace) = (&self.core.shared.clock, self.trace.as_ref());
+        let around = trace.filter(|_| self.visit.epoch.is_some() && !entries.is_empty());
+        let start = clock.now();
+        let looked = self.core.look_shared(&mut self.visit, entries, look).await;
+        if let Some(around) = around {
+            let times = (start, clock.now());
+            // What asks Redis knows no trace, and Redis takes none: this end is all that is seen.
+            around.within().end(around, ("redis", SpanKind::Client), times, |span| {
+                span.set("db.system.name", "redis");
+                span.set("db.operation.batch.size", entries.len());
+                span.set("weir.cache.hits", looked.found.len());
+                span.failed = !looked.reached;
+            });
+        }
+        looked
     }
 
     /// Looks for what other replicas compute until it is there. Takes over each lease that ends, and
@@ -277,7 +301,7 @@ impl<'a> Course<'a> {
 
     fn job(&self, batch: Batch) -> Job {
         let (priority, caller, cache) = (self.priority, self.caller.clone(), self.control.inherited());
-        Job { priority, caller, cache, ..Job::new(batch, self.deadline) }
+        Job { priority, caller, cache, trace: self.trace.clone(), ..Job::new(batch, self.deadline) }
     }
 }
 

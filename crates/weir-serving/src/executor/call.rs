@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::{Notify, oneshot};
 use weir_engine::{CancelFlag, Prepared, Step};
-use weir_types::{Batch, Deadline, Error};
+use weir_types::{Batch, Deadline, Error, trace::Scope};
 
 use super::{Answered, Done, cut::Cut};
 
@@ -45,6 +45,8 @@ pub(super) struct Call {
     pub(super) since: Instant,
     /// Where it is in its sequence, for models that keep state. Such a job is one piece.
     pub(super) step: Option<Step>,
+    /// Where it is in its trace.
+    pub(super) trace: Option<Scope>,
     cut: Cut,
     /// The rows, where there are several pieces.
     batch: Option<Batch>,
@@ -85,6 +87,7 @@ impl Call {
         cut: Cut,
         (deadline, since): (Deadline, Instant),
         step: Option<Step>,
+        trace: Option<Scope>,
     ) -> (Arc<Self>, Vec<Piece>, oneshot::Receiver<Result<Done, Error>>) {
         let (reply, answer) = oneshot::channel();
         let pieces = cut.pieces();
@@ -97,6 +100,7 @@ impl Call {
             ended: Notify::new(),
             since,
             step,
+            trace,
             cut,
             batch,
             progress,
@@ -128,7 +132,10 @@ impl Call {
         (start, end): (Instant, Instant),
     ) -> Option<Ended> {
         let mut progress = lock(&self.progress);
-        let started = *progress.started.get_or_insert(start);
+        let started = *progress.started.get_or_insert_with(|| {
+            self.trace.iter().for_each(|scope| scope.add("queue", (self.since, start), |_| {}));
+            start
+        });
         let whole = match result {
             Err(error) => Err(error),
             Ok(answered) => {

@@ -25,6 +25,7 @@ use super::{
     queue::{Limits, Ticket},
     rate::Rate,
     size::Size,
+    spans,
     trial::Trial,
     waiting::{Desk, Waiting},
     worker,
@@ -146,7 +147,7 @@ impl Core {
             Stats::count(&self.stats.expired);
             return Err(past_deadline());
         }
-        let rows = job.batch.rows;
+        let (rows, trace) = (job.batch.rows, job.trace);
         let mut steps: Vec<Step> = job.step.into_iter().collect();
         let result = worker::prepare(&*self.engine, job.batch)
             .and_then(|prepared| {
@@ -155,7 +156,11 @@ impl Core {
                 Ok(Answered { outputs, tokens: prepared.tokens(), state })
             })
             .map_err(|error| worker::report(&*self.engine, &error));
-        let ran = self.options.clock.now() - start;
+        let end = self.options.clock.now();
+        let ran = end - start;
+        if let Some(scope) = trace {
+            scope.add("engine", (start, end), spans::engine(&*self.engine, rows, result.is_err()));
+        }
         if result.is_ok() {
             self.rate.record(cost, ran);
             self.stats.answered_rows(rows, ran);
@@ -211,7 +216,7 @@ impl Core {
     }
 
     fn submit(self: &Arc<Self>, job: Job, size: &Size) -> Result<Waiting<Self>, Error> {
-        let Job { batch, deadline, priority, caller, step, .. } = job;
+        let Job { batch, deadline, priority, caller, step, trace, .. } = job;
         let now = self.options.clock.now();
         if deadline.is_past(now) {
             Stats::count(&self.stats.expired);
@@ -228,7 +233,7 @@ impl Core {
         };
         let tickets = size.tickets(&cut, &batch, &self.options.batching.buckets, (level, &caller));
         let asked = Asked::new(&tickets, limits, (level, &caller, deadline));
-        let (call, pieces, answer) = Call::new(batch, cut, (deadline, now), step);
+        let (call, pieces, answer) = Call::new(batch, cut, (deadline, now), step, trace);
         let entries = tickets.into_iter().zip(pieces).collect();
         let pushed = self.lane.push(entries, |state| self.expected().admit(state, &asked));
         let Pushed { places, short_handed } = pushed.inspect_err(|_| Stats::count(&self.stats.refused))?;

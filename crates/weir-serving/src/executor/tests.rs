@@ -3,6 +3,7 @@
 
 pub(crate) mod double;
 mod mixes;
+pub(crate) mod traces;
 
 use std::{
     sync::{Arc, atomic::Ordering},

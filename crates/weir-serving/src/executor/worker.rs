@@ -16,6 +16,7 @@ use super::{
     local::Core,
     past_deadline,
     queue::Entry,
+    spans::{Execution, engine},
 };
 
 /// Works until the lane closes. The permit comes before the batch: while a worker waits for
@@ -76,6 +77,8 @@ fn turn(core: &Core, asked: Instant) {
     if ready.is_empty() {
         return;
     }
+    let traces = ready.iter().filter_map(|ready| ready.call.trace.as_ref());
+    traces.for_each(|scope| scope.add("prepare", (start, core.options.clock.now()), |_| {}));
     let ran = run(core, &ready, start);
     let end = core.options.clock.now();
     // What failed says nothing about how long the work takes, and what was cut off only that it
@@ -149,7 +152,11 @@ fn run(core: &Core, ready: &[Ready], start: Instant) -> Ran {
     let cancel = CancelFlag::all(ready.iter().map(|r| r.call.cancel.clone()));
     let began = core.options.clock.now();
     let mut steps: Vec<Step> = ready.iter().filter_map(|r| r.call.step.clone()).collect();
+    let execution = Execution::of(ready.iter().map(|r| (&*r.call, r.prepared.rows)), began);
     let result = execute(core, &work, cancel, &mut steps).and_then(|outputs| split(outputs, &rows));
+    if let Some(execution) = execution {
+        execution.end(core.options.clock.now(), |rows| engine(&*core.engine, rows, result.is_err()));
+    }
     let mut states = steps.into_iter().map(|step| step.state);
     match result {
         Ok(parts) => {

@@ -9,13 +9,16 @@ use std::{
 };
 
 use weir_artifact::{Branch, Operation, PlannedStep, Selector, Source};
-use weir_types::{Batch, Deadline, Error, ErrorCode, Outputs, Tensor, TensorData, TensorSpec};
+use weir_types::{
+    Batch, Deadline, Error, ErrorCode, Outputs, Tensor, TensorData, TensorSpec,
+    trace::{Scope, SpanKind},
+};
 
 use super::{
     GraphExecutor, combine,
     running::{Running, Step},
 };
-use crate::{CacheControl, Caller, Job};
+use crate::{CacheControl, Caller, Done, Job, ServedVersion};
 
 /// Microseconds after which other requests get their turn.
 const LONGEST_HOLD: u64 = 1_000;
@@ -29,6 +32,7 @@ pub(super) struct Terms {
     pub(super) priority: u64,
     pub(super) caller: Caller,
     pub(super) cache: CacheControl,
+    pub(super) trace: Option<Scope>,
     /// Microseconds that models ran on this thread since others had their turn.
     pub(super) held: AtomicU64,
 }
@@ -116,12 +120,12 @@ impl<'a> Frame<'a> {
 
     async fn ask(&self, step: &PlannedStep, member: usize, inputs: &[Source]) -> Result<Given, Error> {
         let inputs = self.tensors(inputs)?.into_iter().map(Arc::unwrap_or_clone).collect();
-        let Terms { deadline, priority, caller, cache, held } = self.terms;
+        let Terms { deadline, priority, caller, cache, held, .. } = self.terms;
         let batch = Batch { rows: self.rows, inputs };
         let job =
             Job { priority: *priority, caller: caller.clone(), cache: *cache, ..Job::new(batch, *deadline) };
         let version = self.graph.members.get(member).ok_or_else(broken)?;
-        let done = version.executor.execute(job).await.map_err(|error| in_step(step, error))?;
+        let done = self.traced(step, version, job).await.map_err(|error| in_step(step, error))?;
         // Small models run on this thread: many of them must let other requests through.
         let ran = done.ran.as_micros() as u64;
         if done.queued.is_zero() && held.fetch_add(ran, Ordering::Relaxed) + ran > LONGEST_HOLD {
@@ -131,6 +135,22 @@ impl<'a> Frame<'a> {
         let outputs = done.outputs;
         whole(&outputs, self.rows, step)?;
         Ok(outputs.tensors.into_iter().map(Arc::new).collect())
+    }
+
+    /// Asks `version` for a step, within a span of its own where the request is recorded.
+    async fn traced(&self, step: &PlannedStep, version: &ServedVersion, job: Job) -> Result<Done, Error> {
+        let Some(around) = &self.terms.trace else { return version.executor.execute(job).await };
+        let (scope, clock) = (around.within().of(&version.spec.name), &self.graph.clock);
+        let start = clock.now();
+        let result = version.executor.execute(Job { trace: Some(scope.clone()), ..job }).await;
+        let name = format!("step {}", step.name);
+        scope.end(around, (name, SpanKind::Internal), (start, clock.now()), |span| {
+            span.set("weir.model.name", version.spec.name.to_string());
+            span.set("weir.model.version", version.spec.version.to_string());
+            span.set("weir.rows", self.rows);
+            span.failed = result.is_err();
+        });
+        result
     }
 
     async fn route(&self, by: &Selector, branches: &[Branch], specs: &[TensorSpec]) -> Result<Given, Error> {

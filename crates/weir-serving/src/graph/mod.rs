@@ -56,8 +56,9 @@ impl GraphExecutor {
     }
 
     async fn answer(&self, job: Job) -> Result<Outputs, Error> {
-        let Job { batch: Batch { rows, inputs }, deadline, priority, caller, cache, .. } = job;
-        let terms = Terms { deadline, priority, caller, cache: cache.inherited(), held: AtomicU64::new(0) };
+        let Job { batch: Batch { rows, inputs }, deadline, priority, caller, cache, trace, .. } = job;
+        let (cache, held) = (cache.inherited(), AtomicU64::new(0));
+        let terms = Terms { deadline, priority, caller, cache, trace, held };
         let whole = Frame::whole(self, rows, inputs.into_iter().map(Arc::new).collect(), &terms);
         whole.run().await?;
         let outputs = self.plan.outputs.iter().map(|output| whole.tensor(*output));

@@ -114,7 +114,9 @@ impl SequenceExecutor {
         let key = Key { tenant, id: asked.id.clone() };
         let came = own.clock.now();
         let mut held = self.turn(key, &asked, job.deadline).await?;
-        let waited = own.clock.now() - came;
+        let turn = own.clock.now();
+        let waited = turn - came;
+        job.trace.iter().for_each(|scope| scope.add("turn", (came, turn), |_| {}));
         if !asked.start && held.progress.state.is_none() {
             own.find(&mut held).await?;
         }

@@ -21,16 +21,18 @@ use tokio::{
 use weir_api::{Bound, Server};
 use weir_config::Places;
 use weir_serving::{Cache, Fetcher, Keeper, Loader, ModelControl, Watch};
+use weir_types::{Clock, SystemClock};
 
 use self::early::Early;
 use crate::{
     args::Serve,
     commands::start::{Started, start},
+    environment,
     host::Limits,
     output::Output,
     settings::{self, Settings, route_lines},
     state::Opening,
-    telemetry,
+    telemetry::{self, Telemetry},
 };
 use reload::Reload;
 
@@ -50,18 +52,35 @@ pub(crate) fn run(options: Serve, output: &Output) -> anyhow::Result<ExitCode> {
         configuration: Watch::of_files(&options.sources.config),
     });
     let admin = loaded.value.server.admin_listen;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let secrets = environment::otlp_headers();
+    let metrics = &loaded.value.telemetry;
+    let metrics_interval = metrics.metrics.then_some(metrics.metrics_interval.get());
+    let telemetry = Telemetry::start(&loaded.value.telemetry, secrets.as_deref(), &clock)?;
     let (server, (loader, fetcher), cache) = prepare(loaded.value, &loaded.places, output)?;
     server.offer_log_control(logs.clone());
     // A runtime of its own for the listeners; models run on theirs. With one thread, the
     // scheduler that never hands work over saves some 4 % of a small request's CPU.
     let mut runtime = if threads == 1 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
     let runtime = runtime.worker_threads(threads).thread_name("weir-http").enable_all().build()?;
+    server.offer_runtime(runtime.metrics());
     if let Some(cache) = &cache {
         cache.start(runtime.handle());
     }
+    if let Some(telemetry) = &telemetry {
+        server.offer_telemetry(telemetry.stats.clone());
+        telemetry.tracing.iter().for_each(|tracing| server.offer_tracing(tracing.clone()));
+        if let Some(every) = metrics_interval {
+            let server = server.clone();
+            telemetry.send_metrics(every, Box::new(move || server.exposition()), clock);
+        }
+    }
     let sources = options.sources;
     let reload = Reload { sources, flags, limits, in_force, server: server.clone(), cache, fetcher, logs };
-    runtime.block_on(serve(server, (loader, reload), admin, watched, early))
+    let ended = runtime.block_on(serve(server, (loader, reload), admin, watched, early));
+    // Behind the drain, so that the last requests are in it; also where serving failed.
+    telemetry.into_iter().for_each(Telemetry::finish);
+    ended
 }
 
 /// What is looked at for changes.

@@ -37,12 +37,14 @@ pub(crate) fn load_within(
         sources.config.iter().zip(&texts).map(|(file, text)| Layer { file, text }).collect();
     let nothing = [Layer { file: Path::new("weir.toml"), text: "" }];
     let layers = if layers.is_empty() { &nothing[..] } else { &layers };
-    let mut overrides = environment::overrides();
+    let mut overrides = environment::otel();
+    overrides.extend(environment::overrides());
     overrides.extend(flags);
     let mut loaded: Loaded<Settings> =
         weir_config::parse_layers(layers, &overrides).map_err(|p| anyhow!(lines(&p)))?;
     defaults::follow(&mut loaded.value, &mut loaded.places, limits);
-    let problems = impossible(&loaded.value, &loaded.places);
+    let mut problems = impossible(&loaded.value, &loaded.places);
+    problems.extend(loaded.value.telemetry.impossible(&loaded.places));
     if !problems.is_empty() {
         return Err(anyhow!(lines(&problems)));
     }
@@ -84,12 +86,13 @@ fn place_paths(settings: &mut Settings, places: &Places) {
             *path = file.parent().unwrap_or(Path::new("")).join(&*path);
         }
     };
-    let Settings { server, state, redis, fetch, s3, archive, .. } = settings;
+    let Settings { server, telemetry, state, redis, fetch, s3, archive, .. } = settings;
     for (i, path) in server.models.iter_mut().enumerate() {
         place(&format!("server.models[{i}]"), path);
     }
     server.onnxruntime.iter_mut().for_each(|path| place("server.onnxruntime", path));
     server.trace_file.iter_mut().for_each(|path| place("server.trace_file", path));
+    telemetry.headers_file.iter_mut().for_each(|path| place("telemetry.headers_file", path));
     for (key, path) in redis.iter_mut().flat_map(RedisConfig::files_mut) {
         place(&format!("redis.{key}"), path);
     }

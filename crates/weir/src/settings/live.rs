@@ -21,6 +21,8 @@ const LIVE: &[&str] = &[
     "server.drain_delay",
     "server.drain_timeout",
     "server.access_log",
+    "server.access_log_sample",
+    "server.access_log_slow",
     "log.level",
     "cache.budget",
     "cache.lease",

@@ -44,5 +44,6 @@ mod schemathesis;
 mod sequences;
 mod server;
 mod state;
+mod telemetry;
 mod tune;
 mod v2clients;

@@ -187,7 +187,7 @@ async fn ask(view: &ModelView, request: InferRequest) -> Result<InferResponse, E
         Deadline::after(received, Duration::from_secs(60)),
     )?;
     // A second ago: a timeout of less has passed.
-    let mut line = Timeline::new(&SystemClock, received - Duration::from_secs(1), None);
+    let mut line = Timeline::new(&SystemClock, received - Duration::from_secs(1), None, None);
     infer(admitted, view, request, &mut line).await
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use weir_types::Clock;
+use weir_types::{Clock, trace::Scope};
 
 use super::{
     ModelView,
@@ -22,11 +22,18 @@ pub(crate) struct Timeline<'c> {
     encoded: Option<Instant>,
     trace: Option<Sample>,
     id: Option<String>,
+    scope: Option<Scope>,
 }
 
 impl<'c> Timeline<'c> {
-    /// Begins with the arrival of a request, which is traced if `trace` is there.
-    pub(crate) fn new(clock: &'c dyn Clock, received: Instant, trace: Option<Sample>) -> Self {
+    /// Begins with the arrival of a request, which is in Triton's trace file if `trace` is there, and
+    /// at `scope` in a trace.
+    pub(crate) fn new(
+        clock: &'c dyn Clock,
+        received: Instant,
+        trace: Option<Sample>,
+        scope: Option<&Scope>,
+    ) -> Self {
         Self {
             clock,
             received,
@@ -38,6 +45,7 @@ impl<'c> Timeline<'c> {
             encoded: None,
             trace,
             id: None,
+            scope: scope.filter(|scope| scope.is_recorded()).cloned(),
         }
     }
 
@@ -76,6 +84,7 @@ impl<'c> Timeline<'c> {
             view.stages.encode.observe(encoding.as_secs_f64());
             view.version().executor.stats().face(decoding, encoding);
         }
+        self.scope.iter().for_each(|scope| self.spans(scope));
         let Some(trace) = self.trace.take() else { return };
         let spec = &view.version().spec;
         let marks = self.marks(transport);
@@ -85,6 +94,20 @@ impl<'c> Timeline<'c> {
             id: self.id,
             marks,
         });
+    }
+
+    /// The face's own stages; what the model did was recorded where it was done.
+    fn spans(&self, scope: &Scope) {
+        let stages = [
+            ("receive", Some(self.received), self.read),
+            ("decode", self.read, self.queued),
+            ("encode", self.answered, self.encoded),
+        ];
+        for (name, from, to) in stages {
+            if let (Some(from), Some(to)) = (from, to) {
+                scope.add(name, (from, to), |_| {});
+            }
+        }
     }
 
     /// Triton's names of the stages that were reached, in their order. Weir lays tensors where
@@ -133,7 +156,7 @@ mod tests {
     fn marks_are_in_order_and_only_what_was_reached() {
         let begin = Instant::now();
         let clock = Ticking(Mutex::new(begin));
-        let mut line = Timeline::new(&clock, begin, None);
+        let mut line = Timeline::new(&clock, begin, None, None);
         let names = |line: &Timeline<'_>| -> Vec<&str> {
             let marks = line.marks(Transport::Grpc);
             assert!(marks.is_sorted_by_key(|(_, at)| *at), "{marks:?}");

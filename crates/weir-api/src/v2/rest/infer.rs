@@ -39,7 +39,7 @@ pub(super) async fn answer(call: &Call<'_>, incoming: &mut Incoming) -> Result<R
     let view = call.face.v2.view(name, version)?;
     let clock = call.shared.predictor.clock();
     let trace = call.shared.tracer.sample(view.version().spec.name.as_str());
-    let mut line = Timeline::new(clock, clock.now(), trace);
+    let mut line = Timeline::new(clock, clock.now(), trace, call.from.trace);
     let mut response = run(call, view, incoming, &mut line).await.unwrap_or_else(|e| error(&e));
     line.finish(view, Transport::Http);
     response.extensions_mut().insert(view.metrics.clone());

@@ -4,8 +4,6 @@ mod infer;
 mod raw;
 mod settings;
 
-use std::net::IpAddr;
-
 use http::{HeaderValue, Response, StatusCode, header, request::Parts};
 use hyper::body::Incoming;
 use serde_json::json;
@@ -22,6 +20,7 @@ use super::{
 use crate::{
     body,
     config::RouteMethod::{self, Get, Post},
+    exchange::Origin,
     face::Face,
     head,
     listener::Body,
@@ -131,10 +130,10 @@ pub(crate) async fn answer(
     face: &Face,
     endpoint: Endpoint,
     parameters: &[(String, String)],
-    (peer, head): (IpAddr, &Parts),
+    (from, head): (Origin<'_>, &Parts),
     incoming: &mut Incoming,
 ) -> Response<Body> {
-    let call = Call { shared, face, parameters, head, peer };
+    let call = Call { shared, face, parameters, head, from };
     let answered = match endpoint {
         Endpoint::Infer => infer::answer(&call, incoming).await,
         Endpoint::Index => call.index(incoming).await,
@@ -174,7 +173,7 @@ struct Call<'a> {
     face: &'a Face,
     parameters: &'a [(String, String)],
     head: &'a Parts,
-    peer: IpAddr,
+    from: Origin<'a>,
 }
 
 impl Call<'_> {
@@ -194,7 +193,7 @@ impl Call<'_> {
 
     /// Whom an admitted request is from.
     fn sender(&self, access: Access<'_>) -> Result<Sender, Error> {
-        Ok(Sender { grant: self.authorize(access)?, peer: Some(self.peer) })
+        Ok(self.from.sender(self.authorize(access)?))
     }
 
     /// What is only read.

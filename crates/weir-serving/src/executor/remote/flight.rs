@@ -11,6 +11,7 @@ use crate::executor::{
     call::{Call, Piece, Work},
     past_deadline,
     queue::{Entry, Place, Ticket},
+    spans::{Execution, remote},
 };
 
 /// What becomes of the room that a call had.
@@ -121,11 +122,22 @@ impl Flight {
             }
         };
         let began = core.link.clock.now();
+        let calls = riders.iter().map(|rider| (&*rider.call, rider.batch.rows));
+        let execution = Execution::of(calls, began);
+        // Of several that are not recorded, none is the one that the call is part of.
+        let alone = match riders {
+            [only] => only.call.trace.as_ref(),
+            _ => None,
+        };
+        let within = execution.as_ref().map_or(alone, Execution::scope);
         let result = tokio::select! {
             biased;
             () = gone => return None,
-            result = core.link.ask(batch, latest.into()) => result,
+            result = core.link.ask(batch, latest.into(), within) => result,
         };
+        if let Some(execution) = execution {
+            execution.end(core.link.clock.now(), |rows| remote(rows, result.is_err()));
+        }
         if result.is_ok() {
             let cost = riders.iter().map(|rider| rider.ticket.cost).sum();
             core.rate.record(cost, core.link.clock.now() - began);

@@ -10,7 +10,10 @@ use weir_codec::v2::{
 };
 use weir_types::{Batch, Outputs, Signature};
 
-use super::rest::{MAX_METADATA_BYTES, named, options};
+use super::{
+    Headers,
+    rest::{MAX_METADATA_BYTES, named, options},
+};
 
 const SERVICE: &str = "/inference.GRPCInferenceService";
 
@@ -35,11 +38,16 @@ impl Grpc {
 
     /// Asks once. The server is told how much time is left; dropping the future resets the
     /// stream, by which it knows that nobody waits any more.
-    pub(super) async fn infer(&self, batch: &Batch, until: Instant) -> Result<Outputs, CallError> {
+    pub(super) async fn infer(
+        &self,
+        batch: &Batch,
+        until: Instant,
+        trace: &Headers,
+    ) -> Result<Outputs, CallError> {
         let left = until.saturating_duration_since(Instant::now());
         let id = self.asked.fetch_add(1, Ordering::Relaxed).to_string();
         let message = write_message(&self.model, &self.signature, batch, &id, left);
-        let answer = self.pool.unary(&self.infer, &message, left).await?;
+        let answer = self.pool.unary_with(&self.infer, &message, left, trace).await?;
         read_message(&self.signature, batch.rows, &id, answer).map_err(CallError::Broken)
     }
 }

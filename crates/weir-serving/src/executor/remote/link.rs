@@ -5,15 +5,19 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 use weir_artifact::RemoteTable;
 use weir_clients::{BreakerPolicy, CallError, Guard, LimitPolicy, Policy, RetryPolicy, plain};
-use weir_types::{Batch, Clock, Error, ErrorCode, Outputs};
+use weir_types::{Batch, Clock, Error, ErrorCode, Outputs, trace::Scope};
 
-use super::Server;
+use super::{
+    Server,
+    attempt::{Address, Attempt},
+};
 use crate::executor::{Stats, past_deadline};
 
 /// The way to a model.
 pub(super) struct Link {
     pub(super) name: String,
     pub(super) server: Server,
+    pub(super) address: Address,
     pub(super) guard: Guard,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) stats: Arc<Stats>,
@@ -21,15 +25,34 @@ pub(super) struct Link {
 
 impl Link {
     /// Asks, with repeats where they are allowed.
-    pub(super) async fn ask(&self, batch: &Batch, deadline: Instant) -> Result<Outputs, CallError> {
+    pub(super) async fn ask(
+        &self,
+        batch: &Batch,
+        deadline: Instant,
+        trace: Option<&Scope>,
+    ) -> Result<Outputs, CallError> {
         let start = self.clock.now();
-        let result = self.guard.call(deadline, |until| self.server.infer(batch, until)).await;
+        let result = self.guard.call(deadline, |until| self.attempt(batch, until, trace)).await;
         if !result.as_ref().is_err_and(is_refusal) {
             Stats::count(&self.stats.executed);
         }
         if result.is_ok() {
             self.stats.answered_rows(batch.rows, self.clock.now() - start);
         }
+        result
+    }
+
+    /// Asks once.
+    async fn attempt(
+        &self,
+        batch: &Batch,
+        until: Instant,
+        trace: Option<&Scope>,
+    ) -> Result<Outputs, CallError> {
+        let Some(around) = trace else { return self.server.infer(batch, until, &[]).await };
+        let attempt = Attempt::new(around, &self.address, &*self.clock);
+        let result = self.server.infer(batch, until, &attempt.headers()).await;
+        attempt.end(&result);
         result
     }
 

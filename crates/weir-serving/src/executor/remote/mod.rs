@@ -1,5 +1,6 @@
 //! Models that another server runs: nothing waits on a thread for them.
 
+mod attempt;
 #[cfg(test)]
 mod double;
 mod flight;
@@ -12,6 +13,7 @@ mod tests;
 
 use std::{sync::Arc, time::Duration};
 
+use http::{HeaderName, HeaderValue};
 use tokio::time::Instant;
 use weir_artifact::{Candidate, ModelSpec, RemoteDraft, RemoteFacts, read_remote};
 use weir_clients::{CallError, Guard, GuardStats};
@@ -23,6 +25,7 @@ use super::{
     trial::{self, SharedTrial},
 };
 use crate::{background::Background, samples};
+use attempt::Address;
 use flight::stack;
 use grpc::Grpc;
 use link::{Link, is_refusal, policy};
@@ -51,13 +54,17 @@ impl Server {
         }
     }
 
-    async fn infer(&self, batch: &Batch, until: Instant) -> Result<Outputs, CallError> {
+    /// Asks once, and tells the server where in its trace that is.
+    async fn infer(&self, batch: &Batch, until: Instant, trace: &Headers) -> Result<Outputs, CallError> {
         match self {
-            Self::Rest(rest) => rest.infer(batch, until).await,
-            Self::Grpc(grpc) => grpc.infer(batch, until).await,
+            Self::Rest(rest) => rest.infer(batch, until, trace).await,
+            Self::Grpc(grpc) => grpc.infer(batch, until, trace).await,
         }
     }
 }
+
+/// Headers that a call has besides its own.
+type Headers = [(HeaderName, HeaderValue)];
 
 /// How tensors are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -210,7 +217,8 @@ impl Remote {
     ) -> Result<Self, String> {
         let guard = Guard::new(policy(draft.table(), draft.repeatable()));
         let server = Server::new(draft, signature, form)?;
-        let link = Arc::new(Link { name, server, guard, clock, stats });
+        let address = Address::of(&draft.table().url);
+        let link = Arc::new(Link { name, server, address, guard, clock, stats });
         Ok(Self { shared: sharing.map(|sharing| Shared::new(link.clone(), sharing)), link })
     }
 
@@ -223,7 +231,8 @@ impl Remote {
             return Err(past_deadline());
         }
         let pending = Pending::new(stats, &**clock, job.deadline);
-        let result = self.link.ask(&job.batch, Instant::from_std(job.deadline.instant())).await;
+        let result =
+            self.link.ask(&job.batch, Instant::from_std(job.deadline.instant()), job.trace.as_ref()).await;
         pending.ended();
         let ran = clock.now() - start;
         let refused = result.as_ref().is_err_and(is_refusal);

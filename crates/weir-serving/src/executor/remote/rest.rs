@@ -14,6 +14,8 @@ use weir_codec::v2::{
 };
 use weir_types::{Batch, Outputs, Signature};
 
+use super::Headers;
+
 const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("request-timeout");
 /// Largest description of a server or a model.
@@ -40,7 +42,12 @@ impl Rest {
 
     /// Asks once. The server is told how much time is left; dropping the future closes the
     /// connection, by which it may notice that nobody waits any more.
-    pub(super) async fn infer(&self, batch: &Batch, until: Instant) -> Result<Outputs, CallError> {
+    pub(super) async fn infer(
+        &self,
+        batch: &Batch,
+        until: Instant,
+        trace: &Headers,
+    ) -> Result<Outputs, CallError> {
         let left = until.saturating_duration_since(Instant::now());
         let id = self.asked.fetch_add(1, Ordering::Relaxed).to_string();
         let refused = |error: weir_types::Error| CallError::Unsendable(error.message.into_owned());
@@ -49,6 +56,7 @@ impl Rest {
         let mut headers = vec![(header::CONTENT_TYPE, HeaderValue::from_static(kind))];
         headers.extend(request.json.map(|length| (JSON_LENGTH, HeaderValue::from(length))));
         let seconds = HeaderValue::try_from(format!("{:.6}", left.as_secs_f64()));
+        headers.extend(trace.iter().cloned());
         headers.extend(seconds.ok().map(|seconds| (REQUEST_TIMEOUT, seconds)));
         let answer = self.pool.send(&self.infer, &headers, Some(request.body.into())).await?;
         let json = json_length(&answer.headers).map_err(CallError::Broken)?;

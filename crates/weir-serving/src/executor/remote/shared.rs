@@ -106,7 +106,7 @@ impl Shared {
 
 impl Core {
     fn submit(self: &Arc<Self>, job: Job) -> Result<Waiting<Self>, Error> {
-        let Job { batch, deadline, priority, caller, .. } = job;
+        let Job { batch, deadline, priority, caller, trace, .. } = job;
         let now = self.link.clock.now();
         if deadline.is_past(now) {
             Stats::count(&self.link.stats.expired);
@@ -118,7 +118,7 @@ impl Core {
         let cut = Cut::new(size.rows, None, max_rows.unwrap_or(usize::MAX), usize::MAX);
         let tickets = size.tickets(&cut, &batch, &[], (level, &caller));
         let asked = Asked::new(&tickets, self.limits(), (level, &caller, deadline));
-        let (call, pieces, answer) = Call::new(batch, cut, (deadline, now), None);
+        let (call, pieces, answer) = Call::new(batch, cut, (deadline, now), None, trace);
         let entries = tickets.into_iter().zip(pieces).collect();
         let pushed = self.lane.push(entries, |state| self.expected().admit(state, &asked));
         let pushed = pushed.inspect_err(|_| Stats::count(&self.link.stats.refused))?;

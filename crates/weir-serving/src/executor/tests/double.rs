@@ -85,6 +85,11 @@ impl Double {
         &self.clock
     }
 
+    /// The same clock, to be kept.
+    pub(crate) fn clone_clock(&self) -> Arc<dyn Clock> {
+        self.clock.clone()
+    }
+
     /// Waits until this many executions have begun.
     pub(crate) fn entered(&self, executions: usize) {
         let gate = self.gate.lock().unwrap();

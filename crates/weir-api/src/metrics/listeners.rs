@@ -1,0 +1,90 @@
+//! Connections of each listener.
+
+use std::sync::atomic::Ordering;
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ListenerLabels {
+    listener: &'static str,
+}
+
+/// What is counted of all listeners.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ListenerMetrics {
+    open: Family<ListenerLabels, Gauge>,
+    limit: Family<ListenerLabels, Gauge>,
+    refused: Family<ListenerLabels, Counter>,
+    floods: Counter,
+}
+
+/// The handles of one listener.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Connections {
+    open: Gauge,
+    limit: Gauge,
+    refused: Counter,
+    /// Ended for a flood of HTTP/2 frames, on any listener.
+    pub(crate) floods: Counter,
+}
+
+impl ListenerMetrics {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register("weir_connections", "Connections that are open", metrics.open.clone());
+        let text = "Connections that may be open at once, `max_connections`";
+        registry.register("weir_connections_limit", text, metrics.limit.clone());
+        let text = "Connections refused because as many were open as may be";
+        registry.register("weir_connections_refused", text, metrics.refused.clone());
+        let text = "Connections closed because their HTTP/2 control frames outnumbered any work";
+        registry.register("weir_http2_floods", text, metrics.floods.clone());
+        metrics
+    }
+
+    /// The handles of the listener of this name, which lets in `limit` connections at once.
+    pub(crate) fn listener(&self, listener: &'static str, limit: usize) -> Connections {
+        let labels = ListenerLabels { listener };
+        let connections = Connections {
+            open: self.open.get_or_create_owned(&labels),
+            limit: self.limit.get_or_create_owned(&labels),
+            refused: self.refused.get_or_create_owned(&labels),
+            floods: self.floods.clone(),
+        };
+        connections.limit.set(clamped(limit));
+        connections
+    }
+}
+
+fn clamped(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+/// Counts a connection out again when it is over, however it ends.
+#[derive(Debug)]
+pub(crate) struct Open(Gauge);
+
+impl Connections {
+    /// One more is open, until what is returned is dropped, if there are fewer than `most`; else one more
+    /// was refused. The gauge is what counts: a semaphore cannot be made smaller than what is taken
+    /// of it, and `most` may change while it serves.
+    pub(crate) fn enter(&self, most: usize) -> Option<Open> {
+        let most = clamped(most);
+        self.limit.set(most);
+        let more = |open| (open < most).then_some(open + 1);
+        if self.open.inner().fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_err() {
+            self.refused.inc();
+            return None;
+        }
+        Some(Open(self.open.clone()))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

@@ -1,0 +1,55 @@
+use super::*;
+
+fn metrics() -> Metrics {
+    Metrics::new(Arc::default(), Admission::new(1))
+}
+
+const TRACEPARENT: &[u8] = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+#[test]
+fn a_sampled_request_is_its_buckets_exemplar_and_others_change_nothing() {
+    let metrics = metrics();
+    let route = metrics.route("GET", "/x", None);
+    let sampled = TraceContext::parse(TRACEPARENT)
+        .map(|trace| (trace, SystemTime::UNIX_EPOCH + Duration::from_secs(5)));
+    route.observe(StatusCode::OK, Duration::from_millis(30), sampled);
+    route.observe(StatusCode::OK, Duration::from_millis(31), None);
+    let text = metrics.render(Format::OpenMetrics);
+    let bucket = "weir_request_duration_seconds_bucket{le=\"0.05\",method=\"GET\",route=\"/x\",model=\"\",version=\"\"} 2 \
+                  # {trace_id=\"4bf92f3577b34da6a3ce929d0e0e4736\",span_id=\"00f067aa0ba902b7\"} 0.03 5.0\n";
+    assert!(text.contains(bucket), "{text}");
+    assert_eq!(text.matches("trace_id").count(), 1);
+    assert!(text.ends_with("# EOF\n"));
+    let old = metrics.render(Format::Text);
+    assert!(!old.contains("trace_id") && !old.contains("EOF"), "the older format has neither");
+    assert!(old.contains(
+        "weir_request_duration_seconds_count{method=\"GET\",route=\"/x\",model=\"\",version=\"\"} 2\n"
+    ));
+}
+
+#[test]
+fn latencies_have_one_layout_with_the_objectives_among_its_bounds() {
+    assert!(BUCKETS.is_sorted_by(|a, b| a < b));
+    for objective in [5e-3, 10e-3, 25e-3, 50e-3, 0.1, 0.25, 0.5, 1.0, 2.0, 2.5, 5.0, 10.0] {
+        assert!(BUCKETS.contains(&objective), "{objective}");
+    }
+    let metrics = metrics();
+    metrics.route("GET", "/x", None).observe(StatusCode::OK, Duration::from_millis(100), None);
+    // An observation at the objective is within it.
+    let text = metrics.render(Format::Text);
+    let within = |le: &str| text.contains(&format!(",version=\"\",le=\"{le}\"}} 1\n"));
+    assert!(within("0.1") && !within("0.05") && within("+Inf"), "{text}");
+}
+
+#[test]
+fn errors_are_counted_by_their_status() {
+    let metrics = metrics();
+    let route = metrics.route("GET", "/x", None);
+    for status in [StatusCode::OK, StatusCode::NOT_FOUND, StatusCode::NOT_FOUND] {
+        route.observe(status, Duration::ZERO, None);
+    }
+    let text = metrics.render(Format::Text);
+    assert!(
+        text.contains("version=\"\",code=\"200\"} 1\n") && text.contains("version=\"\",code=\"404\"} 2\n")
+    );
+}

@@ -1,0 +1,291 @@
+//! What one look at a server's `/metrics` says, and what two say together.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::histogram::Buckets;
+use crate::exposition::{Exposition, Sample};
+
+/// Most models that are shown; the rest are counted in the total only.
+const MAX_MODELS: usize = 1_000;
+
+/// Totals since the server started, and what holds now.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct Figures {
+    pub(super) server: ServerFigures,
+    /// By the model's name; the empty name has the routes without a model.
+    pub(super) models: BTreeMap<String, ModelFigures>,
+}
+
+/// Of the process.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct ServerFigures {
+    pub(super) version: String,
+    pub(super) ready: Option<bool>,
+    pub(super) in_flight: f64,
+    pub(super) connections: f64,
+    pub(super) resident_bytes: f64,
+    pub(super) cpu_seconds: f64,
+}
+
+/// Of a model, all versions and routes together.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct ModelFigures {
+    pub(super) requests: f64,
+    /// Answered with a status of 500 or more.
+    pub(super) errors: f64,
+    pub(super) refused: f64,
+    pub(super) queue: f64,
+    pub(super) executions: f64,
+    pub(super) executed_rows: f64,
+    pub(super) cache_hits: f64,
+    /// Requests of which the cache was asked.
+    pub(super) cache_asked: f64,
+    pub(super) latency: Buckets,
+    /// Whether the server says that it answers.
+    pub(super) ready: Option<bool>,
+}
+
+impl Figures {
+    /// Picks what is shown.
+    pub(super) fn of(exposition: &Exposition) -> Self {
+        let mut figures = Self::default();
+        for sample in exposition.families.iter().flat_map(|family| &family.samples) {
+            figures.server.read(sample);
+            let name = sample.label("model");
+            let known = figures.models.contains_key(name);
+            if (known || figures.models.len() < MAX_MODELS) && sample.labels.iter().any(|(n, _)| n == "model")
+            {
+                figures.models.entry(name.to_owned()).or_default().read(sample);
+            }
+        }
+        figures
+    }
+}
+
+impl ServerFigures {
+    fn read(&mut self, sample: &Sample) {
+        match sample.name.as_str() {
+            "weir_build_info" => self.version = sample.label("version").to_owned(),
+            "weir_ready" => self.ready = Some(sample.value > 0.0),
+            "weir_requests_in_flight" => self.in_flight = sample.value,
+            "weir_connections" => self.connections += sample.value,
+            "process_resident_memory_bytes" => self.resident_bytes = sample.value,
+            "process_cpu_seconds_total" => self.cpu_seconds = sample.value,
+            _ => {}
+        }
+    }
+}
+
+impl ModelFigures {
+    fn read(&mut self, sample: &Sample) {
+        let value = sample.value;
+        match sample.name.as_str() {
+            "weir_requests_total" => {
+                self.requests += value;
+                self.errors += if sample.label("code").starts_with('5') { value } else { 0.0 };
+            }
+            "weir_request_duration_seconds_bucket" => {
+                self.latency.add(sample.label("le").parse().unwrap_or(f64::NAN), value);
+            }
+            "weir_refused_total" => self.refused += value,
+            "weir_queue_length" => self.queue += value,
+            "weir_batch_rows_count" => self.executions += value,
+            "weir_batch_rows_sum" => self.executed_rows += value,
+            "weir_model_ready" => self.ready = Some(value > 0.0),
+            "weir_cache_answers_total" => match sample.label("outcome") {
+                "hit" => {
+                    (self.cache_hits, self.cache_asked) = (self.cache_hits + value, self.cache_asked + value)
+                }
+                "partial" | "miss" => self.cache_asked += value,
+                _ => {}
+            },
+            _ => {}
+        }
+    }
+}
+
+/// What happened between two looks at one server, or at several of them at about the same time.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct Rates {
+    pub(super) in_flight: f64,
+    pub(super) connections: f64,
+    pub(super) resident_bytes: f64,
+    /// CPU seconds a second.
+    pub(super) cores: f64,
+    pub(super) models: BTreeMap<String, ModelRates>,
+}
+
+/// A second, unless it says otherwise.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct ModelRates {
+    pub(super) requests: f64,
+    pub(super) errors: f64,
+    pub(super) refused: f64,
+    /// Requests that wait now.
+    pub(super) queue: f64,
+    pub(super) executions: f64,
+    pub(super) executed_rows: f64,
+    pub(super) cache_hits: f64,
+    pub(super) cache_asked: f64,
+    /// Counts within the interval.
+    pub(super) latency: Buckets,
+    /// On how many of the servers it does not answer.
+    pub(super) away: usize,
+}
+
+impl Rates {
+    /// From `earlier` to `now`, which lie `apart`.
+    pub(super) fn between(earlier: &Figures, now: &Figures, apart: Duration) -> Self {
+        let none = ModelFigures::default();
+        let models = now.models.iter().map(|(name, model)| {
+            let before = earlier.models.get(name).unwrap_or(&none);
+            (name.clone(), ModelRates::between(before, model, apart))
+        });
+        Self {
+            in_flight: now.server.in_flight,
+            connections: now.server.connections,
+            resident_bytes: now.server.resident_bytes,
+            cores: rate(earlier.server.cpu_seconds, now.server.cpu_seconds, apart),
+            models: models.collect(),
+        }
+    }
+
+    /// Adds what happened on another server.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.in_flight += other.in_flight;
+        self.connections += other.connections;
+        self.resident_bytes += other.resident_bytes;
+        self.cores += other.cores;
+        for (name, model) in &other.models {
+            self.models.entry(name.clone()).or_default().add(model);
+        }
+    }
+
+    /// All models together; not the routes without one, such as probes.
+    pub(super) fn total(&self) -> ModelRates {
+        let mut total = ModelRates::default();
+        self.models.iter().filter(|(name, _)| !name.is_empty()).for_each(|(_, model)| total.add(model));
+        total
+    }
+}
+
+impl ModelRates {
+    fn between(earlier: &ModelFigures, now: &ModelFigures, apart: Duration) -> Self {
+        let rate = |read: fn(&ModelFigures) -> f64| rate(read(earlier), read(now), apart);
+        Self {
+            requests: rate(|m| m.requests),
+            errors: rate(|m| m.errors),
+            refused: rate(|m| m.refused),
+            queue: now.queue,
+            executions: rate(|m| m.executions),
+            executed_rows: rate(|m| m.executed_rows),
+            cache_hits: rate(|m| m.cache_hits),
+            cache_asked: rate(|m| m.cache_asked),
+            latency: now.latency.since(&earlier.latency),
+            away: usize::from(now.ready == Some(false)),
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.errors += other.errors;
+        self.refused += other.refused;
+        self.queue += other.queue;
+        self.executions += other.executions;
+        self.executed_rows += other.executed_rows;
+        self.cache_hits += other.cache_hits;
+        self.cache_asked += other.cache_asked;
+        self.latency = self.latency.and(&other.latency);
+        self.away += other.away;
+    }
+
+    /// The share of requests that failed by the server's fault; `None` where none came.
+    pub(super) fn error_share(&self) -> Option<f64> {
+        share(self.errors, self.requests)
+    }
+
+    /// The share of requests that the cache answered alone; `None` where it was not asked.
+    pub(super) fn hit_share(&self) -> Option<f64> {
+        share(self.cache_hits, self.cache_asked)
+    }
+
+    /// Rows of an execution; `None` where there was none.
+    pub(super) fn batch_rows(&self) -> Option<f64> {
+        share(self.executed_rows, self.executions)
+    }
+}
+
+fn share(part: f64, whole: f64) -> Option<f64> {
+    (whole > 0.0).then_some(part / whole)
+}
+
+/// A second. A counter that went back started anew.
+fn rate(earlier: f64, now: f64, apart: Duration) -> f64 {
+    let more = if now < earlier { now } else { now - earlier };
+    more / apart.as_secs_f64().max(1e-3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{commands::top::histogram::Quantile, exposition};
+
+    fn figures(text: &str) -> Figures {
+        Figures::of(&exposition::parse(text.as_bytes()).unwrap())
+    }
+
+    const EARLIER: &str = "weir_build_info{version=\"9\"} 1\nweir_ready 1\nprocess_cpu_seconds_total 1\n\
+        weir_requests_total{model=\"a\",code=\"200\"} 10\nweir_requests_total{model=\"\",code=\"200\"} 7\n\
+        weir_request_duration_seconds_bucket{le=\"0.1\",model=\"a\"} 10\n\
+        weir_request_duration_seconds_bucket{le=\"+Inf\",model=\"a\"} 10\n";
+    const NOW: &str = "weir_build_info{version=\"9\"} 1\nweir_ready 0\nprocess_cpu_seconds_total 4\n\
+        weir_connections{listener=\"public\"} 3\nweir_connections{listener=\"grpc\"} 2\n\
+        weir_requests_total{model=\"a\",code=\"200\"} 25\nweir_requests_total{model=\"a\",code=\"503\"} 5\n\
+        weir_requests_total{model=\"\",code=\"200\"} 9\nweir_queue_length{model=\"a\",version=\"1\"} 2\n\
+        weir_queue_length{model=\"a\",version=\"2\"} 1\nweir_model_ready{model=\"b\"} 0\n\
+        weir_cache_answers_total{model=\"a\",outcome=\"hit\"} 3\n\
+        weir_cache_answers_total{model=\"a\",outcome=\"miss\"} 1\n\
+        weir_cache_answers_total{model=\"a\",outcome=\"bypassed\"} 6\n\
+        weir_batch_rows_sum{model=\"a\"} 12\nweir_batch_rows_count{model=\"a\"} 4\n\
+        weir_request_duration_seconds_bucket{le=\"0.1\",model=\"a\"} 10\n\
+        weir_request_duration_seconds_bucket{le=\"+Inf\",model=\"a\"} 30\n";
+
+    #[test]
+    fn two_looks_make_rates() {
+        let now = figures(NOW);
+        assert_eq!(
+            (now.server.version.as_str(), now.server.ready, now.server.connections),
+            ("9", Some(false), 5.0)
+        );
+        let rates = Rates::between(&figures(EARLIER), &now, Duration::from_secs(2));
+        let a = &rates.models["a"];
+        assert_eq!((a.requests, a.errors, a.queue, rates.cores), (10.0, 2.5, 3.0, 1.5));
+        assert_eq!((a.error_share(), a.hit_share(), a.batch_rows()), (Some(0.25), Some(0.75), Some(3.0)));
+        assert_eq!(a.latency.quantile(0.5), Some(Quantile::MoreThan(0.1)), "what came before does not count");
+        assert_eq!((rates.models["b"].away, rates.models["b"].error_share()), (1, None));
+        assert_eq!(rates.total().requests, 10.0, "probes are no predictions");
+        assert_eq!(rates.models[""].requests, 1.0);
+    }
+
+    #[test]
+    fn a_restart_makes_no_negative_rate() {
+        let rates = Rates::between(&figures(NOW), &figures(EARLIER), Duration::from_secs(1));
+        assert_eq!(rates.models["a"].requests, 10.0);
+        assert_eq!(rates.cores, 1.0);
+    }
+
+    #[test]
+    fn replicas_add_up() {
+        let rates = Rates::between(&figures(EARLIER), &figures(NOW), Duration::from_secs(2));
+        let mut both = rates.clone();
+        both.add(&rates);
+        assert_eq!((both.models["a"].requests, both.models["b"].away, both.cores), (20.0, 2, 3.0));
+        assert_eq!(both.models["a"].hit_share(), rates.models["a"].hit_share());
+    }
+
+    #[test]
+    fn the_number_of_models_has_a_bound() {
+        let many: String = (0..5_000).map(|i| format!("weir_requests_total{{model=\"m{i}\"}} 1\n")).collect();
+        assert_eq!(figures(&many).models.len(), MAX_MODELS);
+    }
+}
