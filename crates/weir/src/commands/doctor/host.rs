@@ -56,12 +56,12 @@ fn memory(meminfo: &str) -> Option<u64> {
 
 /// Whether `/proc/self/mountinfo` says that `/` may not be written.
 fn is_read_only(mountinfo: &str) -> bool {
-    let options = mountinfo.lines().filter_map(|line| {
+    let mut options = mountinfo.lines().filter_map(|line| {
         let mut fields = line.split(' ').skip(4);
         (fields.next()? == "/").then(|| fields.next())?
     });
     // The last mount over a place is the one that counts.
-    options.last().is_some_and(|options| options.split(',').any(|option| option == "ro"))
+    options.next_back().is_some_and(|options| options.split(',').any(|option| option == "ro"))
 }
 
 fn container(cgroup: &str) -> Option<&'static str> {
