@@ -1,5 +1,7 @@
 //! TLS, passwords, ACL users.
 
+use std::time::UNIX_EPOCH;
+
 use weir_clients::redis::{ProbeError, Redis, RedisConfig, RedisError, Script, probe};
 use weir_testbed::RedisServer;
 
@@ -113,10 +115,15 @@ async fn a_password_that_changes_counts_for_the_next_connection() {
 #[tokio::test]
 async fn a_look_tells_what_it_is_and_what_it_refuses() {
     let server = RedisServer::start();
-    let look = async |config: &RedisConfig| probe(config, &std::time::SystemTime::now).await;
+    let look = async |config: &RedisConfig| probe(config, &|| UNIX_EPOCH).await;
     let seen = look(&config(server.url())).await.unwrap();
     assert!(seen.refused.is_empty() && seen.version.is_some_and(|version| version.contains('.')));
-    assert!(seen.ahead_seconds.is_some_and(|ahead| ahead.abs() < 60.0), "one machine, one clock");
+    let theirs: (f64, f64) = server.ask(&["TIME"]);
+    let off = seen.ahead_seconds.map(|ahead| ahead - theirs.0);
+    assert!(
+        off.is_some_and(|off| off.abs() < 60.0),
+        "our clock stands at 0, so that it is ahead by its time"
+    );
     add_user(&server, &["~other:*", "-evalsha"]);
     let user = as_user(&server, config(server.url()));
     let seen = look(&user).await.unwrap();
