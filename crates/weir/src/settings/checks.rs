@@ -27,6 +27,11 @@ pub(super) fn impossible(settings: &Settings, places: &Places) -> Vec<Problem> {
         ),
         ("threads", server.threads > MOST_THREADS, "is at most 1024; 0 means one a core"),
         (
+            "access_log_sample",
+            !(0.0..=1.0).contains(&server.access_log_sample),
+            "is a share: from 0 to 1, for example 0.01",
+        ),
+        (
             "max_body_in_flight",
             server.max_body_in_flight < server.max_body,
             "must hold one body of `max_body` at least",
@@ -53,7 +58,7 @@ pub(super) fn impossible(settings: &Settings, places: &Places) -> Vec<Problem> {
     let problem = |(key, _, why)| places.problem(&format!("server.{key}"), format!("`server.{key}` {why}"));
     let level = telemetry::wrong_filter(&settings.log.level);
     let level = level.map(|why| places.problem("log.level", format!("`log.level` {why}")));
-    broken.map(problem).chain(level).collect()
+    broken.map(problem).chain(level).chain(settings.telemetry.impossible(places)).collect()
 }
 
 /// Whether the admin API would share the address of another listener. The system gives each that

@@ -43,8 +43,7 @@ pub(crate) fn load_within(
     let mut loaded: Loaded<Settings> =
         weir_config::parse_layers(layers, &overrides).map_err(|p| anyhow!(lines(&p)))?;
     defaults::follow(&mut loaded.value, &mut loaded.places, limits);
-    let mut problems = impossible(&loaded.value, &loaded.places);
-    problems.extend(loaded.value.telemetry.impossible(&loaded.places));
+    let problems = impossible(&loaded.value, &loaded.places);
     if !problems.is_empty() {
         return Err(anyhow!(lines(&problems)));
     }
