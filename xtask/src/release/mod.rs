@@ -86,7 +86,8 @@ fn lay_out(binary: &Path, root: &Path) -> Result<()> {
     for folder in ["bin", "config", "man/man1", "completions"] {
         fs::create_dir_all(root.join(folder))?;
     }
-    fs::copy(binary, root.join("bin/weir")).with_context(|| format!("{} cannot be read", binary.display()))?;
+    fs::copy(binary, root.join("bin/weir"))
+        .with_context(|| format!("{} cannot be read", binary.display()))?;
     for (from, to) in FILES {
         fs::copy(repo::root().join(from), root.join(to)).with_context(|| format!("{from} cannot be read"))?;
     }
@@ -122,7 +123,8 @@ mod tests {
     fn binary(place: &Path) -> PathBuf {
         use std::os::unix::fs::PermissionsExt;
         let path = place.join("weir");
-        let script = "#!/bin/sh\nif [ \"$1\" = man ]; then echo page > \"$2/weir.1\"; else echo complete; fi\n";
+        let script =
+            "#!/bin/sh\nif [ \"$1\" = man ]; then echo page > \"$2/weir.1\"; else echo complete; fi\n";
         fs::write(&path, script).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         path
@@ -141,7 +143,9 @@ mod tests {
         assert_eq!(fs::read(&one).unwrap(), fs::read(two).unwrap());
         let listed = Command::new("tar").arg("-tf").arg(one).output().unwrap();
         let listed = String::from_utf8(listed.stdout).unwrap();
-        for file in ["bin/weir", "LICENSE", "NOTICE", "config/weir.toml", "man/man1/weir.1", "completions/_weir"] {
+        for file in
+            ["bin/weir", "LICENSE", "NOTICE", "config/weir.toml", "man/man1/weir.1", "completions/_weir"]
+        {
             assert!(listed.contains(&format!("weir-1-here/{file}\n")), "{file}: {listed}");
         }
     }
@@ -151,7 +155,8 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         fs::write(place.path().join("a"), "x").unwrap();
         fs::write(place.path().join("SHA256SUMS"), sum_line(&place.path().join("a")).unwrap()).unwrap();
-        let checked = Command::new("sha256sum").args(["-c", "SHA256SUMS"]).current_dir(place.path()).status().unwrap();
+        let checked =
+            Command::new("sha256sum").args(["-c", "SHA256SUMS"]).current_dir(place.path()).status().unwrap();
         assert!(checked.success());
     }
 }

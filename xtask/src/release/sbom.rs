@@ -18,12 +18,14 @@ pub(super) fn of(metadata: &Metadata, root: &str) -> Result<String> {
         .nodes
         .iter()
         .map(|node| {
-            let linked = node.deps.iter().filter(|dep| dep.dep_kinds.iter().any(|k| k.kind == DependencyKind::Normal));
+            let linked =
+                node.deps.iter().filter(|dep| dep.dep_kinds.iter().any(|k| k.kind == DependencyKind::Normal));
             (&node.id, linked.map(|dep| &dep.pkg).collect())
         })
         .collect();
     let packages: BTreeMap<&PackageId, &Package> = metadata.packages.iter().map(|p| (&p.id, p)).collect();
-    let first = metadata.packages.iter().find(|p| p.name.as_str() == root).context("the package is missing")?;
+    let first =
+        metadata.packages.iter().find(|p| p.name.as_str() == root).context("the package is missing")?;
     let (mut seen, mut next) = (BTreeSet::from([&first.id]), vec![&first.id]);
     while let Some(id) = next.pop() {
         next.extend(edges.get(id).into_iter().flatten().filter(|id| seen.insert(id)));
@@ -81,7 +83,10 @@ mod tests {
         let text = of(&metadata, "weir").unwrap();
         assert_eq!(text, of(&metadata, "weir").unwrap());
         let bill: Value = serde_json::from_str(&text).unwrap();
-        assert_eq!((&bill["bomFormat"], &bill["specVersion"], &bill["version"]), (&"CycloneDX".into(), &"1.5".into(), &1.into()));
+        assert_eq!(
+            (&bill["bomFormat"], &bill["specVersion"], &bill["version"]),
+            (&"CycloneDX".into(), &"1.5".into(), &1.into())
+        );
         let components = bill["components"].as_array().unwrap();
         let refs: BTreeSet<&str> = components.iter().map(|c| c["bom-ref"].as_str().unwrap()).collect();
         assert_eq!(refs.len(), components.len());

@@ -5,8 +5,10 @@
 
 mod config;
 mod fetcher;
+mod list;
 mod store;
 
 pub use config::{ArchiveConfig, FetchConfig};
 pub(crate) use fetcher::Missing;
-pub use fetcher::{Archives, FetchParts, FetchProblem, Fetcher};
+pub use fetcher::{Archives, FetchParts, Fetcher};
+pub use list::FetchProblem;

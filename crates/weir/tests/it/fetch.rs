@@ -142,7 +142,7 @@ fn a_package_is_the_same_each_time_and_says_what_serves_it() {
         assert!(!output.status.success());
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
-    assert!(refused(&[]).contains("samples.jsonl"));
+    assert!(refused(&[]).contains("nothing was written"));
     assert!(refused(&["--no-check", "-o", "a.tar.gz"]).contains("--force"));
 }
 
@@ -272,9 +272,11 @@ impl ObjectStore {
                 contents.len()
             )
             .unwrap();
-            stream.write_all(contents).unwrap();
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).unwrap();
+            // Until its volumes are there, it answers an error and closes.
+            let _ = stream.write_all(contents);
+            let mut answer = Vec::new();
+            let _ = stream.read_to_end(&mut answer);
+            let answer = String::from_utf8_lossy(&answer);
             if answer.starts_with("HTTP/1.1 201") {
                 return;
             }
@@ -296,7 +298,7 @@ fn models_come_from_a_real_object_store_with_the_right_keys_only() {
     let place = TempDir::new().unwrap();
     let made = package(place.path(), "made.tar.gz", &[]);
     let store = ObjectStore::start(place.path());
-    store.put("models/team a/housing+1.tar.gz", &fs::read(place.path().join("made.tar.gz")).unwrap());
+    store.put("models/team%20a/housing+1.tar.gz", &fs::read(place.path().join("made.tar.gz")).unwrap());
     fs::write(place.path().join("id"), "weir\n").unwrap();
     fs::write(place.path().join("secret"), "wrong\n").unwrap();
     let table = format!(
