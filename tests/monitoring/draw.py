@@ -14,7 +14,7 @@ import time
 from html import escape
 
 from asking import ask, post, together
-from expressions import DASHBOARDS, GRAFANA, ROOT, filled, pending
+from expressions import DASHBOARDS, GRAFANA, ROOT, absent, filled
 from scenario import HOUSING, NO_STORE, TEXT, bulk
 
 sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "bench")]
@@ -73,7 +73,7 @@ def lines(prometheus, panel, begun):
     found = {}
     for target in panel["targets"]:
         promql = filled(target["expr"])
-        if pending(promql):
+        if absent(promql):
             continue
         data = ask(prometheus, "query_range", query=promql, start=begun, end=begun + DURATION_S, step=1)
         for series in data["result"]:

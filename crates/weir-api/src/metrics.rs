@@ -158,6 +158,8 @@ pub(crate) struct Metrics {
     pub(crate) runtime: Arc<OnceLock<RuntimeMetrics>>,
     /// Whether the server is ready.
     pub(crate) readiness: Readiness,
+    /// Bytes of memory that the process may take, once it is known that there is a limit.
+    pub(crate) memory_limit: Arc<OnceLock<u64>>,
     /// What telemetry lost, once it is known that any is sent.
     pub(crate) telemetry: TelemetryCollector,
 }
@@ -203,6 +205,8 @@ impl Metrics {
         let reloads = reload::ReloadMetrics::new(&mut registry);
         let runtime = Arc::<OnceLock<RuntimeMetrics>>::default();
         registry.register_collector(Box::new(runtime::RuntimeCollector(runtime.clone())));
+        let memory_limit = Arc::<OnceLock<u64>>::default();
+        registry.register_collector(Box::new(process::MemoryLimit(memory_limit.clone())));
         let telemetry = TelemetryCollector::default();
         registry.register_collector(Box::new(telemetry.clone()));
         Self {
@@ -218,6 +222,7 @@ impl Metrics {
             reloads,
             redis,
             runtime,
+            memory_limit,
             readiness,
         }
     }

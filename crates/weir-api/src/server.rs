@@ -255,6 +255,12 @@ impl Server {
         let _ = self.shared.metrics.runtime.set(runtime);
     }
 
+    /// Lets metrics tell how many bytes of memory the process may take.
+    pub fn offer_memory_limit(&self, bytes: u64) {
+        // Offered twice, the first one counts.
+        let _ = self.shared.metrics.memory_limit.set(bytes);
+    }
+
     /// The metrics as OpenMetrics text, as `/metrics` gives them.
     pub fn exposition(&self) -> String {
         self.shared.metrics.render(Format::OpenMetrics)

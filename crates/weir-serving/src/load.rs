@@ -1,7 +1,9 @@
 //! Builds snapshots off the request path.
 
+mod doubles;
+
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     path::PathBuf,
     sync::{
         Arc, OnceLock,
@@ -11,12 +13,11 @@ use std::{
 };
 
 use weir_artifact::{
-    BatchingTable, Candidate, Discovery, FolderProblem, Kind, LoadedModel, ModelSpec, Problem,
-    SequenceStoreWord,
+    BatchingTable, Candidate, Discovery, Kind, LoadedModel, ModelSpec, Problem, SequenceStoreWord,
 };
 use weir_engine::{EngineInfo, EngineOptions};
 use weir_features::Features;
-use weir_types::{Clock, Error, ModelName, Version};
+use weir_types::{Clock, Error, ModelName};
 
 use crate::{
     Archives, Cache, Cores, Executor, KeepSequences, Local, LocalOptions, MemoryBudget, Sequences,
@@ -227,7 +228,7 @@ impl Loader {
             all.found.extend(found);
             all.problems.extend(problems);
         }
-        refuse_doubles(&mut all);
+        doubles::refuse(&mut all);
         all
     }
 
@@ -373,29 +374,6 @@ impl LoadOptions {
         };
         Ok((info, Arc::new(Local::tried(engine, options, trial, stats))))
     }
-}
-
-/// Where two paths hold one model and version, the first one counts and the other is a
-/// problem.
-fn refuse_doubles(all: &mut Discovery) {
-    let mut first: BTreeMap<(ModelName, Version), PathBuf> = BTreeMap::new();
-    let problems = &mut all.problems;
-    all.found.retain(|candidate| {
-        let key = (candidate.name.clone(), candidate.version.clone());
-        let Some(earlier) = first.get(&key) else {
-            first.insert(key, candidate.folder.clone());
-            return true;
-        };
-        let message = format!(
-            "model `{}` version `{}` is also in {}; give one of them another name or version",
-            candidate.name,
-            candidate.version,
-            earlier.display()
-        );
-        let problem = Problem::new(&candidate.folder, message);
-        problems.push(FolderProblem { folder: candidate.folder.clone(), problem });
-        false
-    });
 }
 
 fn lines(problems: &[Problem]) -> String {

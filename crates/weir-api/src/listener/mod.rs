@@ -269,21 +269,3 @@ async fn refuse(mut io: Guarded<TcpStream>, patience: Option<OwnedSemaphorePermi
     })
     .await;
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fewer_connections_are_allowed_without_ending_any() {
-        let open = Open::default();
-        let held: Vec<_> = (0..3).map_while(|_| open.enter(3)).collect();
-        assert!(held.len() == 3 && open.enter(3).is_none());
-        assert!(open.enter(2).is_none(), "three are open");
-        let mut held = held.into_iter();
-        drop((held.next(), held.next()));
-        assert!(open.enter(2).is_some());
-        drop(held);
-        assert!(open.enter(0).is_none() && open.enter(1).is_some());
-    }
-}

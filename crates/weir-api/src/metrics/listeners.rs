@@ -88,3 +88,23 @@ impl Drop for Open {
         self.0.dec();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fewer_connections_are_allowed_without_ending_any() {
+        let connections = Connections::default();
+        let held: Vec<_> = (0..3).map_while(|_| connections.enter(3)).collect();
+        assert!(held.len() == 3 && connections.enter(3).is_none());
+        assert!(connections.enter(2).is_none(), "three are open");
+        assert_eq!((connections.refused.get(), connections.limit.get()), (2, 2));
+        let mut held = held.into_iter();
+        drop((held.next(), held.next()));
+        assert!(connections.enter(2).is_some());
+        drop(held);
+        assert!(connections.enter(0).is_none() && connections.enter(1).is_some());
+        assert_eq!(connections.open.get(), 0);
+    }
+}

@@ -1,7 +1,10 @@
 //! The process's own figures, under the names that Prometheus's client libraries share
 //! (<https://prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics>).
 
-use std::fmt;
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use prometheus_client::{collector::Collector, encoding::DescriptorEncoder};
 use rustix::{
@@ -10,6 +13,18 @@ use rustix::{
 };
 
 use super::write;
+
+/// Says what memory the process may take; nothing until it is known that there is a limit.
+#[derive(Debug)]
+pub(super) struct MemoryLimit(pub(super) Arc<OnceLock<u64>>);
+
+impl Collector for MemoryLimit {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Some(bytes) = self.0.get() else { return Ok(()) };
+        let text = "Memory that the cgroup allows; absent where it sets no limit";
+        write::gauge(&mut encoder, "weir_memory_limit_bytes", text, *bytes as f64)
+    }
+}
 
 /// Reads the system when somebody scrapes; says nothing of what the system does not tell.
 #[derive(Debug)]

@@ -64,6 +64,7 @@ pub(crate) fn run(options: Serve, output: &Output) -> anyhow::Result<ExitCode> {
     let mut runtime = if threads == 1 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
     let runtime = runtime.worker_threads(threads).thread_name("weir-http").enable_all().build()?;
     server.offer_runtime(runtime.metrics());
+    limits.memory.into_iter().for_each(|bytes| server.offer_memory_limit(bytes));
     if let Some(cache) = &cache {
         cache.start(runtime.handle());
     }
