@@ -10,7 +10,8 @@ cd "$(dirname "$0")/.."
 seconds=${1:-60}
 [ $# -eq 0 ] || shift
 [ $# -gt 0 ] || set -- row_decoder manifest server_config onnx_gate config_pbtxt mlmodel v2_json v2_binary grpc_infer \
-    embeddings http1_heads http2_frames remote_answers cache_value
+    embeddings http1_heads http2_frames remote_answers cache_value \
+    model_archive
 
 version=0.13.2
 tool=.cache/cargo-fuzz/bin/cargo-fuzz
@@ -30,6 +31,7 @@ seeds() {
             ;;
         remote_answers) echo crates/weir-codec/tests/remote_answers ;;
         cache_value) echo crates/weir-serving/tests/corpus/cache_value ;;
+        model_archive) echo crates/weir-artifact/tests/corpus/model_archive ;;
     esac
 }
 
