@@ -14,6 +14,8 @@ PIN = re.compile(r"uses: [\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$")
 RIGHTS = {
     ("image.yml", "build"): {"packages"},
     ("release.yml", "images"): {"packages", "id-token", "attestations"},
+    ("release.yml", "archives"): {"id-token", "attestations"},
+    ("release.yml", "publish"): {"contents"},
     ("model.yml", "publish"): {"packages", "id-token"},
     ("model.yml", "promote"): {"contents", "pull-requests"},
 }
