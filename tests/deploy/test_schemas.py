@@ -61,7 +61,7 @@ class Schemas(unittest.TestCase):
             broken("PeerAuthentication", lambda s: s["mtls"].update(mode="STRIKT")),
             broken("AuthorizationPolicy", lambda s: s.update(action="PERMIT")),
             broken("HTTPRoute", lambda s: s["rules"][0]["backendRefs"][0].update(weight=-1)),
-            broken("GRPCRoute", lambda s: s["rules"][0]["matches"][0].update(method="ModelInfer")),
+            broken("HTTPRoute", lambda s: s["rules"][1]["matches"][0]["path"].update(type="Prefix")),
             broken("ScaledObject", lambda s: s.update(minReplicas=1)),
             broken("ServiceMonitor", lambda s: s.update(sampleLimit="many")),
             broken("PrometheusRule", lambda s: s["groups"][0]["rules"][0].update(exprs="up")),
@@ -108,8 +108,8 @@ class Chart(unittest.TestCase):
             mesh = chart("prod", "--set", f"canary.weight={weight}")
             gateway = chart("staging", "--set", f"canary.weight={weight}")
             routes = [r["route"] for r in the(mesh, "VirtualService")["spec"]["http"] if "route" in r]
-            routes += [the(gateway, kind)["spec"]["rules"][0]["backendRefs"] for kind in ("HTTPRoute", "GRPCRoute")]
-            self.assertEqual([[target["weight"] for target in route] for route in routes], [[100 - weight, weight]] * 6)
+            routes += [rule["backendRefs"] for rule in the(gateway, "HTTPRoute")["spec"]["rules"]]
+            self.assertEqual([[target["weight"] for target in route] for route in routes], [[100 - weight, weight]] * 7)
 
     def test_a_change_of_configuration_is_a_rollout(self):
         """Of the pods' template: other names (kustomize), another annotation (Helm)."""

@@ -102,6 +102,21 @@ def backends_are_there(found):
 
 
 @policy
+def one_kind_of_route(found):
+    """Gateway API, GRPCRouteSpec.hostnames: of an HTTPRoute and a GRPCRoute on one listener with a host in common,
+    exactly one is accepted."""
+    places = {}
+    for kind in ("HTTPRoute", "GRPCRoute"):
+        for route in of_kind(found, kind):
+            for parent in route["spec"]["parentRefs"]:
+                for host in route["spec"]["hostnames"]:
+                    places.setdefault((parent["name"], parent.get("sectionName"), host), set()).add(kind)
+    for place, kinds in places.items():
+        if len(kinds) > 1:
+            yield f"HTTPRoute and GRPCRoute at {place}: a gateway takes one of them"
+
+
+@policy
 def hosts_agree(found):
     [public] = [s["metadata"]["annotations"]["weir.dev/host"] for s in of_kind(found, "Service", "weir")]
     for ingress in of_kind(found, "Ingress"):
