@@ -288,9 +288,22 @@ class Sharing(Scenario):
             self.assertLessEqual(amplified, 1.1)
             self.assertEqual(proxy.in_rotation(), 3, "busy is not broken: nobody is ejected")
 
-    def test_a_proxy_without_replicas_says_when_to_come_again(self):
+    def stays_inside(self, proxy):
+        """Probes and metrics, also where a letter is percent-coded, which Weir decodes."""
+        connection = http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=30)
+        for path, wanted in (("/v2", 200), ("/%762", 200), ("/metrics", 404), ("/%6detrics", 404), ("/readyz", 404),
+                             ("/%72eadyz", 404)):
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            answer.read()
+            self.assertEqual(answer.status, wanted, f"{proxy.name}: {path}")
+        connection.close()
+
+    def test_a_proxy_keeps_probes_inside_and_without_replicas_says_when_to_come_again(self):
         replicas = self.replicas(1, 'drain_delay = "0s"')
         proxies_of_one = [self.envoy(replicas), self.haproxy(replicas)]
+        for proxy in proxies_of_one:
+            self.stays_inside(proxy)
         self.assertEqual(replicas[0].process.stop(), 0)
         until("nobody is left", lambda: all(proxy.in_rotation() == 0 for proxy in proxies_of_one))
         for proxy in proxies_of_one:
