@@ -65,7 +65,10 @@ fn ready(components: &mut Components) -> Value {
 }
 
 fn metrics() -> Value {
-    json!({"200": success("application/openmetrics-text", json!({"type": "string"}))})
+    let text = json!({"schema": {"type": "string"}});
+    // By `Accept`; without one that asks for the first, the second.
+    let content = json!({"application/openmetrics-text": text, "text/plain": text});
+    json!({"200": {"description": "Successful Response", "content": content}})
 }
 
 fn models(components: &mut Components) -> Value {
