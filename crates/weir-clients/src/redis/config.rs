@@ -73,7 +73,8 @@ impl Default for RedisConfig {
             cert_file: None,
             key_file: None,
             prefix: "weir".to_owned(),
-            timeout: HumanDuration::from_millis(20),
+            // With the timer's grain of a millisecond, a request waits 20 ms at most.
+            timeout: HumanDuration::from_millis(18),
             // With the timeouts before it, a server that hangs is known to be away within a second.
             connect_timeout: HumanDuration::from_millis(800),
         }
