@@ -104,7 +104,7 @@ pub(crate) async fn answer(
     let chosen = Chosen::of(face, handler, head)?;
     let mut admitted = admit(shared, chosen.handler, (from, head))?;
     admitted.follow(head::sequence(&head.headers).map_err(Error::invalid)?);
-    let start = shared.predictor.clock().now();
+    let start = begin(shared, from.trace);
     let bytes = body::read(incoming, &mut admitted, shared.body_limits()).await?;
     record(shared, from.trace, "receive", start);
     let once = Once::of(shared, head, admitted.principal(), &bytes, admitted.deadline())?;
@@ -136,7 +136,7 @@ impl Asked {
         let trace = admitted.trace().cloned();
         let (executed, decoding) = execute(shared, handler, (admitted, trace.as_ref()), json, bytes).await?;
         let template = response.as_ref().unwrap_or(&handler.response);
-        let start = shared.predictor.clock().now();
+        let start = begin(shared, trace.as_ref());
         let (response, encoding) = encode(shared, handler, template, &executed);
         record(shared, trace.as_ref(), "encode", start);
         executed.version.executor.stats().face(decoding, encoding);
@@ -208,9 +208,14 @@ fn admit(
     Ok(admitted)
 }
 
+/// When a stage began; the clock is read only for what is recorded.
+fn begin(shared: &Shared, trace: Option<&Scope>) -> Option<Instant> {
+    trace.filter(|scope| scope.is_recorded()).map(|_| shared.predictor.clock().now())
+}
+
 /// Records a stage that began at `start` and ends now. Where nothing is recorded that is a branch.
-fn record(shared: &Shared, trace: Option<&Scope>, stage: &'static str, start: Instant) {
-    if let Some(scope) = trace.filter(|scope| scope.is_recorded()) {
+fn record(shared: &Shared, trace: Option<&Scope>, stage: &'static str, start: Option<Instant>) {
+    if let Some((scope, start)) = trace.filter(|scope| scope.is_recorded()).zip(start) {
         scope.add(stage, (start, shared.predictor.clock().now()), |_| {});
     }
 }
@@ -229,15 +234,15 @@ async fn execute(
     } else {
         Err(handler.decoder.reject_media_type(&bytes))
     };
-    record(shared, trace, "decode", start);
+    record(shared, trace, "decode", Some(start));
     let decoded = decoded.map_err(Refusal::Rejected)?;
     let decoding = clock.now() - start;
     handler.stages.decode.observe(decoding.as_secs_f64());
     let looked_up = handler.stages.features.as_ref().filter(|_| !decoded.lookups.is_empty());
-    let start = clock.now();
+    let looked_up = looked_up.map(|stage| (stage, clock.now()));
     let ready = admitted.route(handler.version.clone()).complete(&handler.decoder, decoded).await?;
-    if let Some(stage) = looked_up {
-        record(shared, trace, "features", start);
+    if let Some((stage, start)) = looked_up {
+        record(shared, trace, "features", Some(start));
         stage.observe((clock.now() - start).as_secs_f64());
     }
     let executed = ready.execute().await?;

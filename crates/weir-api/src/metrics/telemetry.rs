@@ -14,7 +14,8 @@ use prometheus_client::{
     metrics::{MetricType, counter::ConstCounter},
 };
 
-/// What was dropped, by signal: the receiver did not follow, or did not take it.
+/// What was dropped, by signal: the receiver did not follow, or did not take it, or a request had more
+/// spans than it may have.
 #[derive(Debug, Default)]
 pub struct TelemetryStats {
     /// Spans.
@@ -30,7 +31,7 @@ pub(crate) struct TelemetryCollector(pub(crate) Arc<OnceLock<Arc<TelemetryStats>
 impl Collector for TelemetryCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let Some(stats) = self.0.get() else { return Ok(()) };
-        let text = "Spans, and messages of metrics, that were not sent: their receiver did not follow";
+        let text = "Spans, and messages of metrics, that were lost: no room, not taken, or more spans than a request may have";
         let mut family =
             encoder.encode_descriptor("weir_telemetry_dropped", text, None, MetricType::Counter)?;
         for (signal, dropped) in [("traces", &stats.traces), ("metrics", &stats.metrics)] {

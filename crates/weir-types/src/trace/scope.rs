@@ -83,7 +83,7 @@ impl Tracing {
             }
         };
         let records = context.is_sampled() || self.tail.is_used();
-        let record = records.then(|| self.record(context, state.clone(), caller.is_some()));
+        let record = records.then(|| self.record(context, state.clone(), caller.map(|caller| caller.span)));
         let scope = Scope { context, state, record, model: None };
         let parent = caller.map(|caller| caller.span);
         RequestSpan {
@@ -95,18 +95,24 @@ impl Tracing {
         }
     }
 
-    fn record(self: &Arc<Self>, context: TraceContext, state: Option<Arc<str>>, remote: bool) -> Arc<Record> {
+    fn record(
+        self: &Arc<Self>,
+        context: TraceContext,
+        state: Option<Arc<str>>,
+        caller: Option<SpanId>,
+    ) -> Arc<Record> {
         let spans = Mutex::new(Spans { spans: Vec::with_capacity(8), ..Spans::default() });
-        Arc::new(Record { tracing: self.clone(), context, state, remote, spans })
+        Arc::new(Record { tracing: self.clone(), context, state, caller, spans })
     }
 
-    fn hand_in(&self, record: &Record, mut root: Span) {
+    fn hand_in(&self, record: &Record, mut root: Span) -> bool {
         let held = std::mem::replace(&mut *record.lock(), Spans { over: true, ..Spans::default() });
         root.attributes.extend(held.notes);
         let spans: Vec<Span> = std::iter::once(root).chain(held.spans).collect();
         let at = (self.clock.now(), self.clock.wall());
         let (trace, state) = (record.context.trace, record.state.clone());
-        self.sink.take(Recorded { trace, state, remote: record.remote, spans, lost: held.lost, at });
+        let remote = record.caller.is_some();
+        self.sink.take(Recorded { trace, state, remote, spans, lost: held.lost, at })
     }
 }
 
@@ -115,7 +121,8 @@ struct Record {
     tracing: Arc<Tracing>,
     context: TraceContext,
     state: Option<Arc<str>>,
-    remote: bool,
+    /// The span in another process that the first one here is part of.
+    caller: Option<SpanId>,
     spans: Mutex<Spans>,
 }
 
@@ -230,20 +237,26 @@ impl Scope {
     pub fn apart(&self, name: &'static str, start: Instant) -> Option<RequestSpan> {
         let tracing = &self.record.as_ref().filter(|_| self.context.is_sampled())?.tracing;
         let context = TraceContext::new(tracing.ids.trace(), tracing.ids.span(), true);
-        let record = Some(tracing.record(context, None, false));
+        let record = Some(tracing.record(context, None, None));
         let scope = Scope { context, state: None, record, model: self.model.clone() };
         let work = (name.into(), SpanKind::Internal, start);
         Some(RequestSpan { scope, parent: None, work, tracing: tracing.clone(), over: false })
     }
 
     /// A part of the same trace that is handed in on its own: for one of many requests of a stream,
-    /// which may outlive the span that they are within.
+    /// which may outlive the span that they are within. Where the trace is not sampled, that span is
+    /// hardly ever handed in: then the part hangs on the caller's, if there is one.
     pub fn own_part(&self, name: &'static str, start: Instant) -> Option<RequestSpan> {
-        let tracing = &self.record.as_ref()?.tracing;
+        let whole = self.record.as_ref()?;
+        let tracing = &whole.tracing;
         let context = self.context.at(tracing.ids.span());
-        let record = Some(tracing.record(context, self.state.clone(), false));
+        let (parent, caller) = match self.context.is_sampled() {
+            true => (Some(self.context.span), None),
+            false => (whole.caller, whole.caller),
+        };
+        let record = Some(tracing.record(context, self.state.clone(), caller));
         let scope = Scope { context, record, ..self.clone() };
-        let (parent, work) = (Some(self.context.span), (name.into(), SpanKind::Internal, start));
+        let work = (name.into(), SpanKind::Internal, start);
         Some(RequestSpan { scope, parent, work, tracing: tracing.clone(), over: false })
     }
 
@@ -299,6 +312,14 @@ impl RequestSpan {
     /// was sampled or the tail wants it. Says whether it did: then its trace can be found, and
     /// exemplars may name it.
     pub fn end(&mut self, end: Instant, failed: bool, more: impl FnOnce(&mut Span)) -> bool {
+        self.close(end, failed, |span| {
+            span.failed = failed;
+            more(span);
+        })
+    }
+
+    /// `failed` is what the tail is told.
+    fn close(&mut self, end: Instant, failed: bool, more: impl FnOnce(&mut Span)) -> bool {
         let Some(record) = self.scope.record.clone().filter(|_| !self.over) else { return false };
         self.over = true;
         let (name, kind, start) = (std::mem::take(&mut self.work.0), self.work.1, self.work.2);
@@ -307,10 +328,8 @@ impl RequestSpan {
             return false;
         }
         let mut root = blank(self.scope.context.span, self.parent, (name, kind), (start, end));
-        root.failed = failed;
         more(&mut root);
-        self.tracing.hand_in(&record, root);
-        true
+        self.tracing.hand_in(&record, root)
     }
 }
 
@@ -318,7 +337,11 @@ impl Drop for RequestSpan {
     fn drop(&mut self) {
         if !self.over && self.scope.is_recorded() {
             let now = self.tracing.clock.now();
-            self.end(now, true, |span| span.set("error.type", "abandoned"));
+            // It has no answer, but not by the server's fault: the tail keeps it if it was slow.
+            self.close(now, false, |span| {
+                span.failed = true;
+                span.set("error.type", "abandoned");
+            });
         }
     }
 }

@@ -122,6 +122,6 @@ pub struct Recorded {
 
 /// Takes what was recorded. Must neither wait nor fail: what does not fit is dropped and counted.
 pub trait SpanSink: Send + Sync {
-    /// Takes the spans of one trace.
-    fn take(&self, recorded: Recorded);
+    /// Takes the spans of one trace; says whether it did, for only then the trace may be found.
+    fn take(&self, recorded: Recorded) -> bool;
 }

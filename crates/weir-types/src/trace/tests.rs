@@ -7,9 +7,19 @@ use crate::{SystemClock, trace::Value};
 struct Sink(Mutex<Vec<Recorded>>);
 
 impl SpanSink for Sink {
-    fn take(&self, recorded: Recorded) {
+    fn take(&self, recorded: Recorded) -> bool {
         assert!(recorded.at.1 > SystemTime::UNIX_EPOCH);
         self.0.lock().unwrap().push(recorded);
+        true
+    }
+}
+
+/// A sink without room.
+struct Full;
+
+impl SpanSink for Full {
+    fn take(&self, _: Recorded) -> bool {
+        false
     }
 }
 
@@ -117,6 +127,39 @@ fn a_request_that_is_given_up_is_told_as_such() {
     let handed = sink.0.lock().unwrap();
     assert!(handed[0].spans[0].failed);
     assert_eq!(handed[0].spans[0].attributes, [("error.type", Value::from("abandoned"))]);
+}
+
+#[test]
+fn a_caller_that_goes_away_is_no_failure_of_the_server() {
+    let errors = Tail { errors: true, slow: None };
+    let (tracing, sink) = tracing(0.0, errors);
+    drop(tracing.begin(("GET", Instant::now()), None, None));
+    assert!(sink.0.lock().unwrap().is_empty());
+    let slow = Tail { errors: true, slow: Some(Duration::ZERO) };
+    let (tracing, sink) = self::tracing(0.0, slow);
+    drop(tracing.begin(("GET", Instant::now()), None, None));
+    assert_eq!(sink.0.lock().unwrap().len(), 1, "it was as slow as is kept");
+}
+
+#[test]
+fn what_the_sink_has_no_room_for_cannot_be_found() {
+    let tracing = Tracing::new(1.0, Tail::default(), Arc::new(SystemClock), Arc::new(Full));
+    let now = Instant::now();
+    assert!(!Arc::new(tracing).begin(("GET", now), None, None).end(now, false, |_| {}));
+}
+
+#[test]
+fn parts_of_a_stream_that_is_not_sampled_hang_on_what_can_be_found() {
+    let now = Instant::now();
+    for called in [Some(caller(false)), None] {
+        let (tracing, sink) = tracing(0.0, Tail { errors: true, slow: None });
+        let mut call = tracing.begin(("call", now), called, None);
+        let mut part = call.scope().own_part("message", now).unwrap();
+        assert!(!call.end(now, false, |_| {}) && part.end(now, true, |_| {}));
+        let handed = sink.0.lock().unwrap();
+        assert_eq!(handed[0].spans[0].parent, called.map(|caller| caller.span));
+        assert_eq!(handed[0].remote, called.is_some());
+    }
 }
 
 #[test]

@@ -13,8 +13,9 @@ use super::*;
 pub(crate) struct Sink(Mutex<Vec<Recorded>>);
 
 impl SpanSink for Sink {
-    fn take(&self, recorded: Recorded) {
+    fn take(&self, recorded: Recorded) -> bool {
         self.0.lock().unwrap().push(recorded);
+        true
     }
 }
 

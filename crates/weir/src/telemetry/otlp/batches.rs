@@ -21,10 +21,15 @@ use super::{
     transport::{Otlp, Signal},
 };
 
-/// Tries of one message.
+/// Tries that a message has where the queue is full. Where it is not, nobody wants its place, and it
+/// is tried until it is: a receiver that starts anew misses nothing.
 const TRIES: u32 = 3;
-/// The first pause between tries; the next is twice as long.
+/// The first pause between tries, about; each is twice as long as the one before.
 const PAUSE: Duration = Duration::from_millis(200);
+/// The longest pause, about.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// The longest wait that a receiver is believed to mean.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// Where requests leave what was recorded of them. Never waits: what does not fit is dropped.
 pub(super) struct Queue {
@@ -47,18 +52,21 @@ impl Queue {
 }
 
 impl SpanSink for Queue {
-    fn take(&self, recorded: Recorded) {
+    fn take(&self, recorded: Recorded) -> bool {
         let spans = recorded.spans.len();
         if recorded.lost > 0 {
             drop_spans(&self.stats, recorded.lost);
         }
         // A request's spans are few hundred at most.
         let room = u32::try_from(spans).ok().and_then(|spans| self.room.try_acquire_many(spans).ok());
-        let Some(room) = room else { return drop_spans(&self.stats, spans) };
-        room.forget();
-        if self.sender.send(recorded).is_err() {
+        let sent = room.is_some_and(|room| {
+            room.forget();
+            self.sender.send(recorded).is_ok()
+        });
+        if !sent {
             drop_spans(&self.stats, spans);
         }
+        sent
     }
 }
 
@@ -132,33 +140,52 @@ impl Batches {
         }
     }
 
-    /// Sends a message, some times where that may help. What cannot be sent is lost.
+    /// Sends a message, again where that may help. What cannot be sent is lost.
     async fn send(&self, batch: &mut Vec<Span>) {
         let spans = std::mem::take(batch);
         let number = spans.len();
         let message = messages::request(&self.resource, spans).encode_to_vec();
-        let mut lost = number;
-        for again in 0..TRIES {
-            match self.otlp.send(Signal::Traces, &message).await {
-                Ok(answer) => {
-                    lost = rejected(&answer).min(number);
-                    break;
-                }
-                Err(problem) => {
-                    self.otlp.told(&problem, number);
-                    // While the process ends, one try is what there is time for.
-                    if !problem.may_pass() || again + 1 == TRIES || *self.stop.borrow() {
-                        break;
-                    }
-                    sleep(PAUSE * 2u32.pow(again)).await;
-                }
-            }
-        }
+        let lost = self.deliver(&message, number).await;
         if lost > 0 {
             drop_spans(&self.stats, lost);
         }
         self.room.add_permits(number);
     }
+
+    /// How many of `number` spans were lost.
+    async fn deliver(&self, message: &[u8], number: usize) -> usize {
+        let mut stop = self.stop.clone();
+        for again in 0u32.. {
+            let problem = match self.otlp.send(Signal::Traces, message).await {
+                Ok(answer) => return rejected(&answer).min(number),
+                Err(problem) => problem,
+            };
+            self.otlp.told(Signal::Traces, &problem, number);
+            // While the process ends, one try is what there is time for.
+            let has_time = again + 1 < TRIES || self.room.available_permits() >= BATCH;
+            if !problem.may_pass() || !has_time || *self.stop.borrow() {
+                break;
+            }
+            tokio::select! {
+                () = sleep(pause(again, problem.retry_after())) => {}
+                _ = stop.wait_for(|stop| *stop) => {}
+            }
+        }
+        number
+    }
+}
+
+/// How long to wait before the next try: as the receiver says, else longer and longer; not all
+/// servers alike, or they come back together.
+fn pause(again: u32, said: Option<Duration>) -> Duration {
+    use std::hash::{BuildHasher, RandomState};
+    if let Some(said) = said {
+        return said.min(LONGEST_WAIT);
+    }
+    let about = PAUSE.saturating_mul(1 << again.min(16)).min(LONGEST_PAUSE);
+    // Each state hashes by a key of its own, drawn at random.
+    let share = RandomState::new().hash_one(again) as f64 / u64::MAX as f64;
+    about.mul_f64(0.75 + share / 2.0)
 }
 
 /// No moment that comes.
@@ -177,6 +204,19 @@ mod tests {
     use opentelemetry_proto::tonic::collector::trace::v1::ExportTracePartialSuccess;
 
     use super::*;
+
+    #[test]
+    fn pauses_grow_and_a_receivers_word_counts() {
+        for again in 0..40 {
+            let about = PAUSE.as_secs_f64() * 2f64.powi(again);
+            let about = about.min(LONGEST_PAUSE.as_secs_f64());
+            let pause = pause(again as u32, None).as_secs_f64();
+            assert!((0.749 * about..1.251 * about).contains(&pause), "{again}: {pause}");
+        }
+        assert_ne!(pause(0, None), pause(0, None), "not all servers at once");
+        assert_eq!(pause(9, Some(Duration::from_secs(7))), Duration::from_secs(7));
+        assert_eq!(pause(0, Some(Duration::from_secs(3_600))), LONGEST_WAIT);
+    }
 
     #[test]
     fn what_a_receiver_refuses_in_part_is_counted() {
