@@ -46,7 +46,16 @@ pub(crate) fn run(options: Serve, output: &Output) -> anyhow::Result<ExitCode> {
     let logs = telemetry::start(&loaded.value.log)?;
     let early = early::listen()?;
     raise_descriptor_limit(loaded.value.server.max_connections);
+    // A runtime of its own for the listeners; models run on theirs. With one thread, the
+    // scheduler that never hands work over saves some 4 % of a small request's CPU.
     let threads = settings::threads(&loaded.value.server);
+    let mut runtime = if threads == 1 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
+    let runtime = runtime.worker_threads(threads).thread_name("weir-http").enable_all().build()?;
+    // Heard from now on and obeyed once there is a server: it would end a process that loads.
+    let hangup = {
+        let _inside = runtime.enter();
+        signal(SignalKind::hangup())?
+    };
     let watched = options.watch.then(|| Watched {
         models: Watch::new(&loaded.value.server.models),
         configuration: Watch::of_files(&options.sources.config),
@@ -59,10 +68,6 @@ pub(crate) fn run(options: Serve, output: &Output) -> anyhow::Result<ExitCode> {
     let telemetry = Telemetry::start(&loaded.value.telemetry, secrets.as_deref(), &clock)?;
     let (server, (loader, fetcher), cache) = prepare(loaded.value, &loaded.places, output)?;
     server.offer_log_control(logs.clone());
-    // A runtime of its own for the listeners; models run on theirs. With one thread, the
-    // scheduler that never hands work over saves some 4 % of a small request's CPU.
-    let mut runtime = if threads == 1 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
-    let runtime = runtime.worker_threads(threads).thread_name("weir-http").enable_all().build()?;
     server.offer_runtime(runtime.metrics());
     limits.memory.into_iter().for_each(|bytes| server.offer_memory_limit(bytes));
     if let Some(cache) = &cache {
@@ -78,10 +83,7 @@ pub(crate) fn run(options: Serve, output: &Output) -> anyhow::Result<ExitCode> {
     }
     let sources = options.sources;
     let reload = Reload { sources, flags, limits, in_force, server: server.clone(), cache, fetcher, logs };
-    let ended = runtime.block_on(serve(server, (loader, reload), admin, watched, early));
-    // Behind the drain, so that the last requests are in it; also where serving failed.
-    telemetry.into_iter().for_each(Telemetry::finish);
-    ended
+    runtime.block_on(serve((server, telemetry), (loader, reload), admin, watched, (early, hangup)))
 }
 
 /// What is looked at for changes.
@@ -124,11 +126,11 @@ fn prepare(
 }
 
 async fn serve(
-    server: Server,
+    (server, telemetry): (Server, Option<Telemetry>),
     (loader, reload): (Loader, Reload),
     admin: Option<SocketAddr>,
     watched: Option<Watched>,
-    early: Early,
+    signals: (Early, Signal),
 ) -> anyhow::Result<ExitCode> {
     let bound = server.clone().bind().await.map_err(|(address, error)| match error.kind() {
         io::ErrorKind::AddrInUse => {
@@ -143,11 +145,7 @@ async fn serve(
         }
     }
     let control = keep_models(&server, (loader, reload), watched)?;
-    let cut_off = run_until_told(bound, control, early).await?;
-    match cut_off {
-        0 => tracing::info!("drained"),
-        connections => tracing::warn!(connections, "the drain timeout passed; connections were cut off"),
-    }
+    run_until_told((bound, telemetry), control, signals).await?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -170,12 +168,15 @@ fn keep_models(
     Ok(control)
 }
 
-/// Serves until SIGTERM or SIGINT, and gives up the drain at a second one; each SIGHUP asks
-/// for a reload.
-async fn run_until_told(bound: Bound, control: ModelControl, early: Early) -> anyhow::Result<usize> {
+/// Serves until SIGTERM or SIGINT, and gives up the drain and what is behind it at a second one; each
+/// SIGHUP asks for a reload.
+async fn run_until_told(
+    (bound, telemetry): (Bound, Option<Telemetry>),
+    control: ModelControl,
+    (early, hangup): (Early, Signal),
+) -> anyhow::Result<()> {
     let (mut first, mut second) = (Ending::listen()?, Ending::listen()?);
-    let hangup = signal(SignalKind::hangup())?;
-    drop(early);
+    early.end();
     // Told only now: who starts us may send a signal as soon as it reads this.
     let address = bound.address()?;
     tracing::info!(%address, "listening on http://{address}, docs page http://{address}/docs");
@@ -198,15 +199,30 @@ async fn run_until_told(bound: Bound, control: ModelControl, early: Early) -> an
         Ending::listen()?.signal().await;
         io::Result::Ok(())
     };
+    tokio::pin!(impatient);
     let cut_off = tokio::select! {
         cut_off = bound.run(stop) => cut_off,
-        ended = impatient => {
+        ended = &mut impatient => {
             ended?;
             bail!("ended by a second signal while requests were in flight");
         }
     };
     reloads.abort();
-    Ok(cut_off)
+    match cut_off {
+        0 => tracing::info!("drained"),
+        connections => tracing::warn!(connections, "the drain timeout passed; connections were cut off"),
+    }
+    // Behind the drain, so that the last requests are in it.
+    if let Some(telemetry) = telemetry {
+        tokio::select! {
+            () = telemetry.finish() => {}
+            ended = impatient => {
+                ended?;
+                tracing::warn!("ended by a second signal: what telemetry had still to send is lost");
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The signals that end the server. Every listener hears each of them.

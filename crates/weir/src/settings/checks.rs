@@ -4,7 +4,7 @@ use weir_api::config::ServerConfig;
 use weir_config::{HumanDuration, Places, Problem};
 
 use super::Settings;
-use crate::telemetry;
+use crate::{environment, telemetry};
 
 /// What is wrong with `settings` as a whole.
 pub(super) fn impossible(settings: &Settings, places: &Places) -> Vec<Problem> {
@@ -58,7 +58,9 @@ pub(super) fn impossible(settings: &Settings, places: &Places) -> Vec<Problem> {
     let problem = |(key, _, why)| places.problem(&format!("server.{key}"), format!("`server.{key}` {why}"));
     let level = telemetry::wrong_filter(&settings.log.level);
     let level = level.map(|why| places.problem("log.level", format!("`log.level` {why}")));
-    broken.map(problem).chain(level).chain(settings.telemetry.impossible(places)).collect()
+    let telemetry = &settings.telemetry;
+    let headers = telemetry.wrong_headers(environment::otlp_headers().as_deref());
+    broken.map(problem).chain(level).chain(telemetry.impossible(places)).chain(headers).collect()
 }
 
 /// Whether the admin API would share the address of another listener. The system gives each that

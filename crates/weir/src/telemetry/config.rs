@@ -1,6 +1,9 @@
 //! The `[telemetry]` table: what is sent to an OTLP receiver, and how.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -28,8 +31,9 @@ pub(crate) struct TelemetryConfig {
     pub(crate) protocol: Protocol,
     /// A file with one `name: value` a line, sent with every message: where the receiver wants a key.
     pub(crate) headers_file: Option<PathBuf>,
-    /// What this service is called. `OTEL_SERVICE_NAME` wins.
-    pub(crate) service_name: String,
+    /// What this service is called; without it, as `resource` says (`service.name`), else `weir`.
+    /// `OTEL_SERVICE_NAME` wins.
+    pub(crate) service_name: Option<String>,
     /// What else is known of this process, `name=value` with commas between, for example
     /// `deployment.environment.name=prod`. `OTEL_RESOURCE_ATTRIBUTES` wins.
     pub(crate) resource: String,
@@ -61,7 +65,7 @@ impl Default for TelemetryConfig {
             endpoint: None,
             protocol: Protocol::Http,
             headers_file: None,
-            service_name: "weir".into(),
+            service_name: None,
             resource: String::new(),
             traces: true,
             sample: 0.01,
@@ -99,10 +103,23 @@ impl TelemetryConfig {
             ("timeout", zero(self.timeout), "must be longer than nothing: nothing could be sent"),
         ];
         let broken = checks.into_iter().filter(|(_, broken, _)| *broken);
+        let broken = broken.map(|(key, _, why)| (key, why.to_owned()));
+        let endpoint = self.endpoint.as_deref().filter(|endpoint| !endpoint.is_empty());
+        let endpoint = endpoint.and_then(super::otlp::wrong_endpoint).map(|why| ("endpoint", why));
+        let resource = super::otlp::said(&self.resource).err();
+        let resource = resource.map(|why| ("resource", format!("cannot be read: {why}")));
         broken
-            .map(|(key, _, why)| {
-                places.problem(&format!("telemetry.{key}"), format!("`telemetry.{key}` {why}"))
-            })
+            .chain(endpoint)
+            .chain(resource)
+            .map(|(key, why)| places.problem(&format!("telemetry.{key}"), format!("`telemetry.{key}` {why}")))
             .collect()
+    }
+
+    /// What is wrong with headers that the environment gives, if they are sent anywhere. A file of
+    /// headers is a secret, which need not be where settings are checked: only who sends reads it.
+    pub(crate) fn wrong_headers(&self, said: Option<&str>) -> Option<Problem> {
+        self.endpoint.as_ref().filter(|endpoint| !endpoint.is_empty())?;
+        let why = super::otlp::of_environment(said?).err()?;
+        Some(Problem::new(Path::new("the environment"), why.to_string()))
     }
 }

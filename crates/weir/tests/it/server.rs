@@ -145,6 +145,21 @@ impl Server {
         }
     }
 
+    /// Sends a signal again and again until the process ends: those that come close together are one.
+    pub(crate) fn insist(&mut self, signal: Signal) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the server does not end:\n{}", self.log());
+            self.signal(signal);
+            if let Ok(line) = self.lines.recv_timeout(Duration::from_millis(20)) {
+                self.log.push(line);
+            }
+        }
+    }
+
     /// SIGTERM, and the exit status must be 0.
     pub(crate) fn stop(mut self) {
         self.signal(Signal::TERM);

@@ -1,8 +1,10 @@
 //! What was recorded, as OTLP has it.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    collections::BTreeMap,
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
 
-use anyhow::bail;
 use opentelemetry_proto::tonic::{
     collector::trace::v1::ExportTraceServiceRequest,
     common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value},
@@ -29,41 +31,45 @@ fn text(value: impl Into<String>) -> any_value::Value {
     any_value::Value::StringValue(value.into())
 }
 
-/// Who sends: `service` and what `more` says, `name=value` with commas between, values
-/// percent-encoded (OTEL_RESOURCE_ATTRIBUTES). What says the service's name there counts less than
-/// `service`.
+/// Who sends: `service` where it is said, then what `more` says, then what is known anyway; each name
+/// once.
 ///
 /// # Errors
-/// A pair that is none.
-pub(super) fn resource(service: &str, more: &str) -> anyhow::Result<Resource> {
-    let instance = format!("{:016x}", instance());
-    let mut attributes = vec![
-        pair("service.name", text(service)),
-        pair("service.version", text(env!("CARGO_PKG_VERSION"))),
-        pair("telemetry.sdk.name", text("weir")),
-        pair("telemetry.sdk.language", text("rust")),
-        pair("telemetry.sdk.version", text(env!("CARGO_PKG_VERSION"))),
-    ];
-    let mut named = false;
-    for said in more.split(',').map(str::trim).filter(|said| !said.is_empty()) {
-        let Some((name, value)) = said.split_once('=').filter(|(name, _)| !name.trim().is_empty()) else {
-            bail!("`telemetry.resource`: `{said}` is not of the form name=value");
-        };
-        named |= name.trim() == "service.instance.id";
-        if name.trim() != "service.name" {
-            attributes.push(pair(name.trim(), text(decoded(value.trim()))));
-        }
-    }
-    if !named {
-        attributes.push(pair("service.instance.id", text(instance)));
-    }
+/// As [`said`].
+pub(super) fn resource(service: Option<&str>, more: &str) -> Result<Resource, String> {
+    let mut all = BTreeMap::from([
+        ("service.name".to_owned(), "weir".to_owned()),
+        ("service.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+        ("service.instance.id".to_owned(), format!("{:016x}", instance())),
+        ("telemetry.sdk.name".to_owned(), "weir".to_owned()),
+        ("telemetry.sdk.language".to_owned(), "rust".to_owned()),
+        ("telemetry.sdk.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+    ]);
+    all.extend(said(more)?);
+    let service = service.filter(|service| !service.is_empty());
+    all.extend(service.map(|service| ("service.name".to_owned(), service.to_owned())));
+    let attributes = all.into_iter().map(|(name, value)| pair(&name, text(value))).collect();
     Ok(Resource { attributes, ..Resource::default() })
 }
 
-/// Percent-encoding undone; a `+` is one.
-fn decoded(value: &str) -> String {
-    let plus = value.replace('+', "%2B");
-    form_urlencoded::parse(format!("v={plus}").as_bytes())
+/// What an operator says of the process: `name=value` with commas between, values percent-encoded
+/// (OTEL_RESOURCE_ATTRIBUTES).
+///
+/// # Errors
+/// A pair that is none.
+pub(crate) fn said(more: &str) -> Result<Vec<(String, String)>, String> {
+    let pairs = more.split(',').map(str::trim).filter(|said| !said.is_empty());
+    let read = |said: &str| match said.split_once('=') {
+        Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_owned(), decoded(value.trim()))),
+        _ => Err(format!("{said:?} is not of the form name=value")),
+    };
+    pairs.map(read).collect()
+}
+
+/// Percent-encoding undone, as W3C Baggage has it: `+` and `&` are themselves.
+pub(super) fn decoded(value: &str) -> String {
+    let form = value.replace('+', "%2B").replace('&', "%26");
+    form_urlencoded::parse(format!("v={form}").as_bytes())
         .next()
         .map_or_else(|| value.to_owned(), |(_, value)| value.into_owned())
 }
@@ -160,22 +166,30 @@ mod tests {
     fn a_resource_says_who_sends() {
         let of = |service, more| {
             let attributes = resource(service, more).unwrap().attributes;
+            let number = attributes.len();
             let pairs = attributes.into_iter().map(|pair| {
                 let Some(any_value::Value::StringValue(value)) = pair.value.and_then(|v| v.value) else {
                     panic!("{}", pair.key)
                 };
                 (pair.key, value)
             });
-            pairs.collect::<std::collections::BTreeMap<_, _>>()
+            let pairs = pairs.collect::<BTreeMap<_, _>>();
+            assert_eq!(pairs.len(), number, "each name once");
+            pairs
         };
-        let plain = of("weir", "");
+        let plain = of(None, "");
         assert_eq!(plain["service.name"], "weir");
         assert_eq!(plain["service.instance.id"].len(), 16);
-        let pod = of("houses", "k8s.pod.name=weir-0, service.instance.id=a%2Cb+c,service.name=other");
+        let more = "k8s.pod.name=weir-0, service.instance.id=a%2Cb+c&d,service.name=other,service.version=7,\
+                    telemetry.sdk.name=x";
+        let pod = of(Some("houses"), more);
         assert_eq!((&*pod["service.name"], &*pod["k8s.pod.name"]), ("houses", "weir-0"));
-        assert_eq!(pod["service.instance.id"], "a,b+c");
+        assert_eq!((&*pod["service.instance.id"], &*pod["service.version"]), ("a,b+c&d", "7"));
+        for unset in [None, Some("")] {
+            assert_eq!(of(unset, more)["service.name"], "other", "nothing else names it");
+        }
         for bad in ["x", "=1", "a=1,b"] {
-            assert!(resource("weir", bad).is_err(), "{bad}");
+            assert!(resource(None, bad).is_err(), "{bad}");
         }
     }
 

@@ -47,8 +47,8 @@ struct Sender {
 }
 
 impl Telemetry {
-    /// Sends what `read` says every `every`, from now on and until the process ends. A message that
-    /// does not arrive is dropped and counted: the next one has all that it had.
+    /// Sends what `read` says every `every`, from now on, and once more when the process ends. A message
+    /// that does not arrive is dropped and counted: the next one has all that it had.
     pub(crate) fn send_metrics(&self, every: Duration, read: Read, clock: Arc<dyn Clock>) {
         let sender = Sender {
             read,
@@ -58,15 +58,26 @@ impl Telemetry {
             start: clock.wall(),
             clock,
         };
+        let (mut stop, sending) = (self.stop.subscribe(), self.sending.clone());
         self.runtime.spawn(async move {
+            // Let go at the end: that ends the process.
+            let _sending = sending;
             let mut ticks = interval(every);
             // One message at a time, and none to catch up.
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             // The first tick comes at once, when there is nothing to tell yet.
             ticks.tick().await;
             loop {
-                ticks.tick().await;
+                let last = tokio::select! {
+                    biased;
+                    // Where nobody can stop it, it is stopped.
+                    _ = stop.wait_for(|stop| *stop) => true,
+                    _ = ticks.tick() => false,
+                };
                 sender.send().await;
+                if last {
+                    return;
+                }
             }
         });
     }
@@ -89,7 +100,7 @@ impl Sender {
                 }
             }
             Err(problem) => {
-                self.otlp.told(&problem, 1);
+                self.otlp.told(Signal::Metrics, &problem, 1);
                 self.lost();
             }
         }
@@ -162,19 +173,14 @@ fn unit(name: &str) -> &'static str {
     }
 }
 
-/// A point of a counter or gauge: whole where it is, as what counts is.
+/// A point of a counter or gauge. Always a double, as OpenMetrics has numbers: a series that is whole
+/// now and not later would be of two types, which receivers refuse.
 fn number(sample: &Sample, times: Times) -> NumberDataPoint {
-    const EXACT: f64 = 9_007_199_254_740_992.0;
-    let whole = sample.value.fract() == 0.0 && sample.value.abs() <= EXACT;
-    let value = match whole {
-        true => number_data_point::Value::AsInt(sample.value as i64),
-        false => number_data_point::Value::AsDouble(sample.value),
-    };
     NumberDataPoint {
         attributes: attributes(&sample.labels),
         start_time_unix_nano: times.start,
         time_unix_nano: times.now,
-        value: Some(value),
+        value: Some(number_data_point::Value::AsDouble(sample.value)),
         ..NumberDataPoint::default()
     }
 }
@@ -262,7 +268,7 @@ mod tests {
         let Some(Data::Sum(a)) = &metrics["a"].data else { panic!("a counter is a sum") };
         assert!(a.is_monotonic && a.aggregation_temporality == CUMULATIVE);
         let point = &a.data_points[0];
-        assert_eq!(point.value, Some(number_data_point::Value::AsInt(3)));
+        assert_eq!(point.value, Some(number_data_point::Value::AsDouble(3.0)));
         assert_eq!((point.start_time_unix_nano, point.time_unix_nano), (1, 9));
         assert_eq!(point.attributes, [pair("x", Value::StringValue("1".into()))], "empty is absent");
         assert_eq!(metrics["a"].description, "What is counted.");

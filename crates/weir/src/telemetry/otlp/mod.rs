@@ -9,12 +9,13 @@
 //! exporters bring an HTTP stack besides the one that is here.
 
 mod batches;
+mod headers;
 mod messages;
 mod metrics;
 mod transport;
 
 use std::{
-    sync::{Arc, atomic::Ordering, mpsc},
+    sync::{Arc, atomic::Ordering},
     thread,
     time::Duration,
 };
@@ -23,7 +24,8 @@ use anyhow::{Context, anyhow};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use tokio::{
     runtime::{Builder, Handle},
-    sync::watch,
+    sync::{mpsc, oneshot, watch},
+    time::timeout,
 };
 use weir_api::TelemetryStats;
 use weir_types::{
@@ -33,7 +35,10 @@ use weir_types::{
 
 use super::TelemetryConfig;
 use batches::{Batches, Queue};
+pub(super) use headers::of_environment;
+pub(super) use messages::said;
 use transport::Otlp;
+pub(super) use transport::wrong_endpoint;
 
 /// Most spans of a message.
 pub(crate) const BATCH: usize = 512;
@@ -53,7 +58,9 @@ pub(crate) struct Telemetry {
     /// What makes traces of requests, where they are traced.
     pub(crate) tracing: Option<Arc<Tracing>>,
     stop: watch::Sender<bool>,
-    ended: mpsc::Receiver<()>,
+    /// Held by what sends; the thread ends when nobody does.
+    sending: mpsc::Sender<()>,
+    ended: oneshot::Receiver<()>,
     flush_timeout: Duration,
 }
 
@@ -72,10 +79,11 @@ impl Telemetry {
         let Some(endpoint) = config.endpoint.as_deref().filter(|endpoint| !endpoint.is_empty()) else {
             return Ok(None);
         };
-        let headers = transport::headers(config.headers_file.as_deref(), secrets)?;
+        let headers = headers::headers(config.headers_file.as_deref(), secrets)?;
         let otlp = Otlp::new(endpoint, config.protocol, headers, config.timeout.get());
-        let otlp = Arc::new(otlp.map_err(|why| anyhow!("`telemetry.endpoint`: {why}"))?);
-        let resource = messages::resource(&config.service_name, &config.resource)?;
+        let otlp = Arc::new(otlp.map_err(|why| anyhow!("`telemetry.endpoint` {why}"))?);
+        let resource = messages::resource(config.service_name.as_deref(), &config.resource)
+            .map_err(|why| anyhow!("`telemetry.resource`: {why}"))?;
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let (stats, (stop, stopped)) = (Arc::<TelemetryStats>::default(), watch::channel(false));
         let (queue, waiting, room) = Queue::new(config.queue, stats.clone());
@@ -92,25 +100,36 @@ impl Telemetry {
             otlp: otlp.clone(),
             resource: resource.clone(),
         };
-        let (end, ended) = mpsc::channel();
-        let (handle, flush) = (runtime.handle().clone(), (config.queue, config.flush_timeout.get()));
+        let (end, ended) = oneshot::channel();
+        let (sending, mut released) = mpsc::channel(1);
+        let (handle, flush_timeout) = (runtime.handle().clone(), config.flush_timeout.get());
+        let (waiting, mut stopped) = (config.queue, stop.subscribe());
         let work = move || {
-            runtime.block_on(batches.run(flush));
+            runtime.block_on(async {
+                let others = async {
+                    // Where nobody can stop it, it is stopped.
+                    let _ = stopped.wait_for(|stop| *stop).await;
+                    // Nobody sends anything: nothing is there when the last one has let go.
+                    let _ = timeout(flush_timeout, released.recv()).await;
+                };
+                tokio::join!(batches.run((waiting, flush_timeout)), others)
+            });
             // Whoever waits may have given up.
             let _ = end.send(());
             runtime.shutdown_background();
         };
         let thread = thread::Builder::new().name("weir-telemetry".into());
         thread.spawn(work).context("no thread for telemetry")?;
-        let flush_timeout = config.flush_timeout.get();
-        Ok(Some(Self { otlp, resource, runtime: handle, stats, tracing, stop, ended, flush_timeout }))
+        let runtime = handle;
+        Ok(Some(Self { otlp, resource, runtime, stats, tracing, stop, sending, ended, flush_timeout }))
     }
 
-    /// Sends what still waits, for as long as it may take; blocks. What was dropped in all is logged.
-    pub(crate) fn finish(self) {
+    /// Sends what still waits, for as long as it may take. What was dropped in all is logged.
+    pub(crate) async fn finish(self) {
         self.stop.send_replace(true);
+        drop(self.sending);
         // It keeps the time itself; this is for a thread that the system does not let run.
-        let _ = self.ended.recv_timeout(self.flush_timeout + GRACE);
+        let _ = timeout(self.flush_timeout + GRACE, self.ended).await;
         let dropped_spans = self.stats.traces.load(Ordering::Relaxed);
         if dropped_spans > 0 {
             tracing::warn!(dropped_spans, "traces were lost: their receiver did not follow");

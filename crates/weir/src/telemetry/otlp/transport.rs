@@ -1,19 +1,16 @@
 //! One message to the receiver.
 
 use std::{
-    fs,
-    path::Path,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
-use anyhow::{Context, anyhow};
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderValue, header};
 use tokio::time::timeout;
 use weir_clients::{CallError, GrpcPool, HttpPool, PoolOptions, plain};
 
-use super::super::Protocol;
+use super::{super::Protocol, headers::Headers};
 
 /// Largest answer; it says how many spans were refused, and why.
 const MAX_ANSWER_BYTES: usize = 64 << 10;
@@ -28,6 +25,14 @@ pub(crate) enum Signal {
 }
 
 impl Signal {
+    /// As `weir_telemetry_dropped_total` has it.
+    fn name(self) -> &'static str {
+        match self {
+            Signal::Traces => "traces",
+            Signal::Metrics => "metrics",
+        }
+    }
+
     fn path(self) -> &'static str {
         match self {
             Signal::Traces => "/v1/traces",
@@ -43,9 +48,6 @@ impl Signal {
     }
 }
 
-/// Headers that a message has besides its own.
-pub(crate) type Headers = Vec<(HeaderName, HeaderValue)>;
-
 enum Transport {
     Http(HttpPool),
     Grpc(GrpcPool),
@@ -56,22 +58,69 @@ pub(crate) struct Otlp {
     transport: Transport,
     headers: Headers,
     timeout: Duration,
-    /// Whether the last message did not arrive: then the log knows.
-    away: AtomicBool,
+    away: Away,
+}
+
+/// Of which signals the last message did not arrive: then the log knows. A receiver may take the one
+/// and not the other.
+#[derive(Default)]
+struct Away([AtomicBool; 2]);
+
+impl Away {
+    /// A message of `signal` arrived, or did not; says whether that is news.
+    fn is_news(&self, signal: Signal, away: bool) -> bool {
+        self.0[signal as usize].swap(away, Ordering::Relaxed) != away
+    }
 }
 
 /// Why a message was not taken.
-pub(crate) struct Problem(CallError);
+pub(crate) struct Problem {
+    error: CallError,
+    grpc: bool,
+}
 
 impl Problem {
-    /// Whether the same message may be taken later: what the specification lists as such.
+    /// Whether the same message may be taken later: what the specification lists as such
+    /// (<https://opentelemetry.io/docs/specs/otlp/#failures>).
     pub(crate) fn may_pass(&self) -> bool {
-        match &self.0 {
-            CallError::Connection(_) | CallError::TimedOut | CallError::Overloaded { .. } => true,
+        match &self.error {
+            CallError::Connection(_) | CallError::TimedOut => true,
+            // RESOURCE_EXHAUSTED is for ever, unless the receiver says when it is over.
+            CallError::Overloaded { status: 429, retry_after, .. } if self.grpc => retry_after.is_some(),
+            CallError::Overloaded { .. } => true,
+            // OUT_OF_RANGE, which is nothing else here.
+            CallError::Status { status: 413, .. } => self.grpc,
             CallError::Status { status, .. } => matches!(status, 502 | 504),
             _ => false,
         }
     }
+
+    /// When the receiver wants it again, where it said so.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match &self.error {
+            CallError::Overloaded { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+}
+
+/// Why nothing can be sent to `endpoint`, if so. Keys are no part of it: settings are shown.
+pub(crate) fn wrong_endpoint(endpoint: &str) -> Option<String> {
+    if endpoint.contains('@') {
+        return Some(
+            "must not hold a user or a password, which `config show` would show: put `authorization: …` \
+             into `telemetry.headers_file`"
+                .into(),
+        );
+    }
+    if endpoint.starts_with("https://") {
+        return Some(
+            "is https, which is not spoken here: send to a collector beside this process (http://…), \
+             which speaks it"
+                .into(),
+        );
+    }
+    HttpPool::new(endpoint, &PoolOptions::default()).err()
 }
 
 impl Otlp {
@@ -84,11 +133,8 @@ impl Otlp {
     ) -> Result<Self, String> {
         let options =
             PoolOptions { max_idle: 1, max_answer_bytes: MAX_ANSWER_BYTES, ..PoolOptions::default() };
-        if endpoint.starts_with("https://") {
-            return Err(
-                "TLS is not spoken here: send to a collector beside this process (http://…), which does"
-                    .into(),
-            );
+        if let Some(why) = wrong_endpoint(endpoint) {
+            return Err(why);
         }
         let transport = match protocol {
             Protocol::Http => Transport::Http(HttpPool::new(endpoint, &options)?),
@@ -97,15 +143,16 @@ impl Otlp {
                 Transport::Grpc(GrpcPool::new(&format!("grpc://{rest}"), &options)?)
             }
         };
-        Ok(Self { transport, headers, timeout, away: AtomicBool::new(false) })
+        Ok(Self { transport, headers, timeout, away: Away::default() })
     }
 
     /// Sends an encoded message and gives the answer's bytes. Waits for `timeout` at most.
     pub(crate) async fn send(&self, signal: Signal, message: &[u8]) -> Result<Bytes, Problem> {
         let sent = timeout(self.timeout, self.ask(signal, message)).await;
-        let answer = sent.unwrap_or(Err(CallError::TimedOut)).map_err(Problem)?;
-        if self.away.swap(false, Ordering::Relaxed) {
-            tracing::info!("the receiver of telemetry takes it again");
+        let grpc = matches!(self.transport, Transport::Grpc(_));
+        let answer = sent.unwrap_or(Err(CallError::TimedOut)).map_err(|error| Problem { error, grpc })?;
+        if self.away.is_news(signal, false) {
+            tracing::info!(signal = signal.name(), "the receiver of telemetry takes it again");
         }
         Ok(answer)
     }
@@ -125,68 +172,23 @@ impl Otlp {
         }
     }
 
-    /// Tells the log of a message that was not taken: once until one is again.
-    pub(crate) fn told(&self, problem: &Problem, items: usize) {
-        if !self.away.swap(true, Ordering::Relaxed) {
-            let error = plain(&problem.0.to_string());
-            tracing::warn!(items, error, "the receiver of telemetry does not take it; serving goes on");
-        }
-    }
-}
-
-/// Headers from a file, one `name: value` a line, and from the environment, `name=value` with commas
-/// between (OTEL_EXPORTER_OTLP_HEADERS).
-///
-/// # Errors
-/// A file that cannot be read; lines that are no headers, without what they hold.
-pub(crate) fn headers(file: Option<&Path>, environment: Option<&str>) -> anyhow::Result<Headers> {
-    let mut all = Vec::new();
-    if let Some(file) = file {
-        let text = fs::read_to_string(file)
-            .with_context(|| format!("`telemetry.headers_file`: {} cannot be read", file.display()))?;
-        let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-        for (number, line) in lines {
-            all.push(
-                one(line, ':')
-                    .ok_or_else(|| anyhow!("{}:{}: a header is `name: value`", file.display(), number + 1))?,
+    /// Tells the log of a message that was not taken: once until one of its signal is again.
+    pub(crate) fn told(&self, signal: Signal, problem: &Problem, items: usize) {
+        if self.away.is_news(signal, true) {
+            let (signal, error) = (signal.name(), plain(&problem.error.to_string()));
+            tracing::warn!(
+                signal,
+                items,
+                error,
+                "the receiver of telemetry does not take it; serving goes on"
             );
         }
     }
-    for pair in environment.unwrap_or_default().split(',').filter(|pair| !pair.trim().is_empty()) {
-        let header = one(pair, '=');
-        all.push(header.ok_or_else(|| {
-            anyhow!("OTEL_EXPORTER_OTLP_HEADERS: headers are `name=value` with commas between")
-        })?);
-    }
-    Ok(all)
-}
-
-fn one(text: &str, between: char) -> Option<(HeaderName, HeaderValue)> {
-    let (name, value) = text.split_once(between)?;
-    let name = name.trim().to_ascii_lowercase().parse().ok()?;
-    let mut value = HeaderValue::from_str(value.trim()).ok()?;
-    // Kept out of what is logged.
-    value.set_sensitive(true);
-    Some((name, value))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn headers_come_from_a_file_and_the_environment() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), "Authorization: Bearer abc:def\n\nx-scope: 7\n").unwrap();
-        let read = headers(Some(file.path()), Some("a=1,b=2=3")).unwrap();
-        let read: Vec<_> = read.iter().map(|(n, v)| (n.as_str(), v.to_str().unwrap())).collect();
-        assert_eq!(read, [("authorization", "Bearer abc:def"), ("x-scope", "7"), ("a", "1"), ("b", "2=3")]);
-        fs::write(file.path(), "x: 1\nsecret\n").unwrap();
-        let error = headers(Some(file.path()), None).unwrap_err().to_string();
-        assert!(error.contains(":2:") && !error.contains("secret"), "{error}");
-        assert!(headers(None, Some("nothing")).is_err());
-        assert!(headers(Some(Path::new("/nowhere")), None).unwrap_err().to_string().contains("headers_file"));
-    }
 
     #[test]
     fn endpoints_are_plain_and_others_are_told() {
@@ -197,7 +199,49 @@ mod tests {
             assert_eq!(of(good, Protocol::Grpc), Ok(()), "{good}");
             assert_eq!(of(good, Protocol::Http), Ok(()), "{good}");
         }
-        assert!(of("https://a:4318", Protocol::Http).unwrap_err().contains("TLS"));
+        assert!(of("https://a:4318", Protocol::Http).unwrap_err().contains("https"));
         assert!(of("localhost:4318", Protocol::Http).is_err());
+        for secret in ["http://me:hush@a:4318", "https://me:hush@a", "me:hush@a", "http://me:hu/sh@a"] {
+            let why = of(secret, Protocol::Grpc).unwrap_err();
+            assert!(why.contains("headers_file") && !why.contains("hush") && !why.contains("sh@"), "{why}");
+        }
+    }
+
+    #[test]
+    fn each_signal_is_told_once_by_itself() {
+        let away = Away::default();
+        assert!(!away.is_news(Signal::Traces, false), "nothing was away");
+        for _ in 0..3 {
+            assert!(!away.is_news(Signal::Traces, false), "traces are taken");
+            away.is_news(Signal::Metrics, true);
+        }
+        assert!(!away.is_news(Signal::Metrics, true), "and of metrics is known that they are not");
+        assert!(away.is_news(Signal::Traces, true) && away.is_news(Signal::Metrics, false));
+    }
+
+    #[test]
+    fn what_may_pass_is_what_the_specification_lists() {
+        let may_pass = |grpc, error| Problem { error, grpc }.may_pass();
+        let status = |status| CallError::Status { status, text: String::new() };
+        let full = |retry_after| CallError::Overloaded { status: 429, retry_after, text: String::new() };
+        let soon = Some(Duration::from_secs(3));
+        for (error, http, grpc) in [
+            (CallError::TimedOut, true, true),
+            (CallError::Connection("reset".into()), true, true),
+            (full(None), true, false),
+            (full(soon), true, true),
+            (status(502), true, true),
+            (status(504), true, true),
+            (status(413), false, true),
+            (status(400), false, false),
+            (status(500), false, false),
+        ] {
+            assert_eq!(
+                (may_pass(false, error.clone()), may_pass(true, error.clone())),
+                (http, grpc),
+                "{error}"
+            );
+        }
+        assert_eq!(Problem { error: full(soon), grpc: true }.retry_after(), soon);
     }
 }

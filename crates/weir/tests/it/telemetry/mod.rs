@@ -301,6 +301,64 @@ fn the_last_requests_are_sent_behind_the_drain() {
 }
 
 #[test]
+fn the_last_metrics_are_sent_behind_the_drain() {
+    for (protocol, grpc) in [("http", false), ("grpc", true)] {
+        let receiver = Receiver::start(grpc, Manner::Takes);
+        let more = "metrics = true\nmetrics_interval = \"1h\"\n";
+        let place = configured(&housing(), receiver.address, protocol, more);
+        let server = start(place.path());
+        ask_often(&server, 3);
+        assert_eq!(receiver.metrics(), 0, "an hour is not over");
+        server.stop();
+        assert_eq!(receiver.metrics(), 1);
+    }
+}
+
+#[test]
+fn a_receiver_that_comes_back_misses_nothing() {
+    let receiver = Receiver::start(false, Manner::Refuses);
+    let place = configured(&housing(), receiver.address, "http", "");
+    let mut server = start(place.path());
+    ask_often(&server, 20);
+    receiver.asked(5);
+    receiver.turn(Manner::Takes);
+    assert_eq!(receiver.spans(20, is_server).len(), 20);
+    server.signal(Signal::TERM);
+    assert!(server.wait().success());
+    assert!(!server.log().contains("dropped_spans"), "{}", server.log());
+}
+
+#[test]
+fn a_second_signal_ends_at_once_also_while_telemetry_is_sent() {
+    let receiver = Receiver::start(false, Manner::Hangs);
+    let place =
+        configured(&housing(), receiver.address, "http", "timeout = \"1h\"\nflush_timeout = \"1h\"\n");
+    let mut server = start(place.path());
+    ask_often(&server, 1);
+    receiver.asked(1);
+    server.signal(Signal::TERM);
+    server.await_line(&Regex::new("drained").unwrap());
+    assert!(server.insist(Signal::TERM).success(), "what it was asked is answered");
+    assert!(server.log().contains("ended by a second signal"), "{}", server.log());
+}
+
+#[test]
+fn settings_that_serve_would_refuse_are_refused_when_they_are_checked() {
+    let place = TempDir::new().unwrap();
+    let text = "[telemetry]\nendpoint = \"http://me:hush@a:4318\"\nresource = \"nothing\"\n";
+    fs::write(place.path().join("weir.toml"), text).unwrap();
+    let mut command = weir(place.path());
+    command.args(["config", "check", "--config", "weir.toml", &housing()]);
+    let output = command.env("OTEL_EXPORTER_OTLP_HEADERS", "secret").output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    for part in ["weir.toml:2:", "headers_file", "weir.toml:3:", "name=value", "OTEL_EXPORTER_OTLP_HEADERS"] {
+        assert!(error.contains(part), "no {part} in {error}");
+    }
+    assert!(!error.contains("hush") && !error.contains("secret"), "{error}");
+}
+
+#[test]
 fn opentelemetrys_variables_and_what_is_wrong_with_them() {
     let place = TempDir::new().unwrap();
     fs::write(place.path().join("weir.toml"), "[telemetry]\nservice_name = \"a\"\nsample = 2.0\n").unwrap();

@@ -45,6 +45,7 @@ struct Got {
     resources: Mutex<Vec<Vec<KeyValue>>>,
     headers: Mutex<Vec<HeaderMap>>,
     messages: AtomicUsize,
+    metrics: AtomicUsize,
     changed: Condvar,
 }
 
@@ -52,6 +53,7 @@ struct Got {
 pub(crate) struct Receiver {
     pub(crate) address: SocketAddr,
     got: Arc<Got>,
+    manner: Arc<Mutex<Manner>>,
     _runtime: Runtime,
 }
 
@@ -63,13 +65,16 @@ impl Receiver {
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
         let got = Arc::<Got>::default();
-        let kept = got.clone();
+        let manner = Arc::new(Mutex::new(manner));
+        let (kept, held) = (got.clone(), manner.clone());
         runtime.spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                let kept = kept.clone();
-                let service =
-                    hyper::service::service_fn(move |request| answer(kept.clone(), manner, request));
+                let (kept, held) = (kept.clone(), held.clone());
+                let service = hyper::service::service_fn(move |request| {
+                    let manner = *held.lock().unwrap();
+                    answer(kept.clone(), manner, request)
+                });
                 tokio::spawn(async move {
                     let stream = TokioIo::new(stream);
                     // Connections end with their process.
@@ -82,7 +87,7 @@ impl Receiver {
                 });
             }
         });
-        Self { address, got, _runtime: runtime }
+        Self { address, got, manner, _runtime: runtime }
     }
 
     /// Waits until so many spans are there of which `of` is true, and gives all there are.
@@ -95,6 +100,16 @@ impl Receiver {
             spans = self.got.changed.wait_timeout(spans, left).unwrap().0;
         }
         spans.clone()
+    }
+
+    /// Does otherwise from now on.
+    pub(crate) fn turn(&self, manner: Manner) {
+        *self.manner.lock().unwrap() = manner;
+    }
+
+    /// Messages of metrics so far.
+    pub(crate) fn metrics(&self) -> usize {
+        self.got.metrics.load(Ordering::SeqCst)
     }
 
     /// All spans so far.
@@ -142,6 +157,7 @@ async fn answer(
     {
         let _spans = got.spans.lock().unwrap();
         got.messages.fetch_add(1, Ordering::SeqCst);
+        got.metrics.fetch_add(usize::from(path.contains("etrics")), Ordering::SeqCst);
     }
     got.changed.notify_all();
     if manner == Manner::Hangs {
