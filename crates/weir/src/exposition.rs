@@ -15,6 +15,8 @@ pub(crate) use line::{Exemplar, Sample};
 const MAX_BYTES: usize = 16 << 20;
 /// Most samples: each takes some hundred bytes, however short its line.
 const MAX_SAMPLES: usize = 200_000;
+/// Most families: a line without samples makes one, too.
+const MAX_FAMILIES: usize = 10_000;
 
 /// All that was exposed.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -133,12 +135,12 @@ impl Reader {
         let (keyword, name, rest) = (words.next(), words.next(), words.next().unwrap_or_default());
         let Some(name) = name.filter(|name| !name.is_empty()) else { return Ok(()) };
         match keyword {
-            Some("HELP") => self.family(name).help = line::unescape(rest),
-            Some("UNIT") => self.family(name).unit = rest.to_owned(),
+            Some("HELP") => self.family(name)?.help = line::unescape(rest),
+            Some("UNIT") => self.family(name)?.unit = rest.to_owned(),
             Some("TYPE") => {
                 let kind =
                     Kind::named(rest.trim()).ok_or_else(|| format!("{rest:?} is no type of metric"))?;
-                let family = self.family(name);
+                let family = self.family(name)?;
                 family.kind = kind;
                 // The older format names a counter's family as its samples.
                 let suffix = match kind {
@@ -157,14 +159,17 @@ impl Reader {
 
     /// The family of this name if it is the last one, else a new one: the lines of a family are
     /// together in both formats.
-    fn family(&mut self, name: &str) -> &mut Family {
+    fn family(&mut self, name: &str) -> Result<&mut Family, String> {
         let families = &mut self.exposition.families;
         let known = families.last().is_some_and(|last| last.name == name && last.samples.is_empty());
         if !known {
+            if families.len() == MAX_FAMILIES {
+                return Err(format!("more families than are read, {MAX_FAMILIES}"));
+            }
             families.push(Family { name: name.to_owned(), ..Family::default() });
         }
         let last = families.len() - 1;
-        &mut families[last]
+        Ok(&mut families[last])
     }
 
     fn sample(&mut self, sample: Sample) -> Result<(), String> {
@@ -175,7 +180,7 @@ impl Reader {
         let last = self.exposition.families.last_mut();
         match last.filter(|family| family.has(&sample.name)) {
             Some(family) => family.samples.push(sample),
-            None => self.family(&sample.name.clone()).samples.push(sample),
+            None => self.family(&sample.name.clone())?.samples.push(sample),
         }
         Ok(())
     }

@@ -56,6 +56,8 @@ fn a_body_has_bounds() {
     assert!(parse(&long).unwrap_err().to_string().contains("bytes of metrics"));
     let many = "a 1\n".repeat(MAX_SAMPLES + 1);
     assert!(parse(many.as_bytes()).unwrap_err().to_string().contains("more samples"));
+    let families: String = (0..=MAX_FAMILIES).map(|i| format!("# HELP f{i} x\n")).collect();
+    assert!(parse(families.as_bytes()).unwrap_err().to_string().contains("more families"));
     let labels = format!("a{{{}}} 1\n", "b=\"\",".repeat(65));
     assert!(parse(labels.as_bytes()).unwrap_err().to_string().contains("labels"));
     let name = "x".repeat(1 << 20);
