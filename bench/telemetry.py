@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What traces cost: one binary without telemetry, with it and nothing sampled, with 1 % and with all.
+"""What telemetry costs: one binary without it, with it and nothing sampled, with 1 %, with metrics too, with all.
 
     bench/telemetry.py           Markdown (make bench-telemetry)
     bench/telemetry.py --json    the same as JSON
@@ -28,7 +28,10 @@ from machine import LOAD_CORE, ROOT, note
 
 ROTEL = ROOT / ".cache/venvs/otlp"
 MOST_COST = 0.03
-MODES = {"off": None, "off again": None, "on, none sampled": 0.0, "on, 1 % sampled": 0.01, "on, all sampled": 1.0}
+ONE = "on, 1 % sampled"
+METRICS = 'metrics = true\nmetrics_interval = "1s"\n'
+MODES = {"off": None, "off again": None, "on, none sampled": "sample = 0.0\n", ONE: "sample = 0.01\n",
+         "on, 1 % and metrics": "sample = 0.01\n" + METRICS, "on, all sampled": "sample = 1.0\n"}
 
 
 def arguments():
@@ -70,39 +73,56 @@ def await_port(process, port):
     sys.exit("bench: rotel does not listen")
 
 
-def config(model, mode, share, folder, routes, port):
+def config(model, mode, settings, folder, routes, port):
     name = f"telemetry-{model}-{mode.replace(' ', '-').replace(',', '').replace('%', 'percent')}"
     file = servers.write_config(name, folder, routes)
-    if share is not None:
-        table = f'\n[telemetry]\nendpoint = "http://127.0.0.1:{port}"\nsample = {share}\n'
+    if settings is not None:
+        table = f'\n[telemetry]\nendpoint = "http://127.0.0.1:{port}"\n{settings}'
         file.write_text(file.read_text() + table)
     return file
 
 
-def dropped(server):
-    """Spans that were lost; they cost less than those that were sent."""
-    line = next((l for l in server.metrics().splitlines()
-                 if l.startswith('weir_telemetry_dropped_total{signal="traces"}')), "x 0")
-    return int(float(line.rsplit(" ", 1)[1]))
+def dropped(server, signal):
+    """What was lost of a signal; it costs less than what was sent. A server that does not tell fails."""
+    name = f'weir_telemetry_dropped_total{{signal="{signal}"}} '
+    told = [line for line in server.metrics().splitlines() if line.startswith(name)]
+    if len(told) != 1:
+        sys.exit(f"bench: {server.name} does not tell what it dropped: nothing was sent")
+    return int(float(told[0].rsplit(" ", 1)[1]))
+
+
+def lost(contestant):
+    """Spans that were lost; None where there is no telemetry. Where few are sent, none may be."""
+    if MODES[contestant.name] is None:
+        return None
+    spans, messages = (dropped(contestant.server, signal) for signal in ("traces", "metrics"))
+    if messages or (spans and "1 %" in contestant.name):
+        sys.exit(f"bench: {contestant.name}: {spans} spans, {messages} messages of metrics were dropped: "
+                 "what was measured is not what it costs to send them")
+    return spans
 
 
 def measure(model, folder, workload, routes, port, options):
     note(f"{model}: without telemetry and with it")
     with contextlib.ExitStack() as stack:
         contestants = []
-        for mode, share in MODES.items():
-            file = config(model, mode, share, folder, routes, port)
+        for mode, settings in MODES.items():
+            file = config(model, mode, settings, folder, routes, port)
             weir = stack.enter_context(servers.weir(file, f"{model} {mode}"))
             weir.first_answer_s(workload.path, workload.bodies[0])
             contestants.append(load.Contestant(mode, weir, workload.path))
         load.check(workload, contestants[-1].server, workload.path)
         load.race(workload, contestants, options.rounds, options.seconds)
-        lost = {c.name: dropped(c.server) for c in contestants}
+        spans = {c.name: lost(c) for c in contestants}
     first = contestants[0]
-    rows = [{**report.as_row(c), **load.ratios(c, first), "dropped_spans": lost[c.name]} for c in contestants]
-    one = next(row for row in rows if "1 %" in row["name"])
+    rows = [{**report.as_row(c), **load.ratios(c, first), "dropped_spans": spans[c.name]} for c in contestants]
+    one = next(row for row in rows if row["name"] == ONE)
     return {"model": model, "title": workload.title, "concurrency": workload.concurrency, "rows": rows,
             "cost": 1 - one["by_rate"], "met": 1 - one["by_rate"] <= MOST_COST}
+
+
+def dropped_text(row):
+    return "–" if row["dropped_spans"] is None else f"{row['dropped_spans']:,}"
 
 
 def table(found):
@@ -112,7 +132,7 @@ def table(found):
              "| --- | --- | --- | --- | --- | --- |"]
     for row in found["rows"]:
         lines.append(f"| {row['name']} | {s(row['requests_per_s'])} | {s(row['p50_ms'])} / {s(row['p99_ms'])} | "
-                     f"{row['by_rate']:.3f} | {1 / row['by_cpu']:.3f} | {row['dropped_spans']:,} |")
+                     f"{row['by_rate']:.3f} | {1 / row['by_cpu']:.3f} | {dropped_text(row)} |")
     verdict = "met" if found["met"] else "**missed**"
     return [*lines, "", f"1 % sampled costs {100 * found['cost']:.1f} % of the rate (goal: at most "
             f"{100 * MOST_COST:.0f} %, {verdict}).", ""]
