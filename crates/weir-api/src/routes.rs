@@ -1,6 +1,6 @@
 //! Methods and paths, and what answers them.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 use http::{HeaderValue, Method};
 use percent_encoding::percent_decode_str;
@@ -79,12 +79,13 @@ pub(crate) struct Routes(matchit::Router<Entry>);
 impl Routes {
     /// Finds what answers `method` on `path` (as sent, still percent-coded).
     pub(crate) fn find(&self, method: &Method, path: &str) -> Found {
-        let decoded = percent_decode_str(path).decode_utf8_lossy();
-        let Ok(matched) = self.0.at(&decoded) else { return self.other_slash(path) };
+        let path = Decoded::of(path);
+        let Ok(matched) = self.0.at(&path.text) else { return self.other_slash(path.sent) };
         let entry = matched.value;
         match entry.methods.iter().find(|(m, _)| m == method) {
             Some((_, route)) => {
-                let parameters = matched.params.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+                let parameters = matched.params.iter();
+                let parameters = parameters.map(|(k, v)| (k.to_owned(), path.parameter(v))).collect();
                 Found::Route(route.clone(), parameters)
             }
             None => Found::MethodNotAllowed(entry.allow.clone()),
@@ -98,11 +99,42 @@ impl Routes {
             Some(without) => without.to_owned(),
             None => format!("{sent}/"),
         };
-        let decoded = percent_decode_str(&other).decode_utf8_lossy();
+        let decoded = Decoded::of(&other).text;
         // Browsers read `\\` as `/`.
         let elsewhere = sent.starts_with("//") || sent.contains('\\');
         let exists = !other.is_empty() && !elsewhere && self.0.at(&decoded).is_ok();
         if exists { Found::Redirect(other) } else { Found::Nothing }
+    }
+}
+
+/// A path without its percent-coding. A coded slash is a character of its segment and separates none
+/// (RFC 3986 section 2.2): what proxies refuse or let in by path must not be reached under another one.
+struct Decoded<'p> {
+    sent: &'p str,
+    text: Cow<'p, str>,
+    coded_slash: bool,
+}
+
+/// Stands for a coded slash while the path is matched: no character of any text (Unicode 23.7).
+const SLASH: char = '\u{ffff}';
+
+impl<'p> Decoded<'p> {
+    fn of(sent: &'p str) -> Self {
+        let coded_slash = sent.contains("%2F") || sent.contains("%2f");
+        let text = match coded_slash {
+            false => percent_decode_str(sent).decode_utf8_lossy(),
+            true => {
+                let segment = |part| {
+                    percent_decode_str(part).decode_utf8_lossy().replace('/', SLASH.encode_utf8(&mut [0; 4]))
+                };
+                sent.split('/').map(segment).collect::<Vec<_>>().join("/").into()
+            }
+        };
+        Self { sent, text, coded_slash }
+    }
+
+    fn parameter(&self, value: &str) -> String {
+        if self.coded_slash { value.replace(SLASH, "/") } else { value.to_owned() }
     }
 }
 
@@ -178,4 +210,21 @@ fn counted_as<'p>(handler: &Handler, path: &'p str) -> &'p str {
 fn answers_head(handler: &Handler) -> bool {
     matches!(handler, Handler::Asset | Handler::V2(_))
         || matches!(handler, Handler::Builtin(builtin) if !matches!(builtin, Builtin::Health | Builtin::Models))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_coded_slash_is_a_character_and_separates_nothing() {
+        let text = |sent| Decoded::of(sent).text.into_owned();
+        assert_eq!(text("/v1/models"), "/v1/models");
+        assert_eq!(text("/v1/%6dodels"), "/v1/models");
+        assert_eq!(text("/v1/%252F"), "/v1/%2F");
+        assert_eq!(text("/v1%2Fmodels"), format!("/v1{SLASH}models"));
+        let path = Decoded::of("/v1/features/users/a%2fb%2Fc%20d");
+        let last = path.text.rsplit('/').next().unwrap();
+        assert_eq!(path.parameter(last), "a/b/c d");
+    }
 }
