@@ -44,8 +44,6 @@ pub(crate) fn run(options: Serve, output: &Output) -> anyhow::Result<ExitCode> {
     let loaded = settings::load_within(&options.sources, flags.clone(), &limits)?;
     let in_force = Arc::new(Mutex::new(loaded.value.clone()));
     let logs = telemetry::start(&loaded.value.log)?;
-    let early = early::listen()?;
-    raise_descriptor_limit(loaded.value.server.max_connections);
     // A runtime of its own for the listeners; models run on theirs. With one thread, the
     // scheduler that never hands work over saves some 4 % of a small request's CPU.
     let threads = settings::threads(&loaded.value.server);
@@ -56,6 +54,8 @@ pub(crate) fn run(options: Serve, output: &Output) -> anyhow::Result<ExitCode> {
         let _inside = runtime.enter();
         signal(SignalKind::hangup())?
     };
+    let early = early::listen()?;
+    raise_descriptor_limit(loaded.value.server.max_connections);
     let watched = options.watch.then(|| Watched {
         models: Watch::new(&loaded.value.server.models),
         configuration: Watch::of_files(&options.sources.config),
