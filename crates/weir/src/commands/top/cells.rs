@@ -1,4 +1,7 @@
-//! Figures as people read them, the same on the screen and in plain text.
+//! Figures as people read them, the same on the screen and in plain text. What a server says of itself
+//! is somebody else's word: no control character of it reaches the terminal.
+
+use weir_clients::plain;
 
 use super::{
     figures::ModelRates,
@@ -23,7 +26,7 @@ pub(super) fn model(row: &Row) -> [String; 9] {
     let name =
         if rates.away > 0 { format!("{} (away on {})", row.name, rates.away) } else { row.name.clone() };
     let [requests, errors, p50, p99, queue, refused, batch, cache] = figures(rates);
-    [name, requests, errors, p50, p99, queue, refused, batch, cache]
+    [plain(&name), requests, errors, p50, p99, queue, refused, batch, cache]
 }
 
 /// The row of all models together.
@@ -66,7 +69,7 @@ pub(super) fn server(replica: &Replica) -> [String; 8] {
         format!("{:.0}", figures.server.connections),
         rates.map_or_else(nothing, |r| format!("{:.2}", r.cores)),
         size(figures.server.resident_bytes as u64),
-        figures.server.version.clone(),
+        plain(&figures.server.version),
     ]
 }
 

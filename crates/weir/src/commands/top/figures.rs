@@ -13,8 +13,12 @@ const MAX_MODELS: usize = 1_000;
 pub(super) struct Figures {
     pub(super) server: ServerFigures,
     /// By the model's name; the empty name has the routes without a model.
-    pub(super) models: BTreeMap<String, ModelFigures>,
+    pub(super) models: BTreeMap<String, BTreeMap<Labels, SeriesFigures>>,
 }
+
+/// What tells the series of a model apart: its versions, routes, codes. Of a histogram, without the
+/// bound.
+type Labels = Vec<(String, String)>;
 
 /// Of the process.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -27,9 +31,10 @@ pub(super) struct ServerFigures {
     pub(super) cpu_seconds: f64,
 }
 
-/// Of a model, all versions and routes together.
+/// Of the series with the same labels. Kept apart until they are compared with those of the look
+/// before: of a sum that falls nobody can tell whether the server started anew or a version is gone.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub(super) struct ModelFigures {
+pub(super) struct SeriesFigures {
     pub(super) requests: f64,
     /// Answered with a status of 500 or more.
     pub(super) errors: f64,
@@ -55,7 +60,9 @@ impl Figures {
             let known = figures.models.contains_key(name);
             if (known || figures.models.len() < MAX_MODELS) && sample.labels.iter().any(|(n, _)| n == "model")
             {
-                figures.models.entry(name.to_owned()).or_default().read(sample);
+                let labels = sample.labels.iter().filter(|(label, _)| label != "le").cloned().collect();
+                let model = figures.models.entry(name.to_owned()).or_default();
+                model.entry(labels).or_default().read(sample);
             }
         }
         figures
@@ -76,7 +83,7 @@ impl ServerFigures {
     }
 }
 
-impl ModelFigures {
+impl SeriesFigures {
     fn read(&mut self, sample: &Sample) {
         let value = sample.value;
         match sample.name.as_str() {
@@ -136,10 +143,15 @@ pub(super) struct ModelRates {
 impl Rates {
     /// From `earlier` to `now`, which lie `apart`.
     pub(super) fn between(earlier: &Figures, now: &Figures, apart: Duration) -> Self {
-        let none = ModelFigures::default();
+        let (no_model, no_series) = (BTreeMap::new(), SeriesFigures::default());
         let models = now.models.iter().map(|(name, model)| {
-            let before = earlier.models.get(name).unwrap_or(&none);
-            (name.clone(), ModelRates::between(before, model, apart))
+            let before = earlier.models.get(name).unwrap_or(&no_model);
+            let mut rates = ModelRates::default();
+            for (labels, series) in model {
+                let before = before.get(labels).unwrap_or(&no_series);
+                rates.add(&ModelRates::between(before, series, apart));
+            }
+            (name.clone(), rates)
         });
         Self {
             in_flight: now.server.in_flight,
@@ -170,8 +182,9 @@ impl Rates {
 }
 
 impl ModelRates {
-    fn between(earlier: &ModelFigures, now: &ModelFigures, apart: Duration) -> Self {
-        let rate = |read: fn(&ModelFigures) -> f64| rate(read(earlier), read(now), apart);
+    /// Of one series.
+    fn between(earlier: &SeriesFigures, now: &SeriesFigures, apart: Duration) -> Self {
+        let rate = |read: fn(&SeriesFigures) -> f64| rate(read(earlier), read(now), apart);
         Self {
             requests: rate(|m| m.requests),
             errors: rate(|m| m.errors),
@@ -272,6 +285,28 @@ mod tests {
         let rates = Rates::between(&figures(NOW), &figures(EARLIER), Duration::from_secs(1));
         assert_eq!(rates.models["a"].requests, 10.0);
         assert_eq!(rates.cores, 1.0);
+    }
+
+    #[test]
+    fn a_version_that_is_unloaded_is_no_restart() {
+        let version = |number: u32, requests: u32| {
+            let labels = format!("model=\"a\",version=\"{number}\"");
+            format!(
+                "weir_requests_total{{{labels},code=\"200\"}} {requests}\n\
+                 weir_request_duration_seconds_bucket{{{labels},le=\"0.1\"}} {requests}\n\
+                 weir_request_duration_seconds_bucket{{{labels},le=\"+Inf\"}} {requests}\n"
+            )
+        };
+        let earlier = figures(&(version(1, 9_000) + &version(2, 50)));
+        let rates = Rates::between(&earlier, &figures(&version(2, 60)), Duration::from_secs(1));
+        let a = &rates.models["a"];
+        assert_eq!(a.requests, 10.0, "those of version 2 within the second");
+        let mut ten = Buckets::default();
+        [0.1, f64::INFINITY].into_iter().for_each(|bound| ten.add(bound, 10.0));
+        assert_eq!(a.latency, ten);
+        let both = figures(&(version(2, 60) + &version(3, 5)));
+        let rates = Rates::between(&figures(&version(2, 55)), &both, Duration::from_secs(1));
+        assert_eq!(rates.models["a"].requests, 10.0, "one that is new counts whole");
     }
 
     #[test]

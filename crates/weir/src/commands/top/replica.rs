@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use weir_clients::Client;
+use weir_clients::{Client, plain};
 
 use super::figures::{Figures, Rates};
 use crate::exposition;
@@ -45,7 +45,8 @@ impl Replica {
             }
             Err(why) => {
                 (self.last, self.rates) = (None, None);
-                self.away = Some(why);
+                // It may repeat what came: nothing of it may steer a terminal.
+                self.away = Some(plain(&why));
             }
         }
     }

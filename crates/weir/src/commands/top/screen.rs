@@ -89,8 +89,30 @@ fn server_table(state: &State, area: Rect) -> Table<'static> {
         Constraint::Length(8),
     ];
     let shown = if area.width < WIDE { NARROW.0 } else { widths.len() };
-    let rows = state.replicas.iter().map(|replica| server_row(replica, shown));
-    Table::new(rows, &widths[..shown]).header(header(&cells::SERVER_HEADER[..shown], &[]))
+    // A header stands above.
+    let (replicas, more) = fitting(&state.replicas, area.height.saturating_sub(1).into());
+    let rows = replicas.into_iter().map(|replica| server_row(replica, shown));
+    let more =
+        (more > 0).then(|| Row::new([format!("+{more} more")]).style(Style::new().fg(Color::DarkGray)));
+    Table::new(rows.chain(more), &widths[..shown]).header(header(&cells::SERVER_HEADER[..shown], &[]))
+}
+
+/// The servers that `room` rows have room for, and how many more there are. Where it is not enough
+/// for all, those that are away come first, then those that are not ready; else nothing moves.
+fn fitting(replicas: &[Replica], room: usize) -> (Vec<&Replica>, usize) {
+    let mut all: Vec<&Replica> = replicas.iter().collect();
+    if all.len() <= room {
+        return (all, 0);
+    }
+    all.sort_by_key(|replica| match &replica.last {
+        _ if replica.away.is_some() => 0,
+        Some((_, figures)) if figures.server.ready == Some(false) => 1,
+        _ => 2,
+    });
+    // The last row says how many more, unless it is the only one: then a server is worth more there.
+    all.truncate(room.saturating_sub(1).max(1));
+    let more = replicas.len() - all.len();
+    (all, more)
 }
 
 fn server_row(replica: &Replica, shown: usize) -> Row<'static> {

@@ -8,7 +8,7 @@ use std::{
 
 use ratatui::{Terminal, backend::TestBackend};
 
-use super::{figures::Figures, screen, state::State};
+use super::{cells, figures::Figures, screen, state::State};
 use crate::exposition;
 
 /// `/metrics` of a server after `seconds` under a steady load.
@@ -91,6 +91,43 @@ fn the_screen_of_three_servers_one_of_them_away() {
 #[test]
 fn a_small_screen_keeps_what_matters() {
     check("top-small", &drawn(&state(), 60, 10));
+}
+
+#[test]
+fn servers_that_are_away_are_seen_however_many_there_are() {
+    let urls: Vec<_> = (0..16).map(|i| format!("http://s{i}:8000")).collect();
+    let mut state = State::new(&urls);
+    let at = Instant::now();
+    for server in 0..16 {
+        let found = exposition::parse(exposed(1, u64::from(server == 9)).as_bytes());
+        let found = found.map(|e| Figures::of(&e)).map_err(|e| e.to_string());
+        state.take(server, (at, if server == 13 { Err("s13: refused".to_owned()) } else { found }));
+    }
+    let drawn = drawn(&state, 110, 15);
+    let lines: Vec<_> = drawn.lines().skip_while(|line| !line.starts_with("server")).take(5).collect();
+    assert!(lines[1].starts_with("s13: refused"), "{drawn}");
+    assert!(lines[2].starts_with("http://s9:8000") && lines[2].contains("not ready"), "{drawn}");
+    assert!(lines[3].starts_with("http://s0:8000"), "{drawn}");
+    assert_eq!(lines[4], "+13 more");
+}
+
+#[test]
+fn what_a_server_says_cannot_steer_the_terminal() {
+    let mut state = State::new(&["http://a:8000".to_owned(), "http://b:8000".to_owned()]);
+    for second in 0..2 {
+        let at = Instant::now() + Duration::from_secs(second);
+        let text =
+            "weir_build_info{version=\"\u{1b}[2J1\"} 1\nweir_requests_total{model=\"\u{1b}]0;x\u{7}m\"} 1\n";
+        let found = exposition::parse(text.as_bytes()).map(|e| Figures::of(&e)).map_err(|e| e.to_string());
+        state.take(0, (at, found));
+        state.take(1, (at, Err("it said \u{1b}[31m".to_owned())));
+    }
+    let row = state.rows().first().map(cells::model).unwrap();
+    let servers = state.replicas.iter().flat_map(cells::server);
+    let why = state.replicas[1].away.clone();
+    let all: Vec<String> = row.into_iter().chain(servers).chain(why).collect();
+    assert!(all.iter().any(|cell| cell.contains("]0;x")) && all.iter().any(|cell| cell.contains("[2J1")));
+    assert!(all.iter().all(|cell| !cell.contains(char::is_control)), "{all:?}");
 }
 
 #[test]
