@@ -287,8 +287,7 @@ fn pax(tar: &mut impl Read, bytes: u64) -> Result<(), ArchiveError> {
 /// # Errors
 /// The first thing that is missing, differs, or is there and not named.
 pub fn verify(folder: &Path) -> Result<PackageManifest, ArchiveError> {
-    let listing = crate::files::read(&folder.join(PACKAGE_FILE), manifest::MAX_BYTES);
-    let manifest = PackageManifest::from_json(&listing.map_err(ArchiveError::Refused)?)?;
+    let manifest = PackageManifest::from_json(&listing(&folder.join(PACKAGE_FILE))?)?;
     for told in &manifest.files {
         let path = folder.join(&told.path);
         let differs = || ArchiveError::Refused(format!("{} is not what was unpacked", path.display()));
@@ -309,6 +308,22 @@ pub fn verify(folder: &Path) -> Result<PackageManifest, ArchiveError> {
         return Err(ArchiveError::Refused(text));
     }
     Ok(manifest)
+}
+
+/// The bytes of a listing. What the system refuses is told apart from what is wrong with the file, which
+/// [`crate::files::read`] does not.
+fn listing(path: &Path) -> Result<Vec<u8>, ArchiveError> {
+    // Asked before it is opened: opening a FIFO waits for somebody to write to it.
+    if !path.metadata().map_err(ArchiveError::at(path, "read"))?.is_file() {
+        return Err(ArchiveError::Refused(format!("{} is no regular file", path.display())));
+    }
+    let file = File::open(path).map_err(ArchiveError::at(path, "read"))?;
+    let mut bytes = Vec::new();
+    file.take(manifest::MAX_BYTES + 1).read_to_end(&mut bytes).map_err(ArchiveError::at(path, "read"))?;
+    if bytes.len() as u64 > manifest::MAX_BYTES {
+        return Err(ArchiveError::Refused(format!("{} is too large", path.display())));
+    }
+    Ok(bytes)
 }
 
 /// Files below `folder` that are not hidden.

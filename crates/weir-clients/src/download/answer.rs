@@ -3,7 +3,7 @@
 use http::{HeaderMap, StatusCode, Uri, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{DownloadError, DownloadOptions, Sink};
 use crate::{CallError, plain, pool};
@@ -58,13 +58,41 @@ pub(super) async fn receive(
     if sink.bytes().saturating_add(body.size_hint().lower()) > options.max_bytes {
         return Err(too_large(options.max_bytes));
     }
+    let mut pace = Pace { since: Instant::now(), bytes: 0 };
     loop {
         let frame = timeout(options.stall_timeout, body.frame()).await.map_err(|_| CallError::TimedOut)?;
         let Some(frame) = frame else { return Ok(()) };
         let frame = frame.map_err(|e| pool::connection(&e))?;
         if let Ok(piece) = frame.into_data() {
             take(&piece, sink, options.max_bytes)?;
+            pace.keep(piece.len(), options)?;
         }
+    }
+}
+
+/// How much came since when: one byte within each `stall_timeout` is no pause, and never ends.
+struct Pace {
+    since: Instant,
+    bytes: u64,
+}
+
+impl Pace {
+    /// Counts a piece.
+    ///
+    /// # Errors
+    /// What came within the last `stall_timeout` was too little.
+    fn keep(&mut self, bytes: usize, options: &DownloadOptions) -> Result<(), CallError> {
+        self.bytes = self.bytes.saturating_add(bytes as u64);
+        let passed = self.since.elapsed();
+        if passed < options.stall_timeout {
+            return Ok(());
+        }
+        if u128::from(self.bytes) * 1_000 < u128::from(options.min_rate) * passed.as_millis() {
+            let text = format!("{} bytes came in {passed:.0?}: slower than `fetch.min_rate`", self.bytes);
+            return Err(CallError::Broken(text));
+        }
+        *self = Self { since: Instant::now(), bytes: 0 };
+        Ok(())
     }
 }
 

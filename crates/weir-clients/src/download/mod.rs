@@ -55,6 +55,8 @@ pub struct DownloadOptions {
     pub connect_timeout: Duration,
     /// Longest pause before an answer begins and between two parts of it.
     pub stall_timeout: Duration,
+    /// Fewest bytes a second that come on average, over each `stall_timeout`; 0: any.
+    pub min_rate: u64,
     /// Largest file, bytes.
     pub max_bytes: u64,
     /// How often and when a download is taken up again.

@@ -21,6 +21,8 @@ enum Act {
     Cut(usize),
     /// Sends so many bytes, and nothing more for ever.
     Stall(usize),
+    /// Sends a byte every few milliseconds, for ever.
+    Trickle,
     /// Takes the request and says nothing.
     Silence,
     /// An error with this status line and these headers.
@@ -109,6 +111,13 @@ fn answer(mut stream: TcpStream, act: &Act, head: &str) -> io::Result<()> {
             stream.write_all(&rest[..*bytes])?;
             stream.read(&mut [0]).map(|_| ())
         }
+        Act::Trickle => {
+            stream.write_all(head(&ok, rest.len()).as_bytes())?;
+            rest.iter().try_for_each(|byte| {
+                thread::sleep(Duration::from_millis(20));
+                stream.write_all(&[*byte])
+            })
+        }
         Act::Silence => stream.read(&mut [0]).map(|_| ()),
         Act::Refuse(line) => stream
             .write_all(head(&format!("{line}\r\n"), 4).as_bytes())
@@ -152,6 +161,7 @@ fn downloader(max_bytes: u64, repeats: u32) -> Downloader {
     let options = DownloadOptions {
         connect_timeout: Duration::from_secs(5),
         stall_timeout: Duration::from_millis(300),
+        min_rate: 1 << 10,
         max_bytes,
         retry,
         ca_file: None,
@@ -186,6 +196,16 @@ async fn what_breaks_off_is_taken_up_where_it_broke_off() {
         let range = resumed.map(|bytes| format!("range: bytes={bytes}-"));
         assert!(range.is_none_or(|range| heads[1].contains(&range)), "{act:?}: {heads:?}");
     }
+}
+
+#[tokio::test]
+async fn what_comes_too_slowly_breaks_off_though_it_never_pauses() {
+    let server = Faulty::start(vec![Act::Trickle, Act::Serve]);
+    assert!(fetch(&server.at("/a")).await.unwrap() == file());
+    assert_eq!(server.heads().len(), 2);
+    let error = Faulty::start(vec![Act::Trickle]);
+    let error = fetch(&error.at("/a")).await.unwrap_err().to_string();
+    assert!(error.contains("fetch.min_rate"), "{error}");
 }
 
 #[tokio::test]

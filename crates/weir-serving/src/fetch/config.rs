@@ -39,6 +39,11 @@ pub struct FetchConfig {
     pub connect_timeout: HumanDuration,
     /// Longest pause before an answer begins, and between two parts of it.
     pub stall_timeout: HumanDuration,
+    /// Fewest bytes a second that come on average, measured over each `stall_timeout`; a download that
+    /// is slower breaks off. 0: any.
+    pub min_rate: ByteSize,
+    /// Longest that a reload waits for its archives; after that it fails, and what served still does.
+    pub reload_timeout: HumanDuration,
     /// How often one download is taken up again where it broke off, before it counts as failed. At
     /// start a failed one is begun again for as long as the server runs.
     pub retries: u32,
@@ -60,6 +65,8 @@ impl Default for FetchConfig {
             max_unpacked: ByteSize(16 * GIB),
             connect_timeout: HumanDuration::from_secs(10),
             stall_timeout: HumanDuration::from_secs(30),
+            min_rate: ByteSize(1 << 10),
+            reload_timeout: HumanDuration::from_secs(600),
             retries: 5,
             backoff: HumanDuration::from_millis(500),
             max_backoff: HumanDuration::from_secs(30),

@@ -1,7 +1,7 @@
 //! Brings archives: at start in the background for as long as it takes, on reload all or none.
 
 use std::{
-    collections::hash_map::RandomState,
+    collections::{BTreeMap, hash_map::RandomState},
     fmt,
     hash::BuildHasher,
     path::PathBuf,
@@ -13,7 +13,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::runtime::{Builder, Runtime};
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::Semaphore,
+    task::JoinSet,
+    time::timeout,
+};
 use weir_artifact::archive::ArchiveLimits;
 use weir_clients::{DownloadOptions, Downloader, RetryPolicy, S3Config, S3Keys};
 use weir_types::Clock;
@@ -21,7 +26,7 @@ use weir_types::Clock;
 use super::{
     ArchiveConfig, FetchConfig,
     list::{FetchProblem, Wanted, check},
-    store::{Kept, Store},
+    store::{Found, Kept, Store},
 };
 
 /// Archives that come at once.
@@ -51,6 +56,10 @@ struct Inner {
     store: Store,
     downloader: Downloader,
     retry: RetryPolicy,
+    /// Longest that a reload waits for its archives.
+    reload_timeout: Duration,
+    /// Whether there is an object store that `s3://` could mean.
+    has_s3: bool,
     clock: Arc<dyn Clock>,
 }
 
@@ -79,11 +88,11 @@ impl fmt::Debug for Archives {
 
 /// An archive that is not here.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Missing {
+pub struct Missing {
     /// Its file's name, without what says how it is packed.
-    pub(crate) name: String,
+    pub name: String,
     /// Why it is not here yet.
-    pub(crate) reason: String,
+    pub reason: String,
 }
 
 impl Fetcher {
@@ -100,18 +109,21 @@ impl Fetcher {
             ..RetryPolicy::default()
         };
         let mut problems = Vec::new();
-        for (key, zero) in
-            [("connect_timeout", config.connect_timeout), ("stall_timeout", config.stall_timeout)]
-        {
+        for (key, zero) in [
+            ("connect_timeout", config.connect_timeout),
+            ("stall_timeout", config.stall_timeout),
+            ("reload_timeout", config.reload_timeout),
+        ] {
             if zero.get().is_zero() {
                 let text = "must be longer than nothing".to_owned();
                 problems.push(FetchProblem { key: format!("fetch.{key}"), text });
             }
         }
-        let now = clock.clone();
+        let (now, has_s3) = (clock.clone(), s3.is_some());
         let downloader = Downloader::new(DownloadOptions {
             connect_timeout: config.connect_timeout.get(),
             stall_timeout: config.stall_timeout.get(),
+            min_rate: config.min_rate.get(),
             max_bytes: config.max_archive.get(),
             retry: retry.clone(),
             ca_file: config.ca_file.clone(),
@@ -128,15 +140,16 @@ impl Fetcher {
         }
         let limits = ArchiveLimits { bytes: config.max_unpacked.get(), ..ArchiveLimits::default() };
         let store = Store { folder: cache, limits, keep: config.keep.get(), clock: clock.clone() };
-        Ok(Self(Arc::new(Inner { store, downloader, retry, clock })))
+        let reload_timeout = config.reload_timeout.get();
+        Ok(Self(Arc::new(Inner { store, downloader, retry, reload_timeout, has_s3, clock })))
     }
 
-    /// What of `list` is here already; nothing is fetched.
+    /// What of `list` is here already; nothing is fetched, and nothing in the folder is changed.
     ///
     /// # Errors
     /// Every problem of `list`.
     pub fn look(&self, list: &[ArchiveConfig]) -> Result<Archives, Vec<FetchProblem>> {
-        let wanted = check(list)?;
+        let wanted = check(list, self.0.has_s3)?;
         let slots = Mutex::new(wanted.iter().map(|wanted| self.0.found(wanted)).collect());
         Ok(Archives(Arc::new(Shared { wanted, slots, news: AtomicU64::new(0) })))
     }
@@ -149,6 +162,10 @@ impl Fetcher {
     pub fn begin(&self, list: &[ArchiveConfig]) -> Result<Archives, Vec<FetchProblem>> {
         let archives = self.look(list)?;
         let missing = archives.missing().len();
+        if missing > 0 {
+            // Each start that was killed left a part; what others may want goes once all is here.
+            self.0.store.sweep_leftovers();
+        }
         for _ in 0..missing.min(THREADS) {
             let (inner, of) = (self.0.clone(), Arc::downgrade(&archives.0));
             let thread = thread::Builder::new().name("weir-fetch".into());
@@ -162,12 +179,13 @@ impl Fetcher {
         Ok(archives)
     }
 
-    /// Brings all of `list` that `current` has not, or nothing at all. Blocks.
+    /// Brings all of `list` that `current` has not, or nothing at all. Blocks for `fetch.reload_timeout` and
+    /// what unpacking takes at most.
     ///
     /// # Errors
     /// Why it cannot; what is there stays.
     pub fn bring(&self, list: &[ArchiveConfig], current: &Archives) -> Result<Archives, String> {
-        let wanted = check(list).map_err(|problems| {
+        let wanted = check(list, self.0.has_s3).map_err(|problems| {
             let lines: Vec<_> = problems.iter().map(|p| format!("`{}` {}", p.key, p.text)).collect();
             lines.join("\n")
         })?;
@@ -175,16 +193,10 @@ impl Fetcher {
             // What could not be fetched so far is being tried already.
             return Ok(current.clone());
         }
-        let runtime = runtime()?;
-        let bring = |wanted: &Wanted| {
-            let here =
-                current.here(&wanted.sha256).or_else(|| self.0.store.find(&wanted.sha256).map(Arc::new));
-            let kept = here.map_or_else(|| self.0.fetch(wanted, &runtime).map(Arc::new), Ok);
-            kept.map(Slot::Here).map_err(|why| format!("{}: {why}", wanted.from))
-        };
-        let slots = wanted.iter().map(bring).collect::<Result<_, _>>()?;
+        let kept = self.0.bring(&wanted, current)?;
         self.0.store.sweep();
-        Ok(Archives(Arc::new(Shared { wanted, slots: Mutex::new(slots), news: AtomicU64::new(0) })))
+        let slots = Mutex::new(kept.into_iter().map(Slot::Here).collect());
+        Ok(Archives(Arc::new(Shared { wanted, slots, news: AtomicU64::new(0) })))
     }
 }
 
@@ -194,19 +206,81 @@ fn runtime() -> Result<Runtime, String> {
 
 impl Inner {
     fn found(&self, wanted: &Wanted) -> Slot {
-        match self.store.find(&wanted.sha256) {
-            Some(kept) => Slot::Here(Arc::new(kept)),
-            None => {
-                let reason = format!("is being fetched from {}", wanted.from);
-                Slot::Missing { reason, due: Some(self.clock.now()), tries: 0 }
-            }
-        }
+        let reason = match self.store.find(&wanted.sha256) {
+            Found::Here(kept) => return Slot::Here(Arc::new(kept)),
+            Found::Absent => format!("is being fetched from {}", wanted.from),
+            Found::Changed(why) => format!("is being fetched again from {}: {why}", wanted.from),
+            Found::Unreadable(why) => format!("is being tried again: {why}"),
+        };
+        Slot::Missing { reason, due: Some(self.clock.now()), tries: 0 }
     }
 
-    fn fetch(&self, wanted: &Wanted, runtime: &Runtime) -> Result<Kept, String> {
+    /// Each of `wanted`, in its order, some at once; the first that fails ends it.
+    fn bring(self: &Arc<Self>, wanted: &[Wanted], current: &Archives) -> Result<Vec<Arc<Kept>>, String> {
+        let (mut here, mut waiting) = (BTreeMap::new(), BTreeMap::new());
+        for (index, wanted) in wanted.iter().enumerate() {
+            match current.here(&wanted.sha256) {
+                Some(kept) => drop(here.insert(index, kept)),
+                None => drop(waiting.insert(index, wanted.clone())),
+            }
+        }
+        if !waiting.is_empty() {
+            let runtime = Builder::new_multi_thread().worker_threads(THREADS).enable_all().build();
+            let runtime = runtime.map_err(|e| format!("no runtime to fetch on: {e}"))?;
+            let all = self.clone().fetch_all(&mut here, &mut waiting);
+            let result = runtime.block_on(async { timeout(self.reload_timeout, all).await });
+            // A look-up of a name that hangs cannot be ended, and is not waited for.
+            runtime.shutdown_background();
+            result.unwrap_or_else(|_| Err(self.too_long(&waiting)))?;
+        }
+        Ok(here.into_values().collect())
+    }
+
+    fn too_long(&self, waiting: &BTreeMap<usize, Wanted>) -> String {
+        let names: Vec<_> = waiting.values().map(|wanted| wanted.from.to_string()).collect();
+        let most = self.reload_timeout;
+        format!("not here within `fetch.reload_timeout` ({most:?}): {}", names.join(", "))
+    }
+
+    /// Moves what is `waiting` to what is `here`, as it comes.
+    async fn fetch_all(
+        self: Arc<Self>,
+        here: &mut BTreeMap<usize, Arc<Kept>>,
+        waiting: &mut BTreeMap<usize, Wanted>,
+    ) -> Result<(), String> {
+        let turns = Arc::new(Semaphore::new(THREADS));
+        let mut coming = JoinSet::new();
+        for (&index, wanted) in &*waiting {
+            let (inner, turns, wanted) = (self.clone(), turns.clone(), wanted.clone());
+            coming.spawn(async move {
+                let _turn = turns.acquire_owned().await;
+                let kept = inner.fetch(&wanted).await;
+                kept.map(|kept| (index, kept)).map_err(|why| format!("{}: {why}", wanted.from))
+            });
+        }
+        while let Some(came) = coming.join_next().await {
+            let (index, kept) = came.map_err(|e| e.to_string())??;
+            waiting.remove(&index);
+            here.insert(index, Arc::new(kept));
+        }
+        Ok(())
+    }
+
+    /// The archive, whether it is here by now or has to come.
+    async fn fetch(&self, wanted: &Wanted) -> Result<Kept, String> {
+        match self.store.find(&wanted.sha256) {
+            Found::Here(kept) => return Ok(kept),
+            // It may be whole: fetched again, it would only find its place taken.
+            Found::Unreadable(why) => return Err(why),
+            Found::Changed(why) => {
+                tracing::warn!("fetched again: {why}");
+                self.store.clear(&wanted.sha256)?;
+            }
+            Found::Absent => {}
+        }
         let mut coming = self.store.receive()?;
         let fetched = self.downloader.fetch(&wanted.from, wanted.token_file.as_deref(), &mut coming);
-        runtime.block_on(fetched).map_err(|error| error.to_string())?;
+        fetched.await.map_err(|error| error.to_string())?;
         let kept = self.store.put(coming, &wanted.sha256)?;
         tracing::info!(from = %wanted.from, sha256 = wanted.sha256, "fetched");
         Ok(kept)
@@ -228,7 +302,7 @@ impl Inner {
                 Due::Now(index) => {
                     let wanted = shared.wanted[index].clone();
                     drop(shared);
-                    let result = self.fetch(&wanted, &runtime);
+                    let result = runtime.block_on(self.fetch(&wanted));
                     let Some(shared) = of.upgrade() else { return };
                     if shared.settle(index, &wanted, result, self) {
                         self.store.sweep();
@@ -305,7 +379,7 @@ impl Shared {
 
 impl Archives {
     /// The folders of those that are here.
-    pub(crate) fn folders(&self) -> Vec<PathBuf> {
+    pub fn folders(&self) -> Vec<PathBuf> {
         let here = |slot: &Slot| match slot {
             Slot::Here(kept) => Some(kept.folder.clone()),
             Slot::Missing { .. } => None,
@@ -314,7 +388,7 @@ impl Archives {
     }
 
     /// Those that are not.
-    pub(crate) fn missing(&self) -> Vec<Missing> {
+    pub fn missing(&self) -> Vec<Missing> {
         let missing = |(wanted, slot): (&Wanted, &Slot)| match slot {
             Slot::Here(_) => None,
             Slot::Missing { reason, .. } => {

@@ -26,8 +26,8 @@ pub(super) struct Wanted {
     pub(super) token_file: Option<PathBuf>,
 }
 
-/// Reads `[[archive]]`.
-pub(super) fn check(list: &[ArchiveConfig]) -> Result<Vec<Wanted>, Vec<FetchProblem>> {
+/// Reads `[[archive]]`; `has_s3` says whether `s3://` has a meaning.
+pub(super) fn check(list: &[ArchiveConfig], has_s3: bool) -> Result<Vec<Wanted>, Vec<FetchProblem>> {
     let (mut wanted, mut problems): (Vec<Wanted>, Vec<FetchProblem>) = (Vec::new(), Vec::new());
     if list.len() > MAX_ARCHIVES {
         let text = format!("are more than {MAX_ARCHIVES}");
@@ -38,6 +38,9 @@ pub(super) fn check(list: &[ArchiveConfig]) -> Result<Vec<Wanted>, Vec<FetchProb
             problems.push(FetchProblem { key: format!("archive[{index}].{key}"), text });
         };
         let from = Location::parse(&archive.url).map_err(|text| told("url", text));
+        if matches!(from, Ok(Location::S3 { .. })) && !has_s3 {
+            told("url", "is in an object store, and there is no [s3] to say where that is".to_owned());
+        }
         let sha256 = digest(&archive.sha256).map_err(|text| told("sha256", text));
         if archive.token_file.is_some() && !matches!(from, Ok(Location::Http(_)) | Err(())) {
             told("token_file", "is for `https://` and `http://`; the keys of `s3://` are in [s3]".to_owned());
@@ -80,7 +83,7 @@ mod tests {
             archive("s3://models/a", &good),
             archive("https://a/c", &good.to_uppercase()),
         ];
-        let keys: Vec<_> = check(&list).unwrap_err().into_iter().map(|p| p.key).collect();
+        let keys: Vec<_> = check(&list, true).unwrap_err().into_iter().map(|p| p.key).collect();
         assert_eq!(
             keys,
             [
@@ -91,6 +94,9 @@ mod tests {
                 "archive[3].sha256"
             ]
         );
-        assert!(check(&[archive("https://a/c", &format!("sha256:{good}"))]).is_ok());
+        assert!(check(&[archive("https://a/c", &format!("sha256:{good}"))], false).is_ok());
+        let stored = [ArchiveConfig { token_file: None, ..archive("s3://models/a", &good) }];
+        assert!(check(&stored, true).is_ok());
+        assert_eq!(check(&stored, false).unwrap_err()[0].key, "archive[0].url");
     }
 }

@@ -9,6 +9,5 @@ mod list;
 mod store;
 
 pub use config::{ArchiveConfig, FetchConfig};
-pub(crate) use fetcher::Missing;
-pub use fetcher::{Archives, FetchParts, Fetcher};
+pub use fetcher::{Archives, FetchParts, Fetcher, Missing};
 pub use list::FetchProblem;

@@ -12,16 +12,17 @@
 
 use std::{
     collections::hash_map::RandomState,
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{self, File, OpenOptions},
     hash::BuildHasher,
     io::{self, Seek, Write},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use sha2::{Digest, Sha256};
-use weir_artifact::archive::{self, ArchiveLimits};
+use weir_artifact::archive::{self, ArchiveError, ArchiveLimits};
 use weir_clients::Sink;
 use weir_types::Clock;
 
@@ -29,6 +30,10 @@ const LOCK: &str = ".lock";
 const PREFIX: &str = "sha256-";
 /// Most entries of the folder that are looked at.
 const MAX_ENTRIES: usize = 10_000;
+/// How often a name is tried whose file somebody else removes before it is locked.
+const TRIES: usize = 8;
+/// After so long, a folder without a lock is one that nobody is about to lock.
+const LEFT_BEHIND: Duration = Duration::from_secs(3600);
 
 /// Keeps archives.
 pub(super) struct Store {
@@ -47,22 +52,31 @@ pub(super) struct Kept {
     _lock: Option<File>,
 }
 
+/// What lies in an archive's place.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// The archive, whole.
+    Here(Kept),
+    /// Nothing.
+    Absent,
+    /// Other contents than were unpacked.
+    Changed(String),
+    /// What cannot be read now, and may be whole.
+    Unreadable(String),
+}
+
 impl Store {
     fn place(&self, sha256: &str) -> PathBuf {
         self.folder.join(format!("{PREFIX}{sha256}"))
     }
 
-    /// The archive, where it is here and whole. One that was changed is removed.
-    pub(super) fn find(&self, sha256: &str) -> Option<Kept> {
-        let kept = self.take(sha256)?;
+    /// The archive, as it lies here; nothing is changed or removed.
+    pub(super) fn find(&self, sha256: &str) -> Found {
+        let Some(kept) = self.take(sha256) else { return Found::Absent };
         match archive::verify(&kept.folder) {
-            Ok(_) => Some(kept),
-            Err(problem) => {
-                tracing::warn!("fetched again: {problem}");
-                drop(kept);
-                self.remove(&self.place(sha256));
-                None
-            }
+            Ok(_) => Found::Here(kept),
+            Err(problem) if differs(&problem) => Found::Changed(problem.to_string()),
+            Err(problem) => Found::Unreadable(problem.to_string()),
         }
     }
 
@@ -70,16 +84,48 @@ impl Store {
     fn take(&self, sha256: &str) -> Option<Kept> {
         let folder = self.place(sha256);
         let path = folder.join(LOCK);
-        let lock = OpenOptions::new().read(true).write(true).open(&path);
-        // Of a read-only volume, which nobody removes anything from.
-        let Ok(lock) = lock.or_else(|_| File::open(&path)) else {
-            return folder.is_dir().then_some(Kept { folder, _lock: None });
+        for _ in 0..TRIES {
+            let lock = OpenOptions::new().read(true).write(true).open(&path);
+            // Of a read-only volume, which nobody removes anything from.
+            let Ok(lock) = lock.or_else(|_| File::open(&path)) else {
+                return folder.is_dir().then_some(Kept { folder, _lock: None });
+            };
+            // A file system without locks keeps everything for ever.
+            let _ = lock.lock_shared();
+            // It may have been removed, and another put there, before the lock was had.
+            if is_at(&lock, &path) {
+                let _ = lock.set_modified(self.clock.wall());
+                return Some(Kept { folder, _lock: Some(lock) });
+            }
+        }
+        None
+    }
+
+    /// Removes an archive that differs from what was unpacked.
+    ///
+    /// # Errors
+    /// Somebody uses it.
+    pub(super) fn clear(&self, sha256: &str) -> Result<(), String> {
+        let folder = self.place(sha256);
+        let path = folder.join(LOCK);
+        // A folder that was put there by hand may have none.
+        let lock = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let lock = match lock {
+            Ok(lock) => lock,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(self.cannot("written to", &e)),
         };
-        // A file system without locks keeps everything for ever.
-        let _ = lock.lock_shared();
-        let _ = lock.set_modified(self.clock.wall());
-        // It may have been removed before the lock was had.
-        path.exists().then_some(Kept { folder, _lock: Some(lock) })
+        let Some(_lock) = alone(lock, &path) else {
+            return Err(format!(
+                "{} was changed, and another server uses it: it is fetched again once no server does",
+                folder.display()
+            ));
+        };
+        // Another server may have brought it anew since.
+        if archive::verify(&folder).is_err_and(|problem| differs(&problem)) {
+            self.remove(&folder);
+        }
+        Ok(())
     }
 
     /// A place for an archive that comes.
@@ -88,11 +134,36 @@ impl Store {
     /// The folder cannot be written to.
     pub(super) fn receive(&self) -> Result<Incoming, String> {
         fs::create_dir_all(&self.folder).map_err(|e| self.cannot("made", &e))?;
-        let path = self.folder.join(format!(".part-{}", random()));
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
-        let file = file.map_err(|e| self.cannot("written to", &e))?;
-        let _ = file.lock();
-        Ok(Incoming { file, path, bytes: 0, hash: Sha256::new() })
+        for _ in 0..TRIES {
+            let path = self.folder.join(format!(".part-{}", random()));
+            let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
+            let file = file.map_err(|e| self.cannot("written to", &e))?;
+            let _ = file.lock();
+            // Before it was locked, it looked like one that was left behind.
+            if is_at(&file, &path) {
+                return Ok(Incoming { file, path, bytes: 0, hash: Sha256::new() });
+            }
+        }
+        Err(self.removed())
+    }
+
+    /// A folder to unpack in, with its lock.
+    fn new_folder(&self) -> Result<(PathBuf, File), String> {
+        for _ in 0..TRIES {
+            let new = self.folder.join(format!(".new-{}", random()));
+            fs::create_dir(&new).map_err(|e| self.cannot("written to", &e))?;
+            let path = new.join(LOCK);
+            let Ok(lock) = File::create_new(&path) else { continue };
+            let _ = lock.lock();
+            if is_at(&lock, &path) {
+                return Ok((new, lock));
+            }
+        }
+        Err(self.removed())
+    }
+
+    fn removed(&self) -> String {
+        format!("what is written to {} is removed at once by somebody else", self.folder.display())
     }
 
     fn cannot(&self, what: &str, error: &io::Error) -> String {
@@ -111,50 +182,79 @@ impl Store {
                  that of another version; nothing was unpacked"
             ));
         }
-        let new = self.folder.join(format!(".new-{}", random()));
-        fs::create_dir(&new).map_err(|e| self.cannot("written to", &e))?;
+        let (new, lock) = self.new_folder()?;
         let put = self.put_in(&new, &mut came, sha256);
         if new.exists() {
             let _ = fs::remove_dir_all(&new);
         }
-        put?;
-        self.take(sha256).ok_or_else(|| "it was removed as soon as it was unpacked".to_owned())
+        drop(lock);
+        if put? {
+            let kept = self.take(sha256);
+            return kept.ok_or_else(|| "it was removed as soon as it was unpacked".to_owned());
+        }
+        match self.find(sha256) {
+            Found::Here(kept) => Ok(kept),
+            Found::Absent => Err("it was removed as soon as another server had put it there".to_owned()),
+            Found::Changed(why) | Found::Unreadable(why) => Err(why),
+        }
     }
 
-    fn put_in(&self, new: &Path, came: &mut Incoming, sha256: &str) -> Result<(), String> {
-        let lock = File::create_new(new.join(LOCK)).map_err(|e| self.cannot("written to", &e))?;
-        let _ = lock.lock();
+    /// Unpacks into `new` and renames it; false where the archive's place was taken.
+    fn put_in(&self, new: &Path, came: &mut Incoming, sha256: &str) -> Result<bool, String> {
         came.file.rewind().map_err(|e| format!("what came cannot be read: {e}"))?;
         archive::unpack(&came.file, new, &self.limits).map_err(|e| e.to_string())?;
         sync_folders(new).map_err(|e| self.cannot("written to", &e))?;
-        match fs::rename(new, self.place(sha256)) {
-            Ok(()) => {}
+        let placed = match fs::rename(new, self.place(sha256)) {
+            Ok(()) => true,
             // Another server was faster.
             Err(e) if matches!(e.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => {
+                false
             }
             Err(e) => return Err(self.cannot("written to", &e)),
-        }
+        };
         File::open(&self.folder)
             .and_then(|folder| folder.sync_all())
-            .map_err(|e| self.cannot("written to", &e))
+            .map_err(|e| self.cannot("written to", &e))?;
+        Ok(placed)
     }
 
-    /// Removes what killed servers left behind, and of the archives that no server uses those beyond `keep`,
-    /// the longest unused first.
-    pub(super) fn sweep(&self) {
+    fn entries(&self) -> impl Iterator<Item = (String, PathBuf)> {
         let entries = self.folder.read_dir().into_iter().flatten().take(MAX_ENTRIES).flatten();
-        let mut unused = Vec::new();
-        for path in entries.map(|entry| entry.path()) {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        entries.map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path()))
+    }
+
+    /// Removes what killed servers left behind of archives that were coming.
+    pub(super) fn sweep_leftovers(&self) {
+        for (name, path) in self.entries() {
             if name.starts_with(".part-") {
                 if let Some(_lock) = free(&path) {
                     let _ = fs::remove_file(&path);
                 }
             } else if name.starts_with(".new-") {
-                if let Some(_lock) = free(&path.join(LOCK)) {
+                let lock = path.join(LOCK);
+                if let Some(_lock) = free(&lock) {
+                    let _ = fs::remove_dir_all(&path);
+                } else if !lock.exists() && self.is_old(&path) {
+                    // Killed before it made the lock, or after it removed it.
                     let _ = fs::remove_dir_all(&path);
                 }
-            } else if name.starts_with(PREFIX)
+            }
+        }
+    }
+
+    fn is_old(&self, path: &Path) -> bool {
+        let changed = path.metadata().and_then(|meta| meta.modified());
+        let age = changed.ok().and_then(|changed| self.clock.wall().duration_since(changed).ok());
+        age.is_some_and(|age| age > LEFT_BEHIND)
+    }
+
+    /// Removes what killed servers left behind, and of the archives that no server uses those beyond `keep`,
+    /// the longest unused first.
+    pub(super) fn sweep(&self) {
+        self.sweep_leftovers();
+        let mut unused = Vec::new();
+        for (name, path) in self.entries() {
+            if name.starts_with(PREFIX)
                 && let Some(lock) = free(&path.join(LOCK))
             {
                 let used = lock.metadata().and_then(|meta| meta.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
@@ -183,10 +283,29 @@ impl Store {
 
 /// The file, locked for us alone, if nobody else has it.
 fn free(path: &Path) -> Option<File> {
-    let file = File::open(path).ok()?;
-    match file.try_lock() {
-        Ok(()) => Some(file),
-        Err(TryLockError::WouldBlock | TryLockError::Error(_)) => None,
+    alone(File::open(path).ok()?, path)
+}
+
+/// `file`, locked for us alone, if nobody else has it and it still is the one at `path`.
+fn alone(file: File, path: &Path) -> Option<File> {
+    // A file system without locks says nothing of who uses what.
+    file.try_lock().ok()?;
+    is_at(&file, path).then_some(file)
+}
+
+/// Whether `file` is the one that lies at `path`, and no other that had its name before.
+fn is_at(file: &File, path: &Path) -> bool {
+    let of = |meta: fs::Metadata| (meta.dev(), meta.ino());
+    file.metadata().map(of).is_ok_and(|own| path.metadata().map(of).is_ok_and(|there| own == there))
+}
+
+/// Whether the contents are others than were unpacked, and not merely out of reach.
+fn differs(problem: &ArchiveError) -> bool {
+    match problem {
+        ArchiveError::Refused(_) => true,
+        ArchiveError::Io { source, .. } => {
+            matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+        }
     }
 }
 
@@ -253,3 +372,6 @@ impl Drop for Incoming {
         let _ = fs::remove_file(&self.path);
     }
 }
+
+#[cfg(test)]
+mod tests;
