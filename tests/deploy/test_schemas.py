@@ -111,6 +111,17 @@ class Chart(unittest.TestCase):
             routes += [rule["backendRefs"] for rule in the(gateway, "HTTPRoute")["spec"]["rules"]]
             self.assertEqual([[target["weight"] for target in route] for route in routes], [[100 - weight, weight]] * 7)
 
+    def test_public_routes_are_those_of_the_values(self):
+        chosen = ("--set", "publicRoutes={/mine,/a/b}", "--set", "ingress.enabled=true")
+        mesh, gateway = chart("prod", *chosen), chart("staging", *chosen)
+        self.assertIn("|mine|a/b)$", the(gateway, "Ingress")["spec"]["rules"][0]["http"]["paths"][0]["path"])
+        said = [match["path"]["value"] for match in the(gateway, "HTTPRoute")["spec"]["rules"][0]["matches"]]
+        self.assertIn("^/(mine|a/b)$", said)
+        said = [to["operation"]["paths"] for to in the(mesh, "AuthorizationPolicy")["spec"]["rules"][0]["to"]]
+        self.assertIn(["/mine", "/a/b"], said)
+        # A route of one's own is not thereby one that may be sent again.
+        self.assertNotIn("mine", json.dumps(the(mesh, "VirtualService")))
+
     def test_a_change_of_configuration_is_a_rollout(self):
         """Of the pods' template: other names (kustomize), another annotation (Helm)."""
         template = lambda found: json.dumps(the(found, "Deployment")["spec"]["template"], sort_keys=True)

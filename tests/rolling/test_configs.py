@@ -1,15 +1,18 @@
 """The configurations that are shipped for Envoy, HAProxy and Istio: each is valid, and they say the same."""
 
+import http.server
 import re
 import subprocess
 import tempfile
+import threading
+import types
 import unittest
 from pathlib import Path
 
 import yaml
 
-from processes import ROOT
-from proxies import ENVOY_CONFIG, HAPROXY_CONFIG, envoy_program, haproxy_program, routes
+from processes import ROOT, free_port, status
+from proxies import ENVOY_CONFIG, HAPROXY_CONFIG, Envoy, HaProxy, envoy_program, haproxy_program, routes
 
 ISTIO = ROOT / "deploy/k8s/components/istio"
 
@@ -59,11 +62,10 @@ class Same(unittest.TestCase):
     def test_routes(self):
         ours = {route["name"]: route for route in routes(self.envoy)}
         theirs = {route["name"]: route for route in self.service["http"]}
+        # What Istio refuses by a route of its own has none in Envoy's (class Public).
+        theirs = {name: route for name, route in theirs.items() if "directResponse" not in route}
         self.assertEqual(list(ours), list(theirs), "the same routes in the same order")
         for name, their in theirs.items():
-            if "directResponse" in their:
-                self.assertEqual(ours[name]["direct_response"]["status"], their["directResponse"]["status"])
-                continue
             our, retries = ours[name]["route"], their["retries"]
             policy = our["retry_policy"]
             self.assertEqual(seconds(our["timeout"]), seconds(their["timeout"]), name)
@@ -123,6 +125,108 @@ class Same(unittest.TestCase):
         self.assertEqual(value("retries"), str(route["retry_policy"]["num_retries"]))
         canary = next(w["weight"] for w in route["weighted_clusters"]["clusters"] if w["name"] == "weir-canary")
         self.assertEqual(value(r"acl drawn rand\(100\) lt"), str(canary))
+
+
+CALLS = "/inference.GRPCInferenceService/"
+# What anybody may ask, and what only callers inside may. `/v2/models/m/trace/setting` is why prefixes do not do.
+PUBLIC = (
+    "/health", "/docs", "/docs/swagger-ui.css", "/openapi.json", "/v1/embeddings", "/v1/models", "/v1/models/housing:predict",
+    "/v1/models/housing/versions/1:predict", "/v2", "/v2/", "/v2/health/live", "/v2/health/ready", "/v2/models", "/v2/models/stats",
+    "/v2/models/housing", "/v2/models/housing/infer", "/v2/models/housing/ready", "/v2/models/housing/stats", "/v2/models/housing/config",
+    "/v2/models/housing/versions/1", "/v2/models/housing/versions/1/infer", "/v2/models/housing/versions/1/config",
+    *(CALLS + name for name in ("ServerLive", "ServerReady", "ServerMetadata", "ModelReady", "ModelMetadata", "ModelConfig",
+                                "ModelStatistics", "ModelInfer", "ModelStreamInfer")),
+    "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch",
+)
+INSIDE = (
+    "/", "/livez", "/readyz", "/startupz", "/metrics", "/%6detrics", "/unheard/of", "/predict/x", "/docs/../metrics",
+    "/v1/features/user", "/v1/features/user/42", "/v1/%66eatures/user/42", "/v1%2Ffeatures/user/42", "/v1/events/arrivals",
+    "/v1/events/predict", "/v2/repository/index", "/v2/repository/models/housing/load", "/v2/repository/models/housing/unload",
+    "/v2/trace/setting", "/v2/logging", "/v2/models/housing/trace/setting", "/v2/models/housing/trace%2Fsetting",
+    *(CALLS + name for name in ("RepositoryIndex", "RepositoryModelLoad", "RepositoryModelUnload", "TraceSetting", "LogSettings", "New")),
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+)
+
+
+def entrances():
+    """(who, whether it lets a path in) of each configuration that stands between the public and Weir."""
+    def any_of(*expressions):
+        return lambda path: any(re.fullmatch(e, path) for e in expressions)
+
+    yield "Envoy", any_of(*(r["match"]["safe_regex"]["regex"] for r in routes(yaml.safe_load(ENVOY_CONFIG.read_text()))))
+    haproxy = HAPROXY_CONFIG.read_text()
+    assert "http-request return status 404 if !public\n" in haproxy
+    exact = re.search(r"^ +acl public path (/.*)$", haproxy, re.MULTILINE)[1].split()
+    yield "HAProxy", any_of(*re.findall(r"^ +acl public path_reg \^(.*)\$$", haproxy, re.MULTILINE), *map(re.escape, exact))
+
+    components = ISTIO.parent
+    ingresses = list(yaml.safe_load_all((components / "ingress/ingress.yaml").read_text()))
+    assert all(i["metadata"]["annotations"]["nginx.ingress.kubernetes.io/use-regex"] == "true" for i in ingresses)
+    expressions = [path["path"] for i in ingresses for r in i["spec"]["rules"] for path in r["http"]["paths"]]
+    # nginx compares the beginning, without regard to case.
+    yield "Ingress", lambda path: any(re.match(e, path, re.IGNORECASE) for e in expressions)
+
+    [route] = [r for r in yaml.safe_load_all((components / "gateway-api/routes.yaml").read_text()) if r["metadata"]["name"] == "weir"]
+    paths = [match["path"] for rule in route["spec"]["rules"] for match in rule["matches"]]
+    written = {"RegularExpression": lambda p: p, "Exact": re.escape, "PathPrefix": lambda p: re.escape(p.rstrip("/")) + "(/.*)?"}
+    # Some implementations look for a part.
+    expressions = [written[p["type"]](p["value"]) if p["type"] == "RegularExpression" else f"^{written[p['type']](p['value'])}$" for p in paths]
+    yield "HTTPRoute", lambda path: any(re.search(e, path) for e in expressions)
+
+    policy = yaml.safe_load((ISTIO / "authorization-policy.yaml").read_text())["spec"]
+    outside = [rule for rule in policy["rules"] if "ingressgateway" in str(rule.get("from"))]
+    assert len(outside) == 1 and policy["action"] == "ALLOW"
+    expressions = []
+    for to in outside[0]["to"]:
+        assert "notPaths" not in to["operation"], "what is not named is open"
+        for path in to["operation"]["paths"]:
+            assert "*" not in path.replace("{*}", ""), path
+            expressions.append("[^/]+".join(re.escape(part) for part in path.split("{*}")))
+    yield "Istio", any_of(*expressions)
+
+
+class Public(unittest.TestCase):
+    """Each entrance lets the same paths in, and nothing else."""
+
+    def test_every_entrance(self):
+        own = re.findall(r'^path = "(/.*)"', (ROOT / "deploy/k8s/base/weir.toml").read_text().partition("[[route]]")[2], re.MULTILINE)
+        self.assertGreaterEqual(len(own), 3)
+        names = []
+        for name, lets_in in entrances():
+            names.append(name)
+            self.assertEqual([p for p in (*PUBLIC, *own) if not lets_in(p)], [], f"{name} refuses")
+            self.assertEqual([p for p in INSIDE if lets_in(p)], [], f"{name} lets in")
+        self.assertEqual(names, ["Envoy", "HAProxy", "Ingress", "HTTPRoute", "Istio"])
+
+    def test_the_programs(self):
+        """Envoy and HAProxy do as they are read above, before a server that answers everything."""
+        class Everything(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(200)
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        port = free_port()
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Everything)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        self.addCleanup(server.server_close)
+        self.addCleanup(server.shutdown)
+        replica = types.SimpleNamespace(port=port, address=f"127.0.0.1:{port}")
+        with tempfile.TemporaryDirectory() as place:
+            # The server speaks HTTP/1 alone.
+            over_http1 = lambda text: text.replace("    default-server proto h2 check-proto h1\n", "")
+            for Proxy, changes in ((Envoy, ()), (HaProxy, (over_http1,))):
+                proxy = Proxy(place, [replica], changes=changes)
+                try:
+                    asked = {path: status(proxy.url + path) for path in (*PUBLIC, *INSIDE)}
+                finally:
+                    proxy.end()
+                self.assertEqual([p for p in PUBLIC if asked[p] != 200], [], f"{proxy.name} refuses")
+                # 400: a coded slash, for Envoy.
+                self.assertEqual([p for p in INSIDE if asked[p] not in (404, 400)], [], f"{proxy.name} lets in")
 
 
 class Weir(unittest.TestCase):

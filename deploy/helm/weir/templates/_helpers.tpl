@@ -1,11 +1,17 @@
 {{/* A file of deploy/k8s/components, which needs no more than these values. */}}
 {{- define "weir.component" -}}
 {{- $v := (index . 0).Values -}}
+{{- $routes := list -}}
+{{- range $v.publicRoutes -}}
+{{- $routes = append $routes (trimPrefix "/" .) -}}
+{{- end -}}
 {{- (index . 0).Files.Get (printf "files/components/%s" (index . 1))
     | replace "weir.example.com" $v.host
     | replace "weight: 90" "weight: <stable>"
     | replace "weight: 10" (printf "weight: %d" (int $v.canary.weight))
     | replace "weight: <stable>" (printf "weight: %d" (sub 100 (int $v.canary.weight)))
+    | replace "predict|lab/predict|lab/bulk-predict|project/predict)" (printf "%s)" (join "|" $routes))
+    | replace "[/predict, /lab/predict, /lab/bulk-predict, /project/predict]" (printf "[/%s]" (join ", /" $routes))
     | replace "gatewayClassName: eg" (printf "gatewayClassName: %s" $v.gatewayApi.className)
     | replace "name: weir-tls}" (printf "name: %s}" $v.gatewayApi.tlsSecret)
     | replace "ingressClassName: nginx" (printf "ingressClassName: %s" $v.ingress.className)
