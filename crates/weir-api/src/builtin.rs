@@ -5,13 +5,7 @@ use serde_json::json;
 use weir_types::Version;
 
 use crate::{
-    coding::Coding,
-    docs,
-    face::Face,
-    listener::Body,
-    metrics::{Format, can_answer},
-    operation::Builtin,
-    reason, respond,
+    coding::Coding, docs, face::Face, listener::Body, metrics::Format, operation::Builtin, reason, respond,
     server::Shared,
 };
 
@@ -67,9 +61,13 @@ fn ready(shared: &Shared, face: &Face) -> Response<Body> {
             let version = f.version.as_ref().map(Version::as_str);
             json!({"model": f.model, "version": version, "reason": reason::without_folders(&f.reason)})
         })
+        // An archive has the place of the models that are in it, whose names are not known yet.
+        .chain(face.snapshot.awaited().map(|(name, reason)| {
+            json!({"model": name, "version": null, "reason": reason::without_folders(reason)})
+        }))
         .collect();
     let draining = shared.is_draining();
-    let ready = !draining && can_answer(&face.snapshot);
+    let ready = !draining && face.snapshot.can_answer();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let mut body = json!({ "ready": ready });
     if draining {

@@ -45,7 +45,7 @@ use weir_types::trace::TraceContext;
 pub(crate) use format::Format;
 pub(crate) use listeners::{Connections, ListenerMetrics};
 use models::{ModelCollector, version_labels};
-pub(crate) use readiness::{Readiness, can_answer};
+pub(crate) use readiness::Readiness;
 
 use telemetry::TelemetryCollector;
 pub use telemetry::TelemetryStats;

@@ -49,7 +49,10 @@ pub(crate) struct Shared {
     closing: CancellationToken,
     /// Told when what is served changes, or whether.
     changes: watch::Sender<()>,
+    /// Why the configuration that was read last does not count.
     reload_problem: ArcSwapOption<String>,
+    /// Why the models that were loaded last do not serve.
+    swap_problem: ArcSwapOption<String>,
     control: OnceLock<ModelControl>,
     log_control: OnceLock<Arc<dyn LogControl>>,
     tracing: OnceLock<Arc<Tracing>>,
@@ -131,8 +134,11 @@ impl Shared {
         self.cache.get()
     }
 
-    pub(crate) fn reload_problem(&self) -> Option<Arc<String>> {
-        self.reload_problem.load_full()
+    /// Why what was read or loaded last is not in force.
+    pub(crate) fn reload_problem(&self) -> Option<String> {
+        let problems = [&self.reload_problem, &self.swap_problem].map(ArcSwapOption::load_full);
+        let lines: Vec<_> = problems.iter().flatten().map(|problem| problem.as_str()).collect();
+        (!lines.is_empty()).then(|| lines.join("\n"))
     }
 }
 
@@ -197,6 +203,7 @@ impl Server {
             closing: CancellationToken::new(),
             changes: watch::Sender::new(()),
             reload_problem: ArcSwapOption::empty(),
+            swap_problem: ArcSwapOption::empty(),
             control: OnceLock::new(),
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -280,7 +287,7 @@ impl Server {
     pub fn swap(&self, snapshot: ServingSnapshot) -> Result<(), Vec<RouteProblem>> {
         let routes = self.shared.routes.load_full();
         let swapped = self.put_in_force(&routes, snapshot);
-        self.note_reload_problem(swapped.as_ref().err().map(|problems| told(problems)));
+        self.shared.swap_problem.store(swapped.as_ref().err().map(|problems| Arc::new(told(problems))));
         swapped
     }
 
@@ -299,6 +306,7 @@ impl Server {
         snapshot: ServingSnapshot,
     ) -> Result<(), Vec<RouteProblem>> {
         self.put_in_force(&routes, snapshot)?;
+        self.shared.swap_problem.store(None);
         self.shared.predictor.resize(config.max_body_in_flight.0);
         self.shared.access_log.store(AccessLog::new(&config).map(Arc::new));
         self.shared.config.store(Arc::new(config));
@@ -324,12 +332,7 @@ impl Server {
     /// Counts a reload of the configuration, and lets `/readyz` say why one changed nothing.
     pub fn note_reload(&self, outcome: Result<(), String>) {
         self.shared.metrics.reloads.count(outcome.is_ok(), self.shared.predictor.clock().wall());
-        self.note_reload_problem(outcome.err());
-    }
-
-    /// Lets `/readyz` say why the last reload changed nothing.
-    fn note_reload_problem(&self, problem: Option<String>) {
-        self.shared.reload_problem.store(problem.map(Arc::new));
+        self.shared.reload_problem.store(outcome.err().map(Arc::new));
     }
 
     /// Binds the configured addresses.

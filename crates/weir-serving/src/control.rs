@@ -17,7 +17,7 @@ use std::{
 use tokio::sync::oneshot;
 use weir_types::{Error, ErrorCode, ModelName};
 
-use crate::{Archives, Loader, ServingSnapshot, watch::Watch};
+use crate::{Archives, Failure, Loader, ServingSnapshot, watch::Watch};
 
 /// Orders that may wait; one more is refused.
 const MAX_WAITING: usize = 16;
@@ -25,6 +25,8 @@ const MAX_WAITING: usize = 16;
 const LOOK: Duration = Duration::from_secs(1);
 /// How often a model is tried again whose server was away.
 const RETRY: Duration = Duration::from_secs(10);
+/// Longest wait before a configuration is read again that failed for a passing reason.
+const LONGEST_RETRY: Duration = Duration::from_secs(300);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Order {
@@ -90,8 +92,27 @@ fn ended() -> Error {
 /// Makes a new snapshot serve; the text says why it cannot.
 type Publish = Box<dyn FnMut(ServingSnapshot) -> Result<(), String> + Send>;
 
-/// Reads the configuration again, given the archives that serve; the text says why it cannot count.
-pub type Reread = Box<dyn FnMut(Option<&Archives>) -> Result<Change, String> + Send>;
+/// Reads the configuration again, given the archives that serve.
+pub type Reread = Box<dyn FnMut(Option<&Archives>) -> Result<Change, Refused> + Send>;
+
+/// Why a configuration that was read again does not count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// What is wrong.
+    pub text: String,
+    /// Whether it may count without anybody changing a file: a server was away.
+    pub passing: bool,
+}
+
+impl From<String> for Refused {
+    fn from(text: String) -> Self {
+        Self { text, passing: false }
+    }
+}
+
+/// Puts a configuration in force with what was loaded under it, or is told why it is not; the text says why
+/// it cannot.
+pub type PutInForce = Box<dyn FnOnce(Result<ServingSnapshot, String>) -> Result<(), String> + Send>;
 
 /// A configuration that was read again and would work.
 pub struct Change {
@@ -99,8 +120,8 @@ pub struct Change {
     pub paths: Vec<PathBuf>,
     /// The archives of models, all of them here.
     pub archives: Option<Archives>,
-    /// Puts it in force with what was loaded from there; the text says why it cannot.
-    pub publish: Box<dyn FnOnce(ServingSnapshot) -> Result<(), String> + Send>,
+    /// Puts it in force with what was loaded from there.
+    pub publish: PutInForce,
 }
 
 /// Obeys orders.
@@ -114,6 +135,8 @@ pub struct Keeper {
     orders: Receiver<(Order, Reply)>,
     retry: Duration,
     tried: Instant,
+    /// When the configuration is read again that failed for a passing reason, and how long that is waited for.
+    again: Option<(Instant, Duration)>,
 }
 
 impl Keeper {
@@ -133,12 +156,14 @@ impl Keeper {
                 orders,
                 retry,
                 tried,
+                again: None,
             },
             ModelControl { orders: sender },
         )
     }
 
-    /// Reads the configuration with `reread` at each reload, and when `files` say that it changed.
+    /// Reads the configuration with `reread` at each reload, and when `files` say that it changed; with
+    /// `files`, also again and again while what stands against it may pass.
     #[must_use]
     pub fn rereading(self, reread: Reread, files: Option<Watch>) -> Self {
         Self { reread: Some(reread), configuration: files, ..self }
@@ -156,9 +181,8 @@ impl Keeper {
         loop {
             match self.orders.recv_timeout(LOOK) {
                 Ok((order, reply)) => {
-                    files.iter_mut().chain(&mut self.configuration).for_each(Watch::seen);
                     // Whoever asked may be gone; the order is obeyed all the same.
-                    let _ = reply.send(self.obey(&order));
+                    let _ = reply.send(self.carry_out(&order, &mut files));
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => self.look(&mut files),
@@ -170,15 +194,40 @@ impl Keeper {
     /// Obeys what the files say that changed.
     fn look(&mut self, models: &mut Option<Watch>) {
         let settled = |watch: &mut Option<Watch>| watch.as_mut().is_some_and(Watch::settled);
-        let order = match (settled(&mut self.configuration), settled(models)) {
-            (true, _) => Order::Reload,
-            (false, true) => Order::Models,
-            (false, false) if self.archives_have_news() => Order::Models,
-            (false, false) => return self.retry_transient(),
+        let order = if settled(&mut self.configuration) || self.is_due_again() {
+            Order::Reload
+        } else if settled(models) || self.archives_have_news() {
+            Order::Models
+        } else {
+            return self.retry_transient();
         };
-        if let Err(error) = self.obey(&order) {
+        if let Err(error) = self.carry_out(&order, models) {
             tracing::error!("reload failed: {error}");
         }
+    }
+
+    /// Obeys, and notes which files were read for it: what an order does not read may have changed, and
+    /// counts the next time somebody looks.
+    fn carry_out(&mut self, order: &Order, models: &mut Option<Watch>) -> Result<(), Error> {
+        let before = match order {
+            Order::Reload => models.clone(),
+            _ => None,
+        };
+        match order {
+            Order::Reload => models.iter_mut().chain(&mut self.configuration).for_each(Watch::seen),
+            Order::Models => models.iter_mut().for_each(Watch::seen),
+            Order::Load(_) | Order::Unload(_) => {}
+        }
+        let outcome = self.obey(order);
+        if outcome.is_err() && before.is_some() {
+            // Models that changed meanwhile count under the configuration in force.
+            *models = before;
+        }
+        outcome
+    }
+
+    fn is_due_again(&self) -> bool {
+        self.again.is_some_and(|(due, _)| due <= self.loader.clock().now())
     }
 
     /// Loads models again whose server was away, when it is time.
@@ -217,14 +266,26 @@ impl Keeper {
 
     /// Reads configuration and models, and puts both in force, or neither.
     fn reconfigure(&mut self) -> Result<(), Error> {
+        let outcome = self.change();
+        let passes = outcome.as_ref().is_err_and(|refused| refused.passing);
+        self.again = (passes && self.configuration.is_some()).then(|| {
+            let wait = self.again.map_or(self.retry, |(_, wait)| (wait * 2).min(LONGEST_RETRY));
+            (self.loader.clock().now() + wait, wait)
+        });
+        outcome.map_err(|refused| Error::new(ErrorCode::Conflict, refused.text))
+    }
+
+    fn change(&mut self) -> Result<(), Refused> {
         let Some(reread) = &mut self.reread else { return Ok(()) };
-        let change = reread(self.loader.archives());
-        let change = change.map_err(|text| Error::new(ErrorCode::Conflict, text))?;
-        let Change { paths, archives, publish } = change;
+        let Change { paths, archives, publish } = reread(self.loader.archives())?;
         let loader = self.loader.at(paths).with_archives(archives);
         let next = loader.load(&self.serving, &self.unloaded, &|_| {});
-        let published = publish(next.clone());
-        self.published(next, published)?;
+        if let Some(refused) = lost(&next) {
+            let _ = publish(Err(refused.text.clone()));
+            return Err(refused);
+        }
+        let published = publish(Ok(next.clone()));
+        self.published(next, published).map_err(|error| error.message.into_owned())?;
         self.loader = loader;
         Ok(())
     }
@@ -267,4 +328,17 @@ impl Keeper {
         self.unloaded.insert(model.clone());
         Ok(next)
     }
+}
+
+/// Why a configuration does not count under which models that serve now would have no version left.
+fn lost(next: &ServingSnapshot) -> Option<Refused> {
+    let passing = next.kept().all(|failure| failure.transient);
+    let line = |f: &Failure| match &f.version {
+        Some(version) => format!("model {}/{version}: {}", f.model, f.reason),
+        None => format!("model {}: {}", f.model, f.reason),
+    };
+    let lines: Vec<_> = next.kept().map(line).collect();
+    let text =
+        format!("{}\nnothing of it would be left where it is read from; nothing changed", lines.join("\n"));
+    (!lines.is_empty()).then_some(Refused { text, passing })
 }

@@ -31,13 +31,15 @@ pub use cache::{
     Explained, ExplainedPair, PurgeScope, Purged, Tier, TierEntry, TierError, TierFuture, TierStats,
     bare_answer, stored_answer,
 };
-pub use control::{Change, Keeper, ModelControl, Reread};
+pub use control::{Change, Keeper, ModelControl, PutInForce, Refused, Reread};
 pub use executor::{
     Batches, Caller, Cores, Done, ExecuteFuture, Executor, Job, Local, LocalOptions, MemoryBudget, Remote,
     Stats, Timing, describe_remote, unmerged,
 };
 pub use features::{Incomplete, Lookup};
-pub use fetch::{ArchiveConfig, Archives, FetchConfig, FetchParts, FetchProblem, Fetcher};
+pub use fetch::{
+    ArchiveConfig, Archives, FetchConfig, FetchParts, FetchProblem, Fetcher, Missing as MissingArchive,
+};
 pub use load::{LoadOptions, Loader, Progress};
 pub use predict::{Executed, Predictor, Ready, Routed};
 pub use sequence::{

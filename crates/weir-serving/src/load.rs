@@ -125,6 +125,7 @@ impl Loader {
         problems.into_iter().for_each(|problem| next.keep_folder(problem, previous));
         self.archives.iter().flat_map(Archives::missing).for_each(|missing| next.await_archive(missing));
         graph::settle(&mut next, previous, &self.options, &self.background);
+        next.keep_models(previous);
         next
     }
 
@@ -164,6 +165,7 @@ impl Loader {
         next.forget(model);
         self.load_into(&mut next, &found, previous, &|_| {});
         graph::settle(&mut next, previous, &self.options, &self.background);
+        next.keep_models(previous);
         Ok(next)
     }
 

@@ -69,8 +69,10 @@ pub struct ServingSnapshot {
     /// All graphs that could be read, also those that could not be built: they are built
     /// again whenever a model changes.
     drafts: Vec<Arc<GraphDraft>>,
-    /// Whether there are archives that are still to come, whose models nobody knows.
-    awaited: bool,
+    /// Archives that are still to come. Nobody knows their models yet: an archive's name is none of a model.
+    awaited: Vec<Missing>,
+    /// Models of which an earlier state serves that is not where models are read from now.
+    kept: BTreeSet<ModelName>,
 }
 
 impl ServingSnapshot {
@@ -84,13 +86,24 @@ impl ServingSnapshot {
         &self.failures
     }
 
+    /// Archives of models that are still to come: the name of each one's file, and why it is not here.
+    pub fn awaited(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.awaited.iter().map(|archive| (archive.name.as_str(), archive.reason.as_str()))
+    }
+
+    /// Whether every model has a version that answers, and all models are known. A newer version that
+    /// failed beside one that serves does not count, or one bad push would take down the fleet.
+    pub fn can_answer(&self) -> bool {
+        self.awaited.is_empty() && self.unavailable().next().is_none()
+    }
+
     /// Models that were told to unload.
     pub fn unloaded(&self) -> impl Iterator<Item = &ModelName> {
         self.unloaded.iter()
     }
 
-    /// Failures that leave a model without any version: while there is one, the server is not
-    /// ready. A newer version that failed beside an older one that serves does not count.
+    /// Failures that leave a model without any version: while there is one, the server
+    /// [cannot answer](Self::can_answer). A newer version that failed beside an older one that serves does not count.
     pub fn unavailable(&self) -> impl Iterator<Item = &Failure> {
         self.failures
             .iter()
@@ -126,7 +139,7 @@ impl ServingSnapshot {
         if self.failures.iter().any(|f| f.model == name) {
             return not_loaded(name);
         }
-        if self.awaited {
+        if !self.awaited.is_empty() {
             let text = "not all archives of models are fetched yet; /readyz says which";
             return Error::new(ErrorCode::Unavailable, text);
         }
@@ -197,6 +210,7 @@ impl ServingSnapshot {
     /// Drops all that is known of `model`.
     pub(crate) fn forget(&mut self, model: &ModelName) {
         self.models.remove(model);
+        self.kept.remove(model);
         self.drafts.retain(|draft| draft.candidate().name != *model);
         self.unloaded.remove(model);
         self.failures.retain(|f| f.model != model.as_str());
@@ -207,20 +221,43 @@ impl ServingSnapshot {
         model.versions.insert(served.spec.version.clone(), served);
     }
 
-    /// A candidate failed: the same version as it was loaded earlier serves on.
+    /// A candidate failed: the same version as it was loaded earlier serves on, from wherever that was.
     pub(crate) fn keep_version(&mut self, candidate: &Candidate, reason: String, previous: &Self) {
         let earlier = previous.find(&candidate.name, &candidate.version).cloned();
         let (model, version) = (candidate.name.to_string(), Some(candidate.version.clone()));
         let (covered, transient) = (earlier.is_some(), candidate.kind == Kind::Remote);
         self.failures.push(Failure { model, version, reason, covered, transient });
-        earlier.into_iter().for_each(|version| self.insert(version));
+        if let Some(version) = earlier {
+            if !version.spec.artifact.starts_with(&candidate.folder) {
+                self.kept.insert(candidate.name.clone());
+            }
+            self.insert(version);
+        }
+    }
+
+    /// All that is loaded is there. Of models that have nothing now but failures, what `previous` has
+    /// serves on.
+    pub(crate) fn keep_models(&mut self, previous: &Self) {
+        for (name, model) in &previous.models {
+            let failed = |f: &Failure| f.model == name.as_str();
+            if self.models.contains_key(name) || !self.failures.iter().any(failed) {
+                continue;
+            }
+            self.failures.iter_mut().filter(|f| failed(f)).for_each(|f| f.covered = true);
+            self.kept.insert(name.clone());
+            self.models.insert(name.clone(), model.clone());
+        }
+    }
+
+    /// What failed of models that serve only as they were elsewhere: there, nothing of them is left.
+    pub(crate) fn kept(&self) -> impl Iterator<Item = &Failure> {
+        let kept = |f: &&Failure| self.kept.iter().any(|name| name.as_str() == f.model);
+        self.failures.iter().filter(kept)
     }
 
     /// An archive is not here yet; it comes without anybody changing a file.
     pub(crate) fn await_archive(&mut self, archive: Missing) {
-        let Missing { name: model, reason } = archive;
-        self.awaited = true;
-        self.failures.push(Failure { model, version: None, reason, covered: false, transient: true });
+        self.awaited.push(archive);
     }
 
     /// A folder cannot be read: what was loaded from it earlier serves on.

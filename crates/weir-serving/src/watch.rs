@@ -20,7 +20,7 @@ type Seen = (u64, Option<SystemTime>, u64, i64, i64);
 
 /// Looks at files from time to time. Polling, not inotify: it sees a Kubernetes volume swap
 /// its symlink and a network file system alike, and needs no library.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Watch {
     paths: Vec<PathBuf>,
     reach: Reach,

@@ -30,7 +30,7 @@ pub(super) fn live(_: &Shared, _: ServerLiveRequest) -> Result<ServerLiveRespons
 
 /// Whether every model can answer and the server goes on to.
 pub(super) fn is_ready(shared: &Shared) -> bool {
-    !shared.is_draining() && shared.face().snapshot.unavailable().next().is_none()
+    !shared.is_draining() && shared.face().snapshot.can_answer()
 }
 
 /// Of `ServerReady`.

@@ -36,15 +36,9 @@ impl Readiness {
     }
 }
 
-/// Ready means *can answer*: a newer version that failed beside one that serves is told but does
-/// not count, or one bad push would take down the fleet.
-pub(crate) fn can_answer(snapshot: &ServingSnapshot) -> bool {
-    snapshot.unavailable().next().is_none()
-}
-
 impl Collector for Readiness {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let ready = !self.is_draining() && can_answer(&self.snapshot.load());
+        let ready = !self.is_draining() && self.snapshot.load().can_answer();
         let text = "Whether the server is ready: every model answers, and it is not draining";
         write::gauge(&mut encoder, "weir_ready", text, i64::from(ready))
     }

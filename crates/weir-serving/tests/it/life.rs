@@ -2,12 +2,18 @@
 
 use std::{
     collections::BTreeSet,
-    sync::Arc,
+    fs,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex,
+        mpsc::{Receiver, channel},
+    },
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
 use weir_artifact::BatchingTable;
-use weir_serving::{Job, ServedVersion, ServingSnapshot};
+use weir_serving::{Change, Job, Keeper, ModelControl, Refused, ServedVersion, ServingSnapshot, Watch};
 use weir_types::{Batch, Deadline, ErrorCode, Tensor, TensorData};
 
 use crate::support::{Kept, Models, served};
@@ -168,4 +174,121 @@ async fn models_beyond_the_memory_budget_sleep_and_all_of_them_answer() {
         }
     }
     assert!(held().contains(&0), "not all fit: {:?}", held());
+}
+
+/// A keeper whose configuration is what `read` says: where models are, or why it does not count. What comes
+/// of each reading is received: the snapshot, or what it was refused for.
+fn configured(
+    models: &Models,
+    files: Option<Watch>,
+    mut read: impl FnMut() -> Result<PathBuf, Refused> + Send + 'static,
+) -> (ModelControl, Receiver<Result<ServingSnapshot, String>>, JoinHandle<()>) {
+    let (outcome, outcomes) = channel();
+    let reread = Box::new(move |_: Option<&_>| {
+        let path = read().inspect_err(|why| outcome.send(Err(why.text.clone())).unwrap())?;
+        let outcome = outcome.clone();
+        let publish = Box::new(move |loaded: Result<ServingSnapshot, String>| {
+            outcome.send(loaded.clone()).unwrap();
+            loaded.map(drop)
+        });
+        Ok(Change { paths: vec![path], archives: None, publish })
+    });
+    let (keeper, control) = Keeper::new(models.loader(), Arc::new(models.load()), Box::new(|_| Ok(())));
+    let keeper = keeper.rereading(reread, files).retrying_after(Duration::ZERO);
+    (control, outcomes, thread::spawn(move || keeper.run(None)))
+}
+
+#[tokio::test]
+async fn a_configuration_that_would_lose_a_model_changes_nothing() {
+    let (old, new) = (Models::new(), Models::new());
+    old.add("housing", "1");
+    new.add("other", "1");
+    let path = new.path().to_owned();
+    let (control, outcomes, thread) = configured(&old, None, move || Ok(path.clone()));
+    // Another version that is broken, the same version that is broken, and a folder that cannot be read.
+    for (broken, named) in [
+        ("housing/2/model.onnx", "model housing/2: "),
+        ("housing/1/model.onnx", "model housing/1: "),
+        ("housing/model.toml", "model housing: "),
+    ] {
+        new.write(broken, "this is nothing");
+        let refused = control.reload().await.unwrap_err();
+        assert_eq!(refused.code, ErrorCode::Conflict);
+        assert!(refused.message.contains(named), "{refused}");
+        assert_eq!(outcomes.recv().unwrap().unwrap_err(), refused.message);
+        new.remove("housing");
+    }
+    // A version that is broken beside one that works is none that was lost, and neither is one that is gone.
+    new.add("housing", "2");
+    new.write("housing/3/model.onnx", "this is nothing");
+    control.reload().await.unwrap();
+    assert_eq!(served(&outcomes.recv().unwrap().unwrap()), ["housing/2", "other/1"]);
+    new.remove("housing");
+    control.reload().await.unwrap();
+    assert_eq!(served(&outcomes.recv().unwrap().unwrap()), ["other/1"]);
+    drop(control);
+    thread.join().unwrap();
+}
+
+#[tokio::test]
+async fn a_model_that_is_replaced_by_a_broken_version_serves_on() {
+    let models = Models::new();
+    models.add("housing", "1");
+    models.add("other", "1");
+    let kept = Kept::start(&models);
+    let before = kept.snapshot().version("housing", None).unwrap().clone();
+    models.remove("housing/1");
+    models.write("housing/2/model.onnx", "this is nothing");
+    for round in 0..3 {
+        // Watched files, and then clients.
+        let told = match round {
+            0 | 1 => kept.control.reload().await,
+            _ => kept.control.load("housing".parse().unwrap()).await,
+        };
+        assert_eq!(told.is_err(), round == 2, "who loads it is told");
+        let snapshot = kept.snapshot();
+        assert!(Arc::ptr_eq(snapshot.version("housing", None).unwrap(), &before));
+        assert!(snapshot.failures()[0].covered && snapshot.can_answer());
+    }
+    models.remove("housing");
+    kept.control.reload().await.unwrap();
+    assert_eq!(served(&kept.snapshot()), ["other/1"], "what is taken away is gone");
+    kept.stop();
+}
+
+#[tokio::test]
+async fn an_order_for_one_model_hides_no_change_of_the_configuration() {
+    let models = Models::new();
+    models.add("housing", "1");
+    let file = models.path().join("weir.toml");
+    fs::write(&file, "a").unwrap();
+    let path = models.path().to_owned();
+    let watch = Watch::of_files(std::slice::from_ref(&file));
+    let (control, outcomes, thread) = configured(&models, Some(watch), move || Ok(path.clone()));
+    fs::write(&file, "changed").unwrap();
+    control.load("housing".parse().unwrap()).await.unwrap();
+    assert_eq!(served(&outcomes.recv().unwrap().unwrap()), ["housing/1"]);
+    drop(control);
+    thread.join().unwrap();
+}
+
+#[tokio::test]
+async fn a_watched_configuration_is_tried_again_while_its_problem_may_pass() {
+    let models = Models::new();
+    models.add("housing", "1");
+    let (path, problems) = (models.path().to_owned(), Mutex::new(vec![false, true, true]));
+    let read = move || match problems.lock().unwrap().pop() {
+        Some(passing) => Err(Refused { text: format!("passing: {passing}"), passing }),
+        None => Ok(path.clone()),
+    };
+    let (control, outcomes, thread) = configured(&models, Some(Watch::of_files(&[])), read);
+    control.reload().await.unwrap_err();
+    for told in ["passing: true", "passing: true", "passing: false"] {
+        assert_eq!(outcomes.recv().unwrap().unwrap_err(), told);
+    }
+    // What does not pass waits for somebody to ask.
+    control.reload().await.unwrap();
+    assert!(outcomes.recv().unwrap().is_ok() && outcomes.try_recv().is_err());
+    drop(control);
+    thread.join().unwrap();
 }

@@ -6,7 +6,7 @@ use anyhow::{anyhow, bail};
 use weir_api::Server;
 use weir_config::Places;
 use weir_serving::{
-    Cache, Failure, Fetcher, KeepSequences, LoadOptions, Loader, Progress, RedisSequences, ServingSnapshot,
+    Cache, Fetcher, KeepSequences, LoadOptions, Loader, Progress, RedisSequences, ServingSnapshot,
 };
 use weir_types::{AllowLocal, Clock, SystemClock};
 
@@ -73,7 +73,8 @@ pub(super) fn start(
     let snapshot = loader.load(&ServingSnapshot::default(), &BTreeSet::new(), &progress);
     output.progress("");
     let away = snapshot.failures().iter().filter(|failure| failure.transient).count();
-    let (models, failures) = (snapshot.models().count() + away, failure_lines(&counting(&snapshot, opening)));
+    let models = snapshot.models().count() + away + snapshot.awaited().count();
+    let failures = failing(&snapshot, opening);
     let server = Server::with_state(server, route, snapshot, state, (Arc::new(AllowLocal), clock));
     let server = server.map_err(|problems| route_lines(&problems, places));
     if let Ok(server) = &server {
@@ -83,10 +84,12 @@ pub(super) fn start(
     Ok(Started { loader, fetcher, cache, server, models, failures })
 }
 
-/// The failures that count: a check fetches nothing, so that an archive is not here is none there. It has no
-/// version, which is how it differs from a model whose server is away.
-fn counting(snapshot: &ServingSnapshot, opening: Opening) -> Vec<Failure> {
-    let passes =
-        |failure: &&Failure| opening == Opening::Check && failure.transient && failure.version.is_none();
-    snapshot.failures().iter().filter(|failure| !passes(failure)).cloned().collect()
+/// What could not be loaded, one a line. That an archive is not here is no failure of a check, which fetches
+/// nothing.
+fn failing(snapshot: &ServingSnapshot, opening: Opening) -> String {
+    let awaited = snapshot.awaited().filter(|_| opening != Opening::Check);
+    let awaited = awaited.map(|(name, reason)| format!("archive {name}: {reason}"));
+    let loaded = failure_lines(snapshot.failures());
+    let lines = (!loaded.is_empty()).then_some(loaded).into_iter().chain(awaited);
+    lines.collect::<Vec<_>>().join("\n")
 }

@@ -120,6 +120,19 @@ fn a_secret_is_a_file_and_is_shown_nowhere() {
         let (ok, out, told) = run(folder.path(), &arguments, &variables);
         assert!(ok && !out.contains("canary") && !told.contains("canary"), "{command:?}: {out}{told}");
     }
+    // Addresses hold some too, by mistake or because they have to.
+    let presigned = format!(
+        "[[archive]]\nurl = \"https://a/b.tar?X-Amz-Signature=canary\"\nsha256 = \"{}\"\n",
+        "a".repeat(64)
+    );
+    write(&presigned);
+    let url = [("WEIR_REDIS__URL", "redis://weir:canary-secret@127.0.0.1:1")];
+    for command in [&["config", "show"][..], &["config", "show", "--origin"], &["--json", "config", "show"]] {
+        let arguments: Vec<&str> = command.iter().chain(&["--config", "weir.toml"]).copied().collect();
+        let (ok, out, told) = run(folder.path(), &arguments, &url);
+        assert!(ok && out.contains("redis://***@127.0.0.1:1") && out.contains("b.tar?***"), "{out}{told}");
+        assert!(!out.contains("canary") && !told.contains("canary"), "{command:?}: {out}{told}");
+    }
     // Where a secret is written by mistake, nothing that is told repeats it.
     let mistakes: [(&str, &[(&str, &str)]); 3] = [
         ("password = \"canary-secret\"\n", &[]),
@@ -273,5 +286,86 @@ fn models_come_and_go_with_the_list() {
         server.await_line(&changed);
         assert_eq!(served(&server), names);
     }
+    server.stop();
+}
+
+#[test]
+fn a_reload_that_would_lose_a_model_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let example = root().join("examples/models/housing");
+    let samples = fs::read_to_string(example.join("samples.jsonl")).unwrap();
+    let wrong = Regex::new(r#""prediction": [0-9.]+"#).unwrap().replace(&samples, r#""prediction": 1e9"#);
+    for (place, version, samples) in [("old", "1", samples.as_str()), ("new", "2", &wrong)] {
+        let version = folder.path().join(place).join("housing").join(version);
+        fs::create_dir_all(&version).unwrap();
+        for name in ["model.toml", "model.onnx"] {
+            fs::copy(example.join(name), version.join(name)).unwrap();
+        }
+        fs::write(version.join("samples.jsonl"), samples).unwrap();
+    }
+    let write = |place: &str| {
+        fs::write(folder.path().join("weir.toml"), format!("[server]\nmodels = [{place:?}]\n")).unwrap();
+    };
+    write("old");
+    let mut server = serve(folder.path(), &[]);
+    write("new");
+    server.signal(Signal::HUP);
+    let line = server.await_line(&Regex::new("reload failed").unwrap());
+    assert!(line.contains("model housing/2"), "{line}");
+    let ready = ask(server.address, "/readyz");
+    assert_eq!(ready.status, 200);
+    assert!(ready.json()["reload"].as_str().unwrap().contains("nothing changed"), "{}", ready.text());
+    assert_eq!(metric(server.address, "weir_config_last_reload_successful"), 0.0);
+    let mut connection = Connection::open(server.address).unwrap();
+    let response = predict(&mut connection, "/v1/models/housing:predict", &row());
+    assert_eq!((response.status, response.header("x-weir-model").next()), (200, Some("housing/1")));
+    server.stop();
+}
+
+/// A client's order for a model tells nothing of the configuration.
+#[test]
+fn why_a_reload_failed_is_told_until_one_succeeds() {
+    let folder = TempDir::new().unwrap();
+    let write = |text: String| fs::write(folder.path().join("weir.toml"), text).unwrap();
+    let keys = "model_control = \"explicit\"";
+    write(file(keys, "a"));
+    let mut server = serve(folder.path(), &[]);
+    write(file(&format!("{keys}\nthreads = 7"), "a"));
+    server.signal(Signal::HUP);
+    server.await_line(&Regex::new("reload failed").unwrap());
+    let mut connection = Connection::open(server.address).unwrap();
+    connection.send(&request("POST", "/v2/repository/models/housing/load", &[], Some(b"{}"))).unwrap();
+    let loaded = connection.receive(false).unwrap();
+    assert_eq!(loaded.status, 200, "{}", loaded.text());
+    let told = ask(server.address, "/readyz").json()["reload"].as_str().map(str::to_owned);
+    assert!(told.is_some_and(|told| told.contains("needs a restart")));
+    write(file(keys, "a"));
+    server.signal(Signal::HUP);
+    server.await_line(&Regex::new("models changed").unwrap());
+    server.stop();
+}
+
+/// An archive's name is none of a model: what serves under it says nothing of the archive.
+#[test]
+fn an_archive_that_is_named_as_a_model_is_still_missed() {
+    let folder = TempDir::new().unwrap();
+    let archive = format!(
+        "[fetch]\ncache = \"cache\"\nretries = 0\n[[archive]]\nurl = \"http://127.0.0.1:1/housing.tar.gz\"\nsha256 = \"{}\"\n",
+        "a".repeat(64)
+    );
+    let text = file("model_control = \"explicit\"", "a") + &archive;
+    fs::write(folder.path().join("weir.toml"), text).unwrap();
+    let server = serve(folder.path(), &[]);
+    let mut connection = Connection::open(server.address).unwrap();
+    assert_eq!(predict(&mut connection, "/a", &row()).status, 200);
+    for order in ["load", "unload", "load"] {
+        let path = format!("/v2/repository/models/housing/{order}");
+        connection.send(&request("POST", &path, &[], Some(b"{}"))).unwrap();
+        // The route needs it, so it is not unloaded; whatever comes of an order, the archive is missing.
+        connection.receive(false).unwrap();
+        let ready = ask(server.address, "/readyz");
+        assert_eq!((ready.status, &ready.json()["failures"][0]["model"]), (503, &"housing".into()));
+    }
+    assert_eq!(metric(server.address, "weir_ready"), 0.0);
     server.stop();
 }

@@ -225,7 +225,7 @@ impl Call<'_> {
 
     /// As `/readyz`: every model has a version that can answer.
     fn ready(&self) -> Response<Body> {
-        let ready = !self.shared.is_draining() && self.face.snapshot.unavailable().next().is_none();
+        let ready = !self.shared.is_draining() && self.face.snapshot.can_answer();
         let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         let mut response = respond::json(status, json!({ "ready": ready }).to_string());
         if !ready {

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use weir_api::Server;
 use weir_config::{Loaded, Override, Places};
-use weir_serving::{Archives, Cache, Change, Fetcher, Reread, ServingSnapshot};
+use weir_serving::{Archives, Cache, Change, Fetcher, Refused, Reread, ServingSnapshot};
 
 use crate::{
     args::Sources,
@@ -32,17 +32,17 @@ impl Reload {
     /// What a keeper of models calls for each reload.
     pub(super) fn reread(self) -> Reread {
         Box::new(move |archives| {
-            self.read(archives).inspect_err(|why| self.server.note_reload(Err(why.clone())))
+            self.read(archives).inspect_err(|why| self.server.note_reload(Err(why.text.clone())))
         })
     }
 
     /// Reads the sources and brings the archives that they name, given those that serve; what is in
     /// force stays.
-    fn read(&self, serving: Option<&Archives>) -> Result<Change, String> {
+    fn read(&self, serving: Option<&Archives>) -> Result<Change, Refused> {
         let loaded = settings::load_within(&self.sources, self.flags.clone(), &self.limits);
         let Loaded { value: settings, places } = loaded.map_err(|error| format!("{error:#}"))?;
         if settings.server.models.is_empty() && settings.archive.is_empty() {
-            return Err(places.problem("server.models", "`server.models` names no model").to_string());
+            return Err(places.problem("server.models", "`server.models` names no model").to_string().into());
         }
         let changed = {
             let in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
@@ -50,13 +50,18 @@ impl Reload {
         };
         changed.possible(&places)?;
         let bring = |serving| self.fetcher.bring(&settings.archive, serving);
-        let archives = serving.map(bring).transpose()?;
+        // What one that cannot be had waits for is elsewhere: its server, or who uploads it.
+        let archives = serving.map(bring).transpose().map_err(|text| Refused { text, passing: true })?;
         let paths = settings.server.models.clone();
-        let to = self.clone();
+        let (to, server) = (self.clone(), self.server.clone());
         Ok(Change {
             paths,
             archives,
-            publish: Box::new(move |snapshot| to.publish(settings, &places, changed, snapshot)),
+            publish: Box::new(move |loaded| {
+                let put = loaded.and_then(|snapshot| to.publish(settings, &places, changed, snapshot));
+                server.note_reload(put.clone());
+                put
+            }),
         })
     }
 
@@ -80,7 +85,6 @@ impl Reload {
             }
             *self.in_force.lock().unwrap_or_else(PoisonError::into_inner) = settings;
         }
-        self.server.note_reload(put.clone());
         put
     }
 }
