@@ -16,7 +16,7 @@
     | replace "name: weir-tls}" (printf "name: %s}" $v.gatewayApi.tlsSecret)
     | replace "ingressClassName: nginx" (printf "ingressClassName: %s" $v.ingress.className)
     | replace "secretName: weir-tls" (printf "secretName: %s" $v.ingress.tlsSecret)
-    | replace "docker.io/library/redis:7.2.5-bookworm" $v.redis.image
+    | replace "docker.io/library/redis:7.2.14-bookworm" $v.redis.image
     | replace "storage: 4Gi" (printf "storage: %s" $v.redis.storage) -}}
 {{- end -}}
 
