@@ -114,6 +114,7 @@ fn answer(mut stream: TcpStream, act: &Act, head: &str) -> io::Result<()> {
         Act::Trickle => {
             stream.write_all(head(&ok, rest.len()).as_bytes())?;
             rest.iter().try_for_each(|byte| {
+                #[allow(clippy::disallowed_methods)] // a server that is slow waits, on a thread of its own
                 thread::sleep(Duration::from_millis(20));
                 stream.write_all(&[*byte])
             })

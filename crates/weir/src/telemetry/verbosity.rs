@@ -127,16 +127,21 @@ impl Control {
     /// # Errors
     /// Where it cannot be read; nothing changes then.
     pub(crate) fn refilter(&self, operator: &str) -> Result<(), String> {
-        let settings = self.settings();
-        self.put(operator, settings)
+        self.change(|held| held.0 = operator.to_owned())
     }
 
-    fn put(&self, operator: &str, settings: LogSettings) -> Result<(), String> {
+    /// Changes what is held and logs by it, under one lock: who changes the filter and who changes the settings
+    /// at the same moment both get what they asked for.
+    fn change(&self, edit: impl FnOnce(&mut (String, LogSettings))) -> Result<(), String> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = held.clone();
+        edit(&mut next);
+        let (operator, settings) = &next;
         // A new one: a filter cannot be copied, and its caches are of the old settings.
         let filter = EnvFilter::try_new(operator).map_err(|e| e.to_string())?;
-        self.handle.reload(Verbosity { operator: filter, settings }).map_err(|e| e.to_string())?;
-        *held = (operator.to_owned(), settings);
+        let filter = Verbosity { operator: filter, settings: *settings };
+        self.handle.reload(filter).map_err(|e| e.to_string())?;
+        *held = next;
         Ok(())
     }
 }
@@ -147,8 +152,7 @@ impl LogControl for Control {
     }
 
     fn apply(&self, settings: LogSettings) -> Result<(), String> {
-        let operator = self.held.lock().unwrap_or_else(PoisonError::into_inner).0.clone();
-        self.put(&operator, settings)
+        self.change(|held| held.1 = settings)
     }
 }
 

@@ -86,6 +86,40 @@ fn every_problem_is_told_at_once() {
 }
 
 #[test]
+fn archives_are_models_and_what_they_need_is_looked_at() {
+    let place = Place::new("");
+    let digest = "a".repeat(64);
+    let head = "[server]\nlisten = \"127.0.0.1:0\"\n";
+    let write = |more: &str| {
+        let list = format!(
+            "[[archive]]\nurl = \"https://models.example/housing-1.tar.gz\"\nsha256 = \"{digest}\"\n"
+        );
+        fs::write(place.path().join("weir.toml"), format!("{head}{more}{list}token_file = \"token\"\n"))
+            .unwrap();
+    };
+    write("[fetch]\ncache = \"made/later\"\nmax_archive = \"1KiB\"\n");
+    place.secret("token", "canary\n");
+    let (ok, findings) = place.examine(&[]);
+    assert!(ok && of(&findings, "archives").1.contains("housing-1"), "{findings:?}");
+    assert_eq!(of(&findings, "archive cache").0, "ok");
+    assert!(of(&findings, "secrets").1.starts_with("archive[0].token_file"), "{findings:?}");
+    assert!(!place.path().join("made").exists(), "nothing is made");
+
+    fs::write(place.path().join("file"), "").unwrap();
+    write(
+        "[fetch]\ncache = \"file/cache\"\nca_file = \"no-ca\"\n[s3]\naccess_key_file = \"no-id\"\nsecret_key_file = \"no-key\"\n\
+         [telemetry]\nheaders_file = \"no-headers\"\n",
+    );
+    let (ok, findings) = place.examine(&[]);
+    let text = format!("{findings:?}");
+    assert!(!ok);
+    for key in ["fetch.ca_file", "s3.access_key_file", "s3.secret_key_file", "telemetry.headers_file"] {
+        assert!(text.contains(&format!("{key}: ")), "{key}: {text}");
+    }
+    assert!(!text.contains("canary") && !text.contains("nothing to serve"), "{text}");
+}
+
+#[test]
 fn a_server_that_runs_is_not_in_its_own_way() {
     let place = Place::new("");
     let server = Server::start(place.path(), &["--config".into(), "weir.toml".into()]);

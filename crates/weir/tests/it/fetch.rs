@@ -219,6 +219,60 @@ fn an_archive_without_its_digest_is_refused() {
     );
 }
 
+#[test]
+fn a_check_removes_nothing_and_tells_models_from_archives() {
+    let place = TempDir::new().unwrap();
+    let made = package(place.path(), "made.tar.gz", &[]);
+    let http = Files::serve(place.path());
+    let list = archive(&format!("http://{}/made.tar.gz", http.address), sha256(&made));
+    let server = configured(place.path(), &list);
+    await_ready(server.address, |status, _| status == 200);
+    let check = || {
+        let output = weir(place.path()).args(["config", "check", "--config", "weir.toml"]).output().unwrap();
+        let told = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        (output.status.success(), told)
+    };
+    assert_eq!(check(), (true, "ok: 1 model, 0 declared routes\n".to_owned()));
+    let folder = place.path().join(format!("cache/sha256-{}", sha256(&made)));
+    fs::write(folder.join("stray"), "x").unwrap();
+    assert_eq!(check(), (true, "ok: 0 models, 1 archive not fetched, 0 declared routes\n".to_owned()));
+    assert!(folder.join("housing/model.toml").exists(), "a running server uses it");
+    server.stop();
+    check();
+    assert!(folder.join("housing/model.toml").exists(), "a check changes nothing");
+}
+
+#[test]
+fn a_reload_that_waits_for_a_silent_server_ends() {
+    let place = TempDir::new().unwrap();
+    let made = package(place.path(), "made.tar.gz", &[]);
+    let http = Files::serve(place.path());
+    let list = archive(&format!("http://{}/made.tar.gz", http.address), sha256(&made));
+    let mut server = configured(place.path(), &format!("reload_timeout = \"1s\"\n{list}"));
+    await_ready(server.address, |status, _| status == 200);
+    // It accepts, by its backlog, and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let before = fs::read_to_string(place.path().join("weir.toml")).unwrap();
+    let url = format!("http://{}/silent.tar", silent.local_addr().unwrap());
+    fs::write(place.path().join("weir.toml"), before.clone() + &archive(&url, &"b".repeat(64))).unwrap();
+    server.signal(Signal::HUP);
+    server.await_line(&Regex::new("reload failed.*fetch.reload_timeout.*silent.tar").unwrap());
+    fs::write(place.path().join("weir.toml"), before).unwrap();
+    server.signal(Signal::HUP);
+    server.await_line(&Regex::new("models changed|configuration changed|nothing changed|reloaded").unwrap());
+    server.stop();
+}
+
+#[test]
+fn an_object_store_that_nobody_named_is_told_with_its_place() {
+    let place = TempDir::new().unwrap();
+    let list = archive("s3://models/a.tar", &"a".repeat(64));
+    fs::write(place.path().join("weir.toml"), list).unwrap();
+    let output = weir(place.path()).args(["config", "check", "--config", "weir.toml"]).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && told.contains("weir.toml:2:") && told.contains("no [s3]"), "{told}");
+}
+
 /// SeaweedFS: a real object store, which checks signatures.
 struct ObjectStore {
     child: Child,

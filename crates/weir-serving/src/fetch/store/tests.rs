@@ -88,7 +88,10 @@ fn what_cannot_be_read_now_stays() {
     place.store.clear(&place.sha256).unwrap();
     assert!(place.at().is_dir());
     let io = |kind: io::ErrorKind| ArchiveError::Io { what: String::new(), source: kind.into() };
-    assert!(!differs(&io(io::ErrorKind::PermissionDenied)) && !differs(&io(io::ErrorKind::StaleNetworkFileHandle)));
+    assert!(
+        !differs(&io(io::ErrorKind::PermissionDenied))
+            && !differs(&io(io::ErrorKind::StaleNetworkFileHandle))
+    );
     assert!(differs(&io(io::ErrorKind::NotFound)));
 }
 

@@ -1,6 +1,7 @@
 //! `weir config`.
 
 mod keys;
+mod mask;
 mod show;
 
 use std::process::ExitCode;
@@ -42,15 +43,27 @@ fn check(sources: &Sources, output: &Output) -> anyhow::Result<ExitCode> {
     let routes = loaded.value.route.len();
     let Started { server, models, failures, .. } =
         start(loaded.value, &loaded.places, Opening::Check, output)?;
+    let awaited = server.as_ref().map_or(0, |server| server.snapshot().awaited().count());
+    let models = models - awaited;
     let problems = [failures, server.err().unwrap_or_default()];
     let problems: Vec<_> = problems.into_iter().filter(|lines| !lines.is_empty()).collect();
     if !problems.is_empty() {
         return Err(anyhow!(problems.join("\n")));
     }
     if output.is_json() {
-        output.json(&json!({"ok": true, "models": models, "routes": routes}));
+        output
+            .json(&json!({"ok": true, "models": models, "archives_not_fetched": awaited, "routes": routes}));
     } else {
-        output.line(&format!("ok: {models} models, {routes} declared routes"));
+        let fetched = match awaited {
+            0 => String::new(),
+            _ => format!("{} not fetched, ", count(awaited, "archive")),
+        };
+        let (models, routes) = (count(models, "model"), count(routes, "declared route"));
+        output.line(&format!("ok: {models}, {fetched}{routes}"));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, process::ExitCode};
 use serde_json::{Value, json};
 use weir_config::{Loaded, Origin, Places};
 
+use super::mask;
 use crate::{
     args::Sources,
     output::Output,
@@ -18,7 +19,8 @@ struct Row {
 }
 
 pub(super) fn run(sources: &Sources, origin: bool, output: &Output) -> anyhow::Result<ExitCode> {
-    let Loaded { value: settings, places } = settings::load(sources, Vec::new())?;
+    let Loaded { value: mut settings, places } = settings::load(sources, Vec::new())?;
+    mask::addresses(&mut settings);
     match (origin, output.is_json()) {
         (false, true) => output.json(&serde_json::to_value(&settings)?),
         (false, false) => output.raw(toml::to_string(&settings)?.as_bytes()),

@@ -7,35 +7,57 @@ use std::{
 };
 
 use rustix::fs::{Access, access, statvfs};
-use weir_clients::redis::RedisConfig;
+use weir_clients::{S3Config, redis::RedisConfig};
 use weir_config::ByteSize;
 use weir_features::StoreKind;
+use weir_serving::FetchConfig;
 
-use super::finding::Finding;
-use crate::{output::size, settings::Settings};
+use super::finding::{Finding, Level};
+use crate::{environment, output::size, settings::Settings};
 
 /// Free room that a disk should have at least.
 const LEAST_FREE: u64 = 64 << 20;
 
-/// Looks at every file that the settings name but models.
-pub(super) fn look(settings: &Settings) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    if let Some(redis) = &settings.redis {
-        findings.extend(secrets(redis));
-    }
+/// Looks at every file that the settings name but models. `awaits`: there are archives to be fetched.
+pub(super) fn look(settings: &Settings, awaits: bool) -> Vec<Finding> {
+    let mut findings: Vec<_> =
+        named(settings).into_iter().map(|(key, path)| secret(&key, &path, read(&path))).collect();
     if settings.state.store == StoreKind::Embedded {
         findings.push(written("state store", Path::new(&settings.state.path), settings.state.budget));
     }
     if let Some(trace) = &settings.server.trace_file {
         findings.push(written("trace file", trace, settings.server.trace_max));
     }
+    if !settings.archive.is_empty() {
+        findings.push(cache(&settings.fetch, awaits));
+    }
     findings
 }
 
-fn secrets(redis: &RedisConfig) -> Vec<Finding> {
-    let mut redis = redis.clone();
-    let files = redis.files_mut().map(|(key, path)| (key, path.clone())).collect::<Vec<_>>();
-    files.into_iter().map(|(key, path)| secret(key, &path, read(&path))).collect()
+/// Files of secrets and certificates, each with its key.
+fn named(settings: &Settings) -> Vec<(String, PathBuf)> {
+    let Settings { mut redis, mut s3, fetch, telemetry, archive, .. } = settings.clone();
+    let redis = redis.iter_mut().flat_map(RedisConfig::files_mut);
+    let redis = redis.map(|(key, path)| (format!("redis.{key}"), path.clone()));
+    let s3 = s3.iter_mut().flat_map(S3Config::files_mut);
+    let s3 = s3.map(|(key, path)| (format!("s3.{key}"), path.clone()));
+    let tokens = archive.into_iter().enumerate();
+    let tokens = tokens.filter_map(|(i, one)| Some((format!("archive[{i}].token_file"), one.token_file?)));
+    let single = [("fetch.ca_file", fetch.ca_file), ("telemetry.headers_file", telemetry.headers_file)];
+    let single = single.into_iter().filter_map(|(key, path)| Some((key.to_owned(), path?)));
+    redis.chain(s3).chain(tokens).chain(single).collect()
+}
+
+/// The folder of archives, which is made where it is not there yet.
+fn cache(fetch: &FetchConfig, awaits: bool) -> Finding {
+    let folder = fetch.cache.clone().unwrap_or_else(environment::model_cache);
+    // Where it is still to be made, the nearest folder above it has to be written.
+    let there = folder.ancestors().find(|above| above.exists()).unwrap_or(Path::new("."));
+    let may = access(there, Access::WRITE_OK).map_err(io::Error::from);
+    let free = statvfs(there).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+    let finding = room("archive cache", &folder, may, free, fetch.max_archive.0);
+    // One that holds all that is wanted may be a volume that nobody writes to.
+    if awaits || finding.level != Level::Fail { finding } else { Finding { level: Level::Warn, ..finding } }
 }
 
 /// The permission bits of a file that can be read.
@@ -43,20 +65,20 @@ fn read(path: &Path) -> io::Result<u32> {
     fs::File::open(path)?.metadata().map(|meta| meta.permissions().mode() & 0o777)
 }
 
-fn secret(key: &'static str, path: &Path, mode: io::Result<u32>) -> Finding {
-    let public = matches!(key, "ca_file" | "cert_file");
+fn secret(key: &str, path: &Path, mode: io::Result<u32>) -> Finding {
+    let public = key.ends_with(".ca_file") || key.ends_with(".cert_file");
     match mode {
         Err(error) => Finding::fail(
             "secrets",
-            format!("redis.{key}: {} cannot be read: {error}", path.display()),
+            format!("{key}: {} cannot be read: {error}", path.display()),
             "mount the file, and let this user (or its group: fsGroup in Kubernetes) read it",
         ),
         Ok(mode) if mode & 0o004 != 0 && !public => Finding::warn(
             "secrets",
-            format!("redis.{key}: {} may be read by everybody (mode {mode:03o})", path.display()),
+            format!("{key}: {} may be read by everybody (mode {mode:03o})", path.display()),
             "chmod o-r; in Kubernetes `defaultMode: 0440` with an fsGroup",
         ),
-        Ok(_) => Finding::ok("secrets", format!("redis.{key}: {} can be read", path.display())),
+        Ok(_) => Finding::ok("secrets", format!("{key}: {} can be read", path.display())),
     }
 }
 
@@ -90,15 +112,15 @@ fn room(check: &'static str, path: &Path, may: io::Result<()>, free: Option<u64>
 
 #[cfg(test)]
 mod tests {
-    use super::{super::finding::Level, *};
+    use super::*;
 
     #[test]
     fn secrets_are_for_their_reader_alone() {
         let of = |key, mode: io::Result<u32>| secret(key, Path::new("s"), mode).level;
-        assert_eq!(of("password_file", Ok(0o440)), Level::Ok);
-        assert_eq!(of("password_file", Ok(0o644)), Level::Warn);
-        assert_eq!(of("ca_file", Ok(0o644)), Level::Ok, "a certificate is no secret");
-        assert_eq!(of("key_file", Err(io::ErrorKind::PermissionDenied.into())), Level::Fail);
+        assert_eq!(of("redis.password_file", Ok(0o440)), Level::Ok);
+        assert_eq!(of("redis.password_file", Ok(0o644)), Level::Warn);
+        assert_eq!(of("fetch.ca_file", Ok(0o644)), Level::Ok, "a certificate is no secret");
+        assert_eq!(of("redis.key_file", Err(io::ErrorKind::PermissionDenied.into())), Level::Fail);
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod redis;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
+use weir_config::{Loaded, Places};
 use weir_types::{Clock, SystemClock};
 
 use self::finding::{Finding, Level};
@@ -25,28 +26,30 @@ use crate::{
 
 pub(crate) fn run(options: &Doctor, output: &Output) -> anyhow::Result<ExitCode> {
     let limits = Limits::of_this_process();
-    let (settings, mut findings) =
+    let (loaded, mut findings) =
         match settings::load_within(&options.sources, options.addresses.flags(), &limits) {
-            Ok(loaded) => (loaded.value, vec![Finding::ok("configuration", "is right by itself")]),
+            Ok(loaded) => (loaded, vec![Finding::ok("configuration", "is right by itself")]),
             // The host is looked at all the same: all problems at once.
             Err(error) => {
                 let fix = "correct what is named; `weir config default` explains every key";
-                (Settings::default(), vec![Finding::fail("configuration", format!("{error:#}"), fix)])
+                let nothing = Loaded { value: Settings::default(), places: Places::default() };
+                (nothing, vec![Finding::fail("configuration", format!("{error:#}"), fix)])
             }
         };
-    findings.extend(examine(&settings, limits)?);
+    findings.extend(examine(&loaded, limits)?);
     report(&findings, output);
     let failed = findings.iter().any(|finding| finding.level == Level::Fail);
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn examine(settings: &Settings, limits: Limits) -> anyhow::Result<Vec<Finding>> {
-    let models = models::look(settings);
+fn examine(loaded: &Loaded<Settings>, limits: Limits) -> anyhow::Result<Vec<Finding>> {
+    let settings = &loaded.value;
+    let models = models::look(settings, &loaded.places);
     let facts = host::Facts::gather(limits, SystemClock.wall());
     let mut findings = host::check(&facts, settings, models.bytes);
     findings.extend(ports::look(&settings.server));
     findings.extend(models.findings);
-    findings.extend(files::look(settings));
+    findings.extend(files::look(settings, models.awaits));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     findings.extend(runtime.block_on(redis::look(settings, &|| SystemClock.wall())));
     Ok(findings)
