@@ -9,7 +9,6 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use cargo_metadata::MetadataCommand;
 use sha2::{Digest, Sha256};
 
 use crate::{repo, say};
@@ -43,8 +42,7 @@ pub(crate) fn run(words: &[&str]) -> Result<ExitCode> {
     let archive = folder.join(format!("{name}.tar.gz"));
     pack(&binary, &name, &archive)?;
     let bill = folder.join(format!("{name}.cdx.json"));
-    let metadata = MetadataCommand::new().current_dir(repo::root()).exec().context("cargo metadata")?;
-    fs::write(&bill, sbom::of(&metadata, "weir")?)?;
+    fs::write(&bill, sbom::of(&sbom::metadata(&target()?)?, "weir")?)?;
     let sums = [&archive, &bill].map(|file| sum_line(file));
     let sums = sums.into_iter().collect::<Result<String>>()?;
     fs::write(folder.join("SHA256SUMS"), &sums)?;
