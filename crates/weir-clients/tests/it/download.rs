@@ -2,13 +2,22 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::PathBuf,
     sync::{Arc, Mutex},
     thread,
     time::{Duration, SystemTime},
 };
 
-use weir_clients::{DownloadError, DownloadOptions, Downloader, Location, RetryPolicy, Sink};
+use rustls::{
+    ServerConfig, ServerConnection, StreamOwned,
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+use weir_clients::{
+    DownloadError, DownloadOptions, DownloadProblem, Downloader, Location, RetryPolicy, Sink,
+};
+use weir_testbed::Certificates;
 
 /// What one connection does with a request for [`file`].
 #[derive(Debug, Clone)]
@@ -157,6 +166,14 @@ impl Sink for Memory {
 }
 
 fn downloader(max_bytes: u64, repeats: u32) -> Downloader {
+    trusting(None, max_bytes, repeats).unwrap()
+}
+
+fn trusting(
+    ca_file: Option<PathBuf>,
+    max_bytes: u64,
+    repeats: u32,
+) -> Result<Downloader, Vec<DownloadProblem>> {
     let wait = Duration::from_millis(1);
     let retry = RetryPolicy { most: repeats, base: wait, max: wait, ..RetryPolicy::default() };
     let options = DownloadOptions {
@@ -165,12 +182,40 @@ fn downloader(max_bytes: u64, repeats: u32) -> Downloader {
         min_rate: 1 << 10,
         max_bytes,
         retry,
-        ca_file: None,
+        ca_file,
         s3: None,
         s3_keys: None,
         now: Arc::new(|| SystemTime::UNIX_EPOCH),
     };
-    Downloader::new(options).unwrap()
+    Downloader::new(options)
+}
+
+/// A server that gives [`file`] over TLS to everyone who trusts its certificate.
+fn https(certificates: &Certificates) -> SocketAddr {
+    let (certificate, key) = &certificates.server;
+    let chain = CertificateDer::pem_file_iter(certificate).unwrap().collect::<Result<_, _>>().unwrap();
+    let key = PrivateKeyDer::from_pem_file(key).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    let config = Arc::new(config.with_single_cert(chain, key).unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let connection = ServerConnection::new(config.clone()).unwrap();
+            let mut stream = StreamOwned::new(connection, stream);
+            let (mut head, mut byte) = (Vec::new(), [0]);
+            while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|read| read == 1) {
+                head.push(byte[0]);
+            }
+            let file = file();
+            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", file.len());
+            // Who does not trust the certificate has gone.
+            let _ = stream.write_all(answer.as_bytes()).and_then(|()| stream.write_all(&file));
+            let _ = stream.flush();
+        }
+    });
+    address
 }
 
 async fn fetch(from: &Location) -> Result<Vec<u8>, DownloadError> {
@@ -207,6 +252,30 @@ async fn what_comes_too_slowly_breaks_off_though_it_never_pauses() {
     let error = Faulty::start(vec![Act::Trickle]);
     let error = fetch(&error.at("/a")).await.unwrap_err().to_string();
     assert!(error.contains("fetch.min_rate"), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_of_tls_is_trusted_by_the_authority_that_is_named_alone() {
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let certificates = Certificates::new(folder.path());
+    let stranger = Certificates::new(other.path());
+    let from = Location::parse(&format!("https://{}/a", https(&certificates))).unwrap();
+    let get = async |ca: Option<PathBuf>| {
+        let mut memory = Memory::default();
+        let got = trusting(ca, 1 << 20, 0).unwrap().fetch(&from, None, &mut memory).await;
+        got.map(|()| memory.0)
+    };
+    assert!(get(Some(certificates.ca.clone())).await.unwrap() == file());
+    for untrusted in [None, Some(stranger.ca)] {
+        let error = get(untrusted).await.unwrap_err().to_string();
+        assert!(error.to_lowercase().contains("certificate"), "{error}");
+    }
+    let empty = folder.path().join("empty.pem");
+    std::fs::write(&empty, "").unwrap();
+    for bad in [empty, folder.path().join("nowhere.pem")] {
+        let problems = trusting(Some(bad), 1 << 20, 0).err().unwrap();
+        assert_eq!(problems[0].key, "fetch.ca_file");
+    }
 }
 
 #[tokio::test]
