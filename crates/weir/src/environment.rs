@@ -2,16 +2,24 @@
 
 use std::{
     env,
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     path::{Path, PathBuf},
 };
 
+use anyhow::anyhow;
+
 /// Overrides of the configuration: `WEIR_SERVER__LISTEN=…`.
-pub(crate) fn overrides() -> Vec<weir_config::Override> {
-    let text = |(key, value): (std::ffi::OsString, std::ffi::OsString)| {
-        Some((key.into_string().ok()?, value.into_string().ok()?))
+///
+/// # Errors
+/// The first that is no text.
+pub(crate) fn overrides() -> anyhow::Result<Vec<weir_config::Override>> {
+    const PREFIX: &str = "WEIR_";
+    let ours = env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(PREFIX.as_bytes()));
+    let text = |(name, value): (OsString, OsString)| match (name.to_str(), value.to_str()) {
+        (Some(name), Some(value)) => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(anyhow!("environment variable {}: name and value must be UTF-8", name.to_string_lossy())),
     };
-    weir_config::environment("WEIR_", env::vars_os().filter_map(text))
+    Ok(weir_config::environment(PREFIX, ours.map(text).collect::<anyhow::Result<Vec<_>>>()?))
 }
 
 /// OpenTelemetry's own variables

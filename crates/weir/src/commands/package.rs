@@ -35,6 +35,10 @@ pub(crate) fn run(options: &Package, output: &Output) -> anyhow::Result<ExitCode
     };
     let (name, version) = title(&options.folder, &models)?;
     let target = options.output.clone().unwrap_or_else(|| file_name(options.format, &name, &version));
+    let same = |file: &Path| Some(file.canonicalize().ok()? == target.canonicalize().ok()?);
+    if members.iter().any(|member| same(&member.file) == Some(true)) {
+        bail!("{} is a part of the model: choose another name with --output", target.display());
+    }
     let folder = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
     let (written, packed) = write_archive(options, &members, models, &folder, output)?;
     read_back(written.path(), &packed, &folder)?;

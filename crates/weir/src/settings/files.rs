@@ -38,7 +38,7 @@ pub(crate) fn load_within(
     let nothing = [Layer { file: Path::new("weir.toml"), text: "" }];
     let layers = if layers.is_empty() { &nothing[..] } else { &layers };
     let mut overrides = environment::otel();
-    overrides.extend(environment::overrides());
+    overrides.extend(environment::overrides()?);
     overrides.extend(flags);
     let mut loaded: Loaded<Settings> =
         weir_config::parse_layers(layers, &overrides).map_err(|p| anyhow!(lines(&p)))?;

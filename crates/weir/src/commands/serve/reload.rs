@@ -1,6 +1,9 @@
 //! Reload: the same sources are read again, checked whole, and put in force at once or not at all.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use weir_api::Server;
 use weir_config::{Loaded, Override, Places};
@@ -39,6 +42,11 @@ impl Reload {
     /// Reads the sources and brings the archives that they name, given those that serve; what is in
     /// force stays.
     fn read(&self, serving: Option<&Archives>) -> Result<Change, Refused> {
+        let odd = |file: &&PathBuf| file.metadata().is_ok_and(|meta| !meta.is_file());
+        if let Some(file) = self.sources.config.iter().find(odd) {
+            // At the start a pipe is as good as a file; reading one here could wait for ever.
+            return Err(format!("{} is no regular file", file.display()).into());
+        }
         let loaded = settings::load_within(&self.sources, self.flags.clone(), &self.limits);
         let Loaded { value: settings, places } = loaded.map_err(|error| format!("{error:#}"))?;
         if settings.server.models.is_empty() && settings.archive.is_empty() {
