@@ -161,7 +161,8 @@ class Stack:
     def start_weir(self, name, models, env=None, scraped=True, before=None):
         """A replica by the configuration of the image, with what compose.yaml sets by the environment."""
         port = free_port()
-        settings = {"WEIR_CACHE__ALL": "true", "WEIR_STATE__PATH": str(self.folder / f"{name}.redb"), "NO_COLOR": "1"}
+        settings = {"WEIR_SERVER__ADMIN_LISTEN": "127.0.0.1:0", "WEIR_CACHE__ALL": "true",
+                    "WEIR_STATE__PATH": str(self.folder / f"{name}.redb"), "NO_COLOR": "1"}
         if self.redis:
             settings["WEIR_REDIS__URL"] = f"redis://127.0.0.1:{self.redis.port}"
         command = [weir_binary(), "serve", "--config", str(ROOT / "deploy/docker/weir.toml"),
