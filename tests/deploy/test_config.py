@@ -16,7 +16,8 @@ MODELS = json.dumps([str(ROOT / "examples/models/housing"), str(ROOT / ".cache/s
 HOUSE = json.loads((ROOT / "examples/models/housing/samples.jsonl").read_text().splitlines()[0])
 HOUSE = HOUSE.get("input", HOUSE)
 # What is another place here than in a container.
-HERE = {"WEIR_SERVER__LISTEN": "127.0.0.1:0", "WEIR_SERVER__GRPC_LISTEN": "127.0.0.2:0", "WEIR_SERVER__METRICS_LISTEN": "127.0.0.3:0", "WEIR_SERVER__MODELS": MODELS}
+HERE = {"WEIR_SERVER__LISTEN": "127.0.0.1:0", "WEIR_SERVER__GRPC_LISTEN": "127.0.0.2:0", "WEIR_SERVER__METRICS_LISTEN": "127.0.0.3:0",
+        "WEIR_SERVER__ADMIN_LISTEN": "127.0.0.4:0", "WEIR_SERVER__MODELS": MODELS}
 
 
 def place(folder, found, server):

@@ -71,6 +71,33 @@ def ports_are_weirs(found):
                 yield f"{server['metadata']['name']}: the port {name} is not where Weir listens"
 
 
+@policy
+def admin_stays_inside(found):
+    """Who reaches the admin API may empty the cache, and it asks for no credentials."""
+    for server in servers(found):
+        name = server["metadata"]["name"]
+        try:
+            address = settings(found, server)["server"]["admin_listen"]
+        except AssertionError as refused:
+            # Weir itself takes no other address than loopback.
+            if "server.admin_listen" not in str(refused):
+                raise
+            yield f"{name}: {refused}"
+            continue
+        host, _, port = (address or "").rpartition(":")
+        if host not in ("127.0.0.1", "[::1]"):
+            yield f"{name}: `weir cache` finds no admin API on loopback, it is at {address}"
+        if port in [str(said["containerPort"]) for said in container(server)["ports"]]:
+            yield f"{name}: the admin API's port {port} is one of the pod's"
+        for service in of_kind(found, "Service"):
+            if port in [str(said["targetPort"]) for said in service["spec"]["ports"]]:
+                yield f"Service {service['metadata']['name']}: leads to the admin API"
+        for rules in of_kind(found, "NetworkPolicy"):
+            for rule in rules["spec"].get("ingress", []):
+                if port in [str(said["port"]) for said in rule.get("ports", [])]:
+                    yield f"NetworkPolicy {rules['metadata']['name']}: lets in to the admin API"
+
+
 def backends(found):
     """(who, Service, its port as name or number) of everything that sends requests to a Service."""
     for ingress in of_kind(found, "Ingress"):
