@@ -110,6 +110,17 @@ class Workflows(unittest.TestCase):
                 if "actions/checkout@" in step.get("uses", "") and (file.name, name) != ("model.yml", "promote"):
                     self.assertIs(step.get("with", {}).get("persist-credentials"), False, f"{file.name}, {name}")
 
+    def test_images_have_names_in_lower_case(self):
+        for file in FILES:
+            self.assertNotIn("ghcr.io/${{", file.read_text(), file.name)
+
+    def test_what_is_pinned_gets_newer(self):
+        tracked = subprocess.run(["git", "ls-files", "*requirements*.txt", "*package.json"], cwd=ROOT, text=True, capture_output=True, check=True).stdout.split()
+        wanted = {("npm" if path.endswith("json") else "pip", "/" + str(Path(path).parent)) for path in tracked if not path.startswith("crates/")}
+        wanted |= {("docker", "/deploy/docker"), ("docker-compose", "/deploy/docker"), ("cargo", "/"), ("github-actions", "/")}
+        said = yaml.safe_load((ROOT / ".github/dependabot.yml").read_text())["updates"]
+        self.assertEqual({(one["package-ecosystem"], at) for one in said for at in one.get("directories", [one.get("directory")])}, wanted)
+
     def test_no_script_is_made_of_what_somebody_else_chooses(self):
         for where, script in scripts():
             self.assertNotRegex(script, CHOSEN, where)
