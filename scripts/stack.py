@@ -166,7 +166,7 @@ class Stack:
         if self.redis:
             settings["WEIR_REDIS__URL"] = f"redis://127.0.0.1:{self.redis.port}"
         command = [weir_binary(), "serve", "--config", str(ROOT / "deploy/docker/weir.toml"),
-                   "--listen", f"127.0.0.1:{port}", "--admin-listen", "127.0.0.1:0", *map(str, models)]
+                   "--listen", f"127.0.0.1:{port}", *map(str, models)]
         ready = f"http://127.0.0.1:{port}/readyz"
         server = self.run(name, command, port, lambda: answers(ready), env=settings | (env or {}), before=before)
         if scraped:
