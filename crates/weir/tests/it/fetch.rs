@@ -243,6 +243,35 @@ fn a_check_removes_nothing_and_tells_models_from_archives() {
 }
 
 #[test]
+fn a_reload_brings_several_archives_at_once() {
+    let place = TempDir::new().unwrap();
+    let first = package(place.path(), "made.tar.gz", &[]);
+    let http = Files::serve(place.path());
+    let url = |name: &str| format!("http://{}/{name}", http.address);
+    let list = archive(&url("made.tar.gz"), sha256(&first));
+    let mut server = configured(place.path(), &list);
+    await_ready(server.address, |status, _| status == 200);
+    let mut text = fs::read_to_string(place.path().join("weir.toml")).unwrap();
+    let toml = fs::read_to_string(place.path().join("housing/model.toml")).unwrap();
+    for name in ["north", "south"] {
+        let named = Regex::new("(?m)^name = .*$").unwrap().replace(&toml, format!("name = \"{name}\""));
+        fs::write(place.path().join("housing/model.toml"), &*named).unwrap();
+        let file = format!("{name}.tar.gz");
+        text += &archive(&url(&file), sha256(&package(place.path(), &file, &[])));
+    }
+    fs::write(place.path().join("weir.toml"), text).unwrap();
+    server.signal(Signal::HUP);
+    // The first line of a change is that of the start.
+    for line in ["fetched.*(north|south)", "fetched.*(north|south)", "models changed"] {
+        server.await_line(&Regex::new(line).unwrap());
+    }
+    for name in ["housing", "north", "south"] {
+        assert_eq!(get(server.address, &format!("/v2/models/{name}/ready")).0, 200, "{name}");
+    }
+    server.stop();
+}
+
+#[test]
 fn a_reload_that_waits_for_a_silent_server_ends() {
     let place = TempDir::new().unwrap();
     let made = package(place.path(), "made.tar.gz", &[]);
