@@ -3,6 +3,7 @@
 `Scenario` starts two replicas, the server of a remote model, Redis and Prometheus, by scripts/stack.py.
 """
 
+import http.client
 import http.server
 import json
 import resource
@@ -85,7 +86,8 @@ class Scenario:
         settings = {"WEIR_SERVER__MODEL_CONTROL": "explicit", "WEIR_SERVER__MAX_QUEUE": "1",
                     "WEIR_SERVER__MEMORY_BUDGET": "1GiB", "WEIR_SERVER__TRACE_MAX": "1KiB"}
         traces = {"WEIR_SERVER__TRACE_FILE": str(stack.folder / "traces.json"),
-                  "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{self.collector.server_port}"}
+                  "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{self.collector.server_port}",
+                  "WEIR_TELEMETRY__QUEUE": "512"}
         self.a = stack.start_weir("weir-a", [self.models["weir-a"]], settings | traces)
         few = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))  # noqa: E731
         self.b = stack.start_weir("weir-b", [self.models["weir-b"]], settings, before=few)
@@ -184,8 +186,13 @@ class Scenario:
         self.a.send(signal.SIGHUP)
 
     def collector_away(self):
-        """WeirTelemetryDropped."""
+        """WeirTelemetryDropped: what there is no room for while the collector is away; one message is tried again."""
         self.collector.end()
+        connection = http.client.HTTPConnection("127.0.0.1", self.a.port, timeout=30)
+        for _ in range(3 * 512):
+            connection.request("GET", "/v2", headers=TRACED)
+            connection.getresponse().read()
+        connection.close()
 
     def redis_away(self):
         """WeirRedisDown."""

@@ -42,5 +42,5 @@ fn losses_and_overload_stay_bounded() {
 
 #[test]
 fn the_proxies_configurations_are_valid_and_agree() {
-    run("test_configs.py", &[], 7);
+    run("test_configs.py", &[], 9);
 }
