@@ -20,6 +20,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
+    client,
     scenario::copy_tree,
     server::{PATIENCE, Server, root, weir},
 };
@@ -77,12 +78,8 @@ impl Files {
 }
 
 fn get(address: SocketAddr, path: &str) -> (u16, Value) {
-    let mut stream = TcpStream::connect(address).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    let body = text.split_once("\r\n\r\n").unwrap().1;
-    (text[9..12].parse().unwrap(), serde_json::from_str(body).unwrap_or(Value::Null))
+    let response = client::get(address, path);
+    (response.status, serde_json::from_str(&response.text()).unwrap_or(Value::Null))
 }
 
 /// Asks `/readyz` until it answers as `wanted`.
