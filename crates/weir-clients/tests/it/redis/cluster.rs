@@ -125,6 +125,9 @@ async fn with_a_master_away_the_others_are_asked_until_its_replica_serves() {
     let mut cluster = RedisCluster::start();
     let (redis, keys) = (client(&cluster), keys());
     store(&redis, &keys).await;
+    // Replication is asynchronous: what a master has not passed on goes with it.
+    let replicated = || cluster.nodes[3..].iter().map(|node| node.ask::<usize>(&["DBSIZE"])).sum::<usize>();
+    until(async || replicated(), |keys_there| *keys_there == keys.len()).await;
     cluster.nodes[0].kill();
     let each = redis.get_each(&keys).await;
     let lost = each.iter().filter(|found| found.is_err()).count();
