@@ -6,24 +6,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-no_venv() {
-    echo "python3 cannot make virtual environments, which tests need. Debian: apt-get install python3-venv" >&2
-    exit 1
-}
-
-tools() {
-    venv=.cache/venvs/tools
-    cmp -s scripts/requirements.txt "$venv/requirements.txt" && return
-    rm -rf "$venv"
-    python3 -m venv "$venv" || no_venv
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-        --require-hashes --only-binary :all: --requirement scripts/requirements.txt
-    # Last, so that an interrupted run is done again.
-    cp scripts/requirements.txt "$venv/requirements.txt"
-}
-
-command -v python3 >/dev/null || no_venv
-tools
+sh scripts/venv.sh tools scripts/requirements.txt --require-hashes --only-binary :all:
 [ "${1:-all}" = all ] || exit 0
 for setup in tests/*/setup.sh; do
     [ -e "$setup" ] || continue

@@ -3,14 +3,4 @@
 # `fetch` of the weir crate. Idempotent: does nothing when the venv was made from these requirements.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
-venv="$here/../../.cache/venvs/objectstore"
-if cmp -s "$here/requirements.txt" "$venv/requirements.txt"; then
-    exit 0
-fi
-rm -rf "$venv"
-mkdir -p "$(dirname "$venv")"
-python3 -m venv "$venv"
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: \
-    --requirement "$here/requirements.txt"
-# Last, so that an interrupted run is not taken for a finished one.
-cp "$here/requirements.txt" "$venv/requirements.txt"
+exec sh "$here/../../scripts/venv.sh" objectstore "$here/requirements.txt" --require-hashes --only-binary :all:

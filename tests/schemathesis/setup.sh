@@ -1,15 +1,5 @@
 #!/bin/sh
 # Makes .cache/venvs/schemathesis, which the test `schemathesis` of the weir crate runs.
-# Idempotent: does nothing when the venv was made from these requirements.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
-venv="$here/../../.cache/venvs/schemathesis"
-if cmp -s "$here/requirements.txt" "$venv/requirements.txt"; then
-    exit 0
-fi
-rm -rf "$venv"
-mkdir -p "$(dirname "$venv")"
-python3 -m venv "$venv"
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$here/requirements.txt"
-# Last, so that an interrupted run is not taken for a finished one.
-cp "$here/requirements.txt" "$venv/requirements.txt"
+exec sh "$here/../../scripts/venv.sh" schemathesis "$here/requirements.txt"

@@ -1,17 +1,6 @@
 #!/bin/sh
 # Makes .cache/venvs/silero, where the test `sequences` of the weir crate finds a recurrent model
 # that people use. Without its dependencies (torch), which its ONNX files do not need.
-# Idempotent: does nothing when the venv was made from these requirements.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
-venv="$here/../../.cache/venvs/silero"
-if cmp -s "$here/requirements.txt" "$venv/requirements.txt"; then
-    exit 0
-fi
-rm -rf "$venv"
-mkdir -p "$(dirname "$venv")"
-python3 -m venv "$venv"
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
-    --only-binary :all: --requirement "$here/requirements.txt"
-# Last, so that an interrupted run is not taken for a finished one.
-cp "$here/requirements.txt" "$venv/requirements.txt"
+exec sh "$here/../../scripts/venv.sh" silero "$here/requirements.txt" --no-deps --require-hashes --only-binary :all:

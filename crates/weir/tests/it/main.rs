@@ -35,6 +35,7 @@ mod monitoring;
 mod openai;
 mod openapi;
 mod output;
+mod python;
 mod reload;
 mod remote;
 mod rolling;

@@ -4,13 +4,12 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
-use regex::Regex;
 use tempfile::TempDir;
 
 use crate::{
+    python::{passed, python},
     scenario::copy_tree,
     server::{Server, root},
 };
@@ -57,20 +56,9 @@ fn run(suite: &str, fewest: u32) -> Option<String> {
 
 /// Runs one suite against `server`, which serves what [`lay_out`] writes.
 pub(crate) fn run_against(server: &Server, suite: &str, fewest: u32) {
-    let python = root().join(".cache/venvs/v2clients/bin/python");
-    assert!(python.exists(), "{} is not there: run `make venvs`", python.display());
-    let output = Command::new(python)
-        .arg(root().join("tests/v2clients").join(suite))
-        .env("V2_ADDRESS", server.address.to_string())
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{text}");
-    let count = Regex::new(r"Ran (\d+) tests").unwrap().captures(&text).map(|found| found[1].parse());
-    let count: u32 = count.unwrap_or_else(|| panic!("no count:\n{text}")).unwrap();
-    println!("{suite}: {count} tests");
-    assert!(count >= fewest && !text.contains("skipped"), "{text}");
+    let mut command = python("v2clients");
+    command.arg(root().join("tests/v2clients").join(suite)).env("V2_ADDRESS", server.address.to_string());
+    assert!(passed(suite, &mut command) >= fewest);
 }
 
 /// The one request that a suite lets be traced is in the file, and no other.
