@@ -37,12 +37,12 @@ pub(super) fn total(state: &State) -> [String; 9] {
 
 fn figures(rates: &ModelRates) -> [String; 8] {
     [
-        rate(rates.requests),
+        rate(rates.counts.requests),
         rates.error_share().map_or(NOTHING.into(), percent),
         quantile(rates, 0.5),
         quantile(rates, 0.99),
         format!("{:.0}", rates.queue),
-        rate(rates.refused),
+        rate(rates.counts.refused),
         rates.batch_rows().map_or(NOTHING.into(), |rows| format!("{rows:.1}")),
         rates.hit_share().map_or(NOTHING.into(), percent),
     ]
@@ -64,7 +64,7 @@ pub(super) fn server(replica: &Replica) -> [String; 8] {
             Some(true) => "ready".into(),
             None => "up".into(),
         },
-        rates.map_or_else(nothing, |r| rate(r.total().requests)),
+        rates.map_or_else(nothing, |r| rate(r.total().counts.requests)),
         format!("{:.0}", figures.server.in_flight),
         format!("{:.0}", figures.server.connections),
         rates.map_or_else(nothing, |r| format!("{:.2}", r.cores)),

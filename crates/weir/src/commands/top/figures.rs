@@ -31,20 +31,41 @@ pub(super) struct ServerFigures {
     pub(super) cpu_seconds: f64,
 }
 
-/// Of the series with the same labels. Kept apart until they are compared with those of the look
-/// before: of a sum that falls nobody can tell whether the server started anew or a version is gone.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub(super) struct SeriesFigures {
+/// What is counted: in all, or a second.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(super) struct Counts {
     pub(super) requests: f64,
     /// Answered with a status of 500 or more.
     pub(super) errors: f64,
     pub(super) refused: f64,
-    pub(super) queue: f64,
     pub(super) executions: f64,
     pub(super) executed_rows: f64,
     pub(super) cache_hits: f64,
     /// Requests of which the cache was asked.
     pub(super) cache_asked: f64,
+}
+
+impl Counts {
+    /// Each of these beside that of `other`.
+    fn with(&self, other: &Self, combine: impl Fn(f64, f64) -> f64) -> Self {
+        Self {
+            requests: combine(self.requests, other.requests),
+            errors: combine(self.errors, other.errors),
+            refused: combine(self.refused, other.refused),
+            executions: combine(self.executions, other.executions),
+            executed_rows: combine(self.executed_rows, other.executed_rows),
+            cache_hits: combine(self.cache_hits, other.cache_hits),
+            cache_asked: combine(self.cache_asked, other.cache_asked),
+        }
+    }
+}
+
+/// Of the series with the same labels. Kept apart until they are compared with those of the look
+/// before: of a sum that falls nobody can tell whether the server started anew or a version is gone.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct SeriesFigures {
+    pub(super) counts: Counts,
+    pub(super) queue: f64,
     pub(super) latency: Buckets,
     /// Whether the server says that it answers.
     pub(super) ready: Option<bool>,
@@ -85,25 +106,26 @@ impl ServerFigures {
 
 impl SeriesFigures {
     fn read(&mut self, sample: &Sample) {
-        let value = sample.value;
+        let (value, counts) = (sample.value, &mut self.counts);
         match sample.name.as_str() {
             "weir_requests_total" => {
-                self.requests += value;
-                self.errors += if sample.label("code").starts_with('5') { value } else { 0.0 };
+                counts.requests += value;
+                counts.errors += if sample.label("code").starts_with('5') { value } else { 0.0 };
             }
             "weir_request_duration_seconds_bucket" => {
                 self.latency.add(sample.label("le").parse().unwrap_or(f64::NAN), value);
             }
-            "weir_refused_total" => self.refused += value,
+            "weir_refused_total" => counts.refused += value,
             "weir_queue_length" => self.queue += value,
-            "weir_batch_rows_count" => self.executions += value,
-            "weir_batch_rows_sum" => self.executed_rows += value,
+            "weir_batch_rows_count" => counts.executions += value,
+            "weir_batch_rows_sum" => counts.executed_rows += value,
             "weir_model_ready" => self.ready = Some(value > 0.0),
             "weir_cache_answers_total" => match sample.label("outcome") {
                 "hit" => {
-                    (self.cache_hits, self.cache_asked) = (self.cache_hits + value, self.cache_asked + value)
+                    (counts.cache_hits, counts.cache_asked) =
+                        (counts.cache_hits + value, counts.cache_asked + value)
                 }
-                "partial" | "miss" => self.cache_asked += value,
+                "partial" | "miss" => counts.cache_asked += value,
                 _ => {}
             },
             _ => {}
@@ -125,15 +147,9 @@ pub(super) struct Rates {
 /// A second, unless it says otherwise.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct ModelRates {
-    pub(super) requests: f64,
-    pub(super) errors: f64,
-    pub(super) refused: f64,
+    pub(super) counts: Counts,
     /// Requests that wait now.
     pub(super) queue: f64,
-    pub(super) executions: f64,
-    pub(super) executed_rows: f64,
-    pub(super) cache_hits: f64,
-    pub(super) cache_asked: f64,
     /// Counts within the interval.
     pub(super) latency: Buckets,
     /// On how many of the servers it does not answer.
@@ -184,47 +200,34 @@ impl Rates {
 impl ModelRates {
     /// Of one series.
     fn between(earlier: &SeriesFigures, now: &SeriesFigures, apart: Duration) -> Self {
-        let rate = |read: fn(&SeriesFigures) -> f64| rate(read(earlier), read(now), apart);
         Self {
-            requests: rate(|m| m.requests),
-            errors: rate(|m| m.errors),
-            refused: rate(|m| m.refused),
+            counts: earlier.counts.with(&now.counts, |earlier, now| rate(earlier, now, apart)),
             queue: now.queue,
-            executions: rate(|m| m.executions),
-            executed_rows: rate(|m| m.executed_rows),
-            cache_hits: rate(|m| m.cache_hits),
-            cache_asked: rate(|m| m.cache_asked),
             latency: now.latency.since(&earlier.latency),
             away: usize::from(now.ready == Some(false)),
         }
     }
 
     fn add(&mut self, other: &Self) {
-        self.requests += other.requests;
-        self.errors += other.errors;
-        self.refused += other.refused;
+        self.counts = self.counts.with(&other.counts, |one, other| one + other);
         self.queue += other.queue;
-        self.executions += other.executions;
-        self.executed_rows += other.executed_rows;
-        self.cache_hits += other.cache_hits;
-        self.cache_asked += other.cache_asked;
         self.latency = self.latency.and(&other.latency);
         self.away += other.away;
     }
 
     /// The share of requests that failed by the server's fault; `None` where none came.
     pub(super) fn error_share(&self) -> Option<f64> {
-        share(self.errors, self.requests)
+        share(self.counts.errors, self.counts.requests)
     }
 
     /// The share of requests that the cache answered alone; `None` where it was not asked.
     pub(super) fn hit_share(&self) -> Option<f64> {
-        share(self.cache_hits, self.cache_asked)
+        share(self.counts.cache_hits, self.counts.cache_asked)
     }
 
     /// Rows of an execution; `None` where there was none.
     pub(super) fn batch_rows(&self) -> Option<f64> {
-        share(self.executed_rows, self.executions)
+        share(self.counts.executed_rows, self.counts.executions)
     }
 }
 
@@ -272,18 +275,18 @@ mod tests {
         );
         let rates = Rates::between(&figures(EARLIER), &now, Duration::from_secs(2));
         let a = &rates.models["a"];
-        assert_eq!((a.requests, a.errors, a.queue, rates.cores), (10.0, 2.5, 3.0, 1.5));
+        assert_eq!((a.counts.requests, a.counts.errors, a.queue, rates.cores), (10.0, 2.5, 3.0, 1.5));
         assert_eq!((a.error_share(), a.hit_share(), a.batch_rows()), (Some(0.25), Some(0.75), Some(3.0)));
         assert_eq!(a.latency.quantile(0.5), Some(Quantile::MoreThan(0.1)), "what came before does not count");
         assert_eq!((rates.models["b"].away, rates.models["b"].error_share()), (1, None));
-        assert_eq!(rates.total().requests, 10.0, "probes are no predictions");
-        assert_eq!(rates.models[""].requests, 1.0);
+        assert_eq!(rates.total().counts.requests, 10.0, "probes are no predictions");
+        assert_eq!(rates.models[""].counts.requests, 1.0);
     }
 
     #[test]
     fn a_restart_makes_no_negative_rate() {
         let rates = Rates::between(&figures(NOW), &figures(EARLIER), Duration::from_secs(1));
-        assert_eq!(rates.models["a"].requests, 10.0);
+        assert_eq!(rates.models["a"].counts.requests, 10.0);
         assert_eq!(rates.cores, 1.0);
     }
 
@@ -300,13 +303,13 @@ mod tests {
         let earlier = figures(&(version(1, 9_000) + &version(2, 50)));
         let rates = Rates::between(&earlier, &figures(&version(2, 60)), Duration::from_secs(1));
         let a = &rates.models["a"];
-        assert_eq!(a.requests, 10.0, "those of version 2 within the second");
+        assert_eq!(a.counts.requests, 10.0, "those of version 2 within the second");
         let mut ten = Buckets::default();
         [0.1, f64::INFINITY].into_iter().for_each(|bound| ten.add(bound, 10.0));
         assert_eq!(a.latency, ten);
         let both = figures(&(version(2, 60) + &version(3, 5)));
         let rates = Rates::between(&figures(&version(2, 55)), &both, Duration::from_secs(1));
-        assert_eq!(rates.models["a"].requests, 10.0, "one that is new counts whole");
+        assert_eq!(rates.models["a"].counts.requests, 10.0, "one that is new counts whole");
     }
 
     #[test]
@@ -314,7 +317,7 @@ mod tests {
         let rates = Rates::between(&figures(EARLIER), &figures(NOW), Duration::from_secs(2));
         let mut both = rates.clone();
         both.add(&rates);
-        assert_eq!((both.models["a"].requests, both.models["b"].away, both.cores), (20.0, 2, 3.0));
+        assert_eq!((both.models["a"].counts.requests, both.models["b"].away, both.cores), (20.0, 2, 3.0));
         assert_eq!(both.models["a"].hit_share(), rates.models["a"].hit_share());
     }
 

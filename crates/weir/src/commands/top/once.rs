@@ -47,7 +47,7 @@ fn server(replica: &Replica) -> Value {
         "url": replica.url,
         "version": figures.server.version,
         "ready": figures.server.ready,
-        "requests_per_second": rates.map(|rates| rates.total().requests),
+        "requests_per_second": rates.map(|rates| rates.total().counts.requests),
         "in_flight": figures.server.in_flight,
         "connections": figures.server.connections,
         "cores": rates.map(|rates| rates.cores),
@@ -65,12 +65,12 @@ fn model(rates: &ModelRates) -> Value {
         Some(Quantile::MoreThan(seconds)) => json!({"more_than_seconds": seconds}),
     };
     json!({
-        "requests_per_second": rates.requests,
+        "requests_per_second": rates.counts.requests,
         "error_share": rates.error_share(),
         "p50": quantile(0.5),
         "p99": quantile(0.99),
         "queue": rates.queue,
-        "refused_per_second": rates.refused,
+        "refused_per_second": rates.counts.refused,
         "rows_per_execution": rates.batch_rows(),
         "cache_hit_share": rates.hit_share(),
         "not_ready_on": rates.away,

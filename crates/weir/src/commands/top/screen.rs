@@ -56,7 +56,7 @@ fn headline(state: &State) -> Paragraph<'static> {
         vec![Span::styled(" weir top ", Style::new().add_modifier(Modifier::REVERSED)), " ".into()];
     let text = format!(
         "{known} of {servers} servers   {} req/s   {:.0} in flight   {:.2} cores   {}",
-        cells::rate(all.total().requests),
+        cells::rate(all.total().counts.requests),
         all.in_flight,
         all.cores,
         crate::output::size(all.resident_bytes as u64),

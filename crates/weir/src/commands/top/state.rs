@@ -82,8 +82,8 @@ impl State {
         }
         let all = self.together();
         let mut now: BTreeMap<String, f64> =
-            all.models.iter().map(|(name, model)| (name.clone(), model.requests)).collect();
-        now.insert(ALL.to_owned(), all.total().requests);
+            all.models.iter().map(|(name, model)| (name.clone(), model.counts.requests)).collect();
+        now.insert(ALL.to_owned(), all.total().counts.requests);
         // A model that is gone keeps no history.
         self.history.retain(|name, _| now.contains_key(name));
         for (name, rate) in now {
@@ -126,8 +126,8 @@ impl State {
         let mut rows: Vec<Row> = models.map(|(name, rates)| Row { name, rates }).collect();
         let key = |row: &Row| match self.sort {
             Sort::Name => 0.0,
-            Sort::Rate => row.rates.requests,
-            Sort::Errors => row.rates.errors + row.rates.refused,
+            Sort::Rate => row.rates.counts.requests,
+            Sort::Errors => row.rates.counts.errors + row.rates.counts.refused,
             Sort::P99 => row.rates.latency.quantile(0.99).map_or(-1.0, super::cells::seconds),
             Sort::Queue => row.rates.queue,
         };
