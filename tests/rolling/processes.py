@@ -156,8 +156,8 @@ class Redis(Process):
 
 
 class Load:
-    """`weir load`, open loop, until it is ended. Answers of typed JSON must be the golden ones; those of gRPC
-    must be what the same bodies were answered before the load."""
+    """`weir load` until it is ended: open loop, or closed without a rate. Answers of typed JSON must be the
+    golden ones; those of gRPC must be what the same bodies were answered before the load."""
 
     def __init__(self, place, url, rate, face="typed", duration="10m", flags=(), model="housing"):
         if model == "housing":
@@ -165,8 +165,8 @@ class Load:
         else:
             check = ["--bodies", "100"]
         self.out = Path(place) / f"load-{time.monotonic_ns()}.json"
-        command = [WEIR, "load", url, model, "--json", "--face", face, "--rate", str(rate), "--duration",
-                   duration, "--timeout", "25s", "--warmup", "0s", *check, *flags]
+        command = [WEIR, "load", url, model, "--json", "--face", face, "--duration", duration, "--timeout", "25s",
+                   "--warmup", "0s", *([] if rate is None else ["--rate", str(rate)]), *check, *flags]
         self.errors = self.out.with_suffix(".log")
         with open(self.out, "wb") as out, open(self.errors, "wb") as errors:
             self.child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=errors)

@@ -17,7 +17,7 @@ class Way:
     """A load's way to the replicas: its proxy, its face, and what it is called."""
 
     proxy: object
-    rate: float
+    rate: float | None
     face: str = "typed"
     label: str = ""
     flags: tuple = ()
