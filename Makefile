@@ -3,10 +3,10 @@ PORT ?= 8000
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt bench bench-v2 bench-reload bench-batching bench-overload bench-cache bench-outage bench-telemetry fuzz test-perf-analyzer test-container test-delivery deliver-model lint-files test-shuttle test-storm test-rolling venvs servers stack release fetch deny cargo
+.PHONY: help demo test lint fmt bench bench-v2 bench-reload bench-batching bench-overload bench-cache bench-outage bench-telemetry fuzz test-perf-analyzer test-container test-container-arm64 test-delivery deliver-model lint-files test-shuttle test-storm test-rolling venvs servers stack release fetch deny cargo
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: cargo ## build, serve both demo models on port $(PORT), ask each a question
 	@cargo xtask demo --port $(PORT)
@@ -62,9 +62,13 @@ test-rolling: cargo venvs servers ## slow lane: restarts, kills and overload beh
 	cargo build --release -p weir
 	WEIR=$(CURDIR)/target/release/weir ROLLING=long .cache/venvs/rolling/bin/python tests/rolling/test_rolling.py
 
-test-container: cargo ## slow lane: the images, built and run hardened by Docker (25 minutes, root; BINARY=… takes a built weir)
+test-container: cargo ## slow lane: the images, built and run hardened by Docker (12 minutes, root; BINARY=… takes a built weir)
 	@cargo xtask fetch
 	@python3 tests/container/run.py $(if $(BINARY),--binary $(BINARY))
+
+test-container-arm64: cargo ## slow lane: the image for arm64, cross-compiled, run by an emulator (15 minutes, root)
+	@cargo xtask fetch
+	@python3 tests/container/run.py --arm64
 
 test-delivery: cargo ## slow lane: train, check, pack and promote the housing model (three minutes; WEIR=… takes a built weir)
 	$(if $(WEIR),,cargo build --release -p weir)
@@ -88,7 +92,7 @@ servers: ## redis, prometheus, haproxy for the tests, into .cache/servers (where
 stack: servers ## Weir, Redis and Prometheus on this machine until Ctrl-C, as in deploy/docker/compose.yaml
 	@scripts/stack.py
 
-release: cargo ## the release archive, its SBOM and SHA256SUMS, into target/release-archive (ten minutes)
+release: cargo ## the release archive, its SBOM and SHA256SUMS, into target/release-archive (twelve minutes)
 	@cargo xtask release
 
 fetch: cargo ## the encoder and tokenizer of the sentiment model, into .cache/sentiment

@@ -20,10 +20,10 @@ HARDENED = ["--network", "none", "--read-only", "--cap-drop", "ALL", "--security
             "--pids-limit", "200"]
 
 
-def install():
-    """Installs what is missing, from Debian's or Ubuntu's packages."""
+def install(more):
+    """Installs what is missing, and the packages of the programs in `more`, from Debian's or Ubuntu's packages."""
     wanted = {DOCKERD: "docker.io", DOCKER: "docker.io", "/usr/sbin/debootstrap": "debootstrap",
-              "/usr/sbin/iptables": "iptables", "/usr/bin/nsenter": "util-linux"}
+              "/usr/sbin/iptables": "iptables", "/usr/bin/nsenter": "util-linux", **more}
     missing = sorted({package for path, package in wanted.items() if not Path(path).exists()})
     if os.geteuid() != 0:
         sys.exit("tests/container needs root, for a Docker daemon of its own: sudo make test-container")

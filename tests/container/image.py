@@ -7,21 +7,28 @@ import tarfile
 MEGABYTE = 1_000_000
 LIMIT = 60 * MEGABYTE
 UID = 10001
-LOADER = "/lib64/ld-linux-x86-64.so.2"
+# What loads programs, and where libraries are, by Docker's name of the architecture.
+LOADERS = {"amd64": "lib64/ld-linux-x86-64.so.2", "arm64": "lib/ld-linux-aarch64.so.1"}
+LIBRARY = re.compile(r"(usr/)?lib/(x86_64|aarch64)-linux-gnu/(\S+\.so\S*)")
 # All that may be in an image, beside the licences and time zones.
 FILES = {
     "etc/debian_version", "etc/group", "etc/nsswitch.conf", "etc/os-release", "etc/passwd",
-    "etc/ssl/certs/ca-certificates.crt", "etc/weir/weir.toml", "usr/local/bin/weir", LOADER[1:],
+    "etc/ssl/certs/ca-certificates.crt", "etc/weir/weir.toml", "usr/local/bin/weir", *LOADERS.values(),
 }
-LIBRARY = re.compile(r"(usr/)?lib/x86_64-linux-gnu/(\S+\.so\S*)")
 
 
-def files(docker, image):
-    """The members of the image's file system, without what Docker adds to a container."""
+def export(docker, image):
+    """The image's file system as a tar archive, with what Docker adds to a container."""
     name = docker.run("create", image).stdout.strip()
     archive = docker.folder / "export.tar"
     docker.run("export", "--output", archive, name)
     docker.run("rm", name)
+    return archive
+
+
+def files(docker, image):
+    """The members of the image's file system, without what Docker adds to a container."""
+    archive = export(docker, image)
     members = tarfile.open(fileobj=io.BytesIO(archive.read_bytes())).getmembers()
     archive.unlink()
     added = re.compile(r"dev/|proc|sys|dev$|\.dockerenv|etc/(hostname|hosts|mtab|resolv\.conf)$")
@@ -68,13 +75,18 @@ def contents(docker, image, more=()):
             odd.append(f"{member.name} belongs to {member.uid}")
         library = LIBRARY.fullmatch(member.name)
         if library:
-            libraries.add(library[2])
+            libraries.add(library[3])
         elif not member.isdir() and not known(member.name, more):
             odd.append(f"{member.name} has no business there")
     assert not odd, "\n".join(odd)
+    return f"{sum(not m.isdir() for m in members)} files, no shell", libraries
+
+
+def no_shell(docker, image):
+    """Nor does the container find one."""
     shell = docker.once(image, "--entrypoint", "/bin/sh")
     assert shell.returncode == 127 and "no such file" in shell.stderr, shell.stderr
-    return f"{sum(not m.isdir() for m in members)} files, no shell", libraries
+    return "/bin/sh: no such file"
 
 
 def known(name, more):
@@ -84,9 +96,10 @@ def known(name, more):
 
 def linked(docker, image, libraries, programs):
     """What the loader loads, asked in the image itself, is what is there: nothing missing, nothing spare."""
-    loaded = {LOADER.rsplit("/", 1)[1]}
+    loader = f"/{LOADERS['amd64']}"
+    loaded = {loader.rsplit("/", 1)[1]}
     for program in programs:
-        answer = docker.once(image, "--entrypoint", LOADER, command=("--list", program))
+        answer = docker.once(image, "--entrypoint", loader, command=("--list", program))
         assert answer.returncode == 0 and "not found" not in answer.stdout, answer.stdout + answer.stderr
         loaded |= set(re.findall(r"^\s*(\S+\.so\S*) =>", answer.stdout, re.MULTILINE))
     # A library may have a second name that links to the file.

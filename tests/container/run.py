@@ -1,7 +1,8 @@
 """Builds the images and runs them as production would: `make test-container` (slow lane, needs root).
 
-    run.py                      compiles Weir in the image build: 25 minutes on two busy cores
+    run.py                      compiles Weir in the image build: 12 minutes on two cores
     run.py --binary PATH        takes a binary that is there: three minutes
+    run.py --arm64              the image for arm64 instead, compiled here and run by an emulator
 
 Needs a machine with Debian's or Ubuntu's packages; installs Docker and debootstrap where they are missing. No image
 is pulled: `bases.py` makes stand-ins. Everything lives in .cache/container, on a daemon of its own;
@@ -17,13 +18,14 @@ import time
 from pathlib import Path
 
 import bases
+import emulated
 import image
 import running
 from docker import Docker, install
 
 ROOT = Path(__file__).parent.parent.parent
 DOCKERFILE = ROOT / "deploy/docker/Dockerfile"
-WEIR, VARIANT, BAKED = "weir:dev", "weir:dev-onnxruntime", "housing:dev"
+WEIR, VARIANT, BAKED, ARM64 = "weir:dev", "weir:dev-onnxruntime", "housing:dev", "weir:dev-arm64"
 
 
 class Table:
@@ -57,22 +59,40 @@ def build(docker, tag, *arguments, file=DOCKERFILE, context=ROOT):
     return "built"
 
 
+def arm64(docker, table, options):
+    """Builds and checks the image for arm64."""
+    table.check("base: Rust", lambda: bases.rust(docker) or "made of this machine's toolchain")
+    table.check("build: weir for arm64", build, docker, ARM64, "--platform=linux/arm64", *arguments(options))
+    if table.failed:
+        return
+    table.check(f"{ARM64}: size", image.size, docker, ARM64)
+    table.check(f"{ARM64}: configuration", emulated.configuration, docker, ARM64)
+    table.check(f"{ARM64}: files", lambda: image.contents(docker, ARM64)[0])
+    table.check(f"{ARM64}: both models", emulated.answers_and_leaves, docker, ARM64,
+                [running.HOUSING, running.SENTIMENT])
+
+
+def arguments(options):
+    """What every build is told."""
+    return [f"--build-arg=PROFILE={options.profile}", f"--build-arg=DEBIAN_IMAGE={bases.DEBIAN}",
+            f"--build-arg=RUST_IMAGE={bases.RUST}"]
+
+
 def images(docker, table, options):
     """Builds everything; without an image nothing else is worth trying."""
-    arguments = [f"--build-arg=PROFILE={options.profile}", f"--build-arg=DEBIAN_IMAGE={bases.DEBIAN}",
-                 f"--build-arg=RUST_IMAGE={bases.RUST}"]
+    told = arguments(options)
     if options.binary:
         place = ROOT / "dist/amd64/weir"
         place.parent.mkdir(parents=True, exist_ok=True)
         subprocess.run(["strip", "-o", place, options.binary], check=True)
-        arguments.append("--build-arg=BINARY=prebuilt")
+        told.append("--build-arg=BINARY=prebuilt")
     else:
         table.check("base: Rust", lambda: bases.rust(docker) or "made of this machine's toolchain")
-    table.check("build: weir", build, docker, WEIR, *arguments)
-    table.check("build: with ONNX Runtime", build, docker, VARIANT, "--target=onnxruntime", *arguments)
+    table.check("build: weir", build, docker, WEIR, *told)
+    table.check("build: with ONNX Runtime", build, docker, VARIANT, "--target=onnxruntime", *told)
     table.check("build: a model baked in", baked, docker)
     if not options.binary:
-        table.check("build: dependencies cached", dependencies_stay, docker, arguments)
+        table.check("build: dependencies cached", dependencies_stay, docker, told)
 
 
 def baked(docker):
@@ -85,7 +105,7 @@ def baked(docker):
     return build(docker, BAKED, f"--build-arg=WEIR_IMAGE={WEIR}", file=ROOT / "deploy/docker/baked.Dockerfile", context=models)
 
 
-def dependencies_stay(docker, arguments):
+def dependencies_stay(docker, told):
     """A change of a source compiles no dependency again."""
     with_change = docker.folder / "changed"
     shutil.copytree(ROOT, with_change, ignore=shutil.ignore_patterns("target", ".cache", ".git", "dist", "tests"))
@@ -93,7 +113,7 @@ def dependencies_stay(docker, arguments):
     source.write_text(source.read_text() + "\n// changed\n")
     log = docker.folder / "build-changed.log"
     docker.run("build", "--network", "host", "--progress", "plain", "--file", DOCKERFILE, "--target", "dependencies",
-               *arguments, with_change, log=log)
+               *told, with_change, log=log)
     shutil.rmtree(with_change)
     assert "Compiling" not in log.read_text(), f"dependencies were compiled again: {log}"
     return "a changed source compiles none again"
@@ -110,6 +130,7 @@ def checks(docker, table):
         table.check(f"{name}: size", image.size, docker, name, limit)
         table.check(f"{name}: configuration", image.configuration, docker, name)
         table.check(f"{name}: files", lambda: image.contents(docker, name, more)[0])
+        table.check(f"{name}: shell", image.no_shell, docker, name)
         table.check(f"{name}: loader",
                     lambda: image.linked(docker, name, image.contents(docker, name, more)[1], programs))
         table.check(f"{name}: models mounted", running.healthy_and_right, docker, name, both, running.mounted(*both))
@@ -125,21 +146,25 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--binary", type=Path, help="a weir for this machine, instead of compiling one")
     parser.add_argument("--profile", default="dist", help="cargo profile to compile with")
+    parser.add_argument("--arm64", action="store_true", help="the image for arm64 instead")
     parser.add_argument("--keep", action="store_true", help="keep images and logs, for a look at them")
     options = parser.parse_args()
     if platform.machine() != "x86_64":
         sys.exit("tests/container has run on x86_64 only")
-    install()
+    install({str(emulated.EMULATOR): "qemu-user-static"} if options.arm64 else {})
     cache = ROOT / ".cache/container"
     cache.mkdir(parents=True, exist_ok=True)
     table, folder = Table(), cache.resolve() / "daemon"
     with Docker(folder) as docker:
         table.check("base: Debian", lambda: bases.debian(docker, cache.resolve()) or "made by debootstrap")
-        images(docker, table, options)
-        if not table.failed:
-            checks(docker, table)
+        if options.arm64:
+            arm64(docker, table, options)
+        else:
+            images(docker, table, options)
+            if not table.failed:
+                checks(docker, table)
         table.print()
-        for size, by in image.layers(docker, WEIR) if not table.failed else []:
+        for size, by in image.layers(docker, ARM64 if options.arm64 else WEIR) if not table.failed else []:
             print(f"layer {size / image.MEGABYTE:6.1f} MB  {by[:80]}")
     if not options.keep and not table.failed:
         shutil.rmtree(folder)
