@@ -66,7 +66,7 @@ test-container: cargo ## slow lane: the images, built and run hardened by Docker
 	@cargo xtask fetch
 	@python3 tests/container/run.py $(if $(BINARY),--binary $(BINARY))
 
-test-container-arm64: cargo ## slow lane: the image for arm64, cross-compiled, run by an emulator (15 minutes, root)
+test-container-arm64: cargo ## slow lane: the image for arm64, cross-compiled, run by an emulator (18 minutes, root)
 	@cargo xtask fetch
 	@python3 tests/container/run.py --arm64
 
