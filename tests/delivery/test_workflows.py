@@ -12,7 +12,7 @@ FILES = sorted((ROOT / ".github/workflows").glob("*.yml"))
 PIN = re.compile(r"uses: [\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$")
 # What may write where; everything else reads.
 RIGHTS = {
-    ("image.yml", "build"): {"packages"},
+    ("image.yml", "push"): {"packages"},
     ("release.yml", "images"): {"packages", "id-token", "attestations"},
     ("release.yml", "archives"): {"id-token", "attestations"},
     ("release.yml", "publish"): {"contents"},
@@ -57,6 +57,21 @@ def missing(script):
     return found
 
 
+def triggers(workflow):
+    """What starts a workflow; YAML 1.1 reads the key `on` as true."""
+    return workflow[True]
+
+
+def context():
+    """Paths of what Docker is given to build the image of, as a workflow's filter writes them."""
+    lines = (ROOT / "deploy/docker/Dockerfile.dockerignore").read_text().splitlines()
+    lines = [line for line in lines if line and not line.startswith("#")]
+    assert lines[0] == "*", "the file lists what is let in"
+    inside = lambda path: path if (ROOT / path).is_file() or path.endswith(".md") else f"{path}/**"
+    # dist/ holds binaries that somebody compiled: git ignores it.
+    return {inside(line[1:]) if line[0] == "!" else f"!{inside(line)}" for line in lines[1:]} - {"dist/**"}
+
+
 class Workflows(unittest.TestCase):
     def test_what_they_run_exists(self):
         named = 0
@@ -97,6 +112,24 @@ class Workflows(unittest.TestCase):
         for file, name, job in jobs():
             writes = {right for right, level in job.get("permissions", {}).items() if level == "write"}
             self.assertEqual(writes, RIGHTS.get((file.name, name), set()), f"{file.name}, {name}")
+
+    def test_a_change_that_nobody_merged_writes_nothing(self):
+        """Its author wrote what the job runs, so that the job has to be without rights, not the step."""
+        held = 0
+        for file in FILES:
+            workflow = yaml.safe_load(file.read_text())
+            self.assertNotIn("pull_request_target", triggers(workflow), file.name)
+            for name, job in workflow["jobs"].items() if "pull_request" in triggers(workflow) else ():
+                held += 1
+                if (file.name, name) in RIGHTS:
+                    self.assertEqual(job.get("if"), "github.event_name == 'push'", f"{file.name}, {name}")
+        self.assertGreaterEqual(held, 4)
+
+    def test_a_change_of_what_images_are_made_of_builds_them(self):
+        paths = triggers(yaml.safe_load((ROOT / ".github/workflows/image.yml").read_text()))["pull_request"]["paths"]
+        self.assertEqual(context() - set(paths), set())
+        excluded = [at for at, path in enumerate(paths) if path.startswith("!")]
+        self.assertGreater(min(excluded), paths.index("crates/**"), "what is left out has to come after what is let in")
 
     def test_every_job_is_bounded_and_every_workflow_in_line(self):
         for file in FILES:
