@@ -122,6 +122,13 @@ def backends_are_there(found):
     for who, service, port in backends(found):
         if (service, port) not in ports:
             yield f"{who}: no port {port} of a Service {service}"
+    subsets = {(rule["spec"]["host"], s["name"]) for rule in of_kind(found, "DestinationRule") for s in rule["spec"].get("subsets", [])}
+    gateways = {"mesh", *(gateway["metadata"]["name"] for gateway in of_kind(found, "Gateway"))}
+    for service in of_kind(found, "VirtualService"):
+        name = service["metadata"]["name"]
+        targets = {(to["destination"]["host"], to["destination"]["subset"]) for r in service["spec"]["http"] for to in r.get("route", [])}
+        yield from (f"VirtualService {name}: nothing says what the subset {missing} is" for missing in targets - subsets)
+        yield from (f"VirtualService {name}: no Gateway {missing}" for missing in set(service["spec"]["gateways"]) - gateways)
     for rule in of_kind(found, "DestinationRule"):
         for subset in rule["spec"].get("subsets", []):
             if not any(selects(subset["labels"], labels_of(server)) for server in servers(found)):
@@ -162,6 +169,35 @@ def hosts_agree(found):
     for service in of_kind(found, "VirtualService"):
         if service["spec"]["hosts"] != ["weir", public]:
             yield f"VirtualService {service['metadata']['name']}: not for {public}"
+
+
+@policy
+def callers_come_over_tls(found):
+    """Through every entrance: what comes in plain text is sent to https, and gets no answer of Weir's."""
+    for ingress in of_kind(found, "Ingress"):
+        covered = {host for tls in ingress["spec"].get("tls", []) if tls.get("secretName") for host in tls["hosts"]}
+        redirects = ingress["metadata"]["annotations"].get("nginx.ingress.kubernetes.io/ssl-redirect") == "true"
+        if not redirects or {rule["host"] for rule in ingress["spec"]["rules"]} - covered:
+            yield f"Ingress {ingress['metadata']['name']}: plain text is answered"
+    plain = set()
+    for gateway in of_kind(found, "Gateway"):
+        name, spec = gateway["metadata"]["name"], gateway["spec"]
+        for server in spec.get("servers", []):
+            tls = server.get("tls", {})
+            encrypted = tls.get("mode") in ("SIMPLE", "MUTUAL") and tls.get("credentialName") and tls.get("minProtocolVersion") in ("TLSV1_2", "TLSV1_3")
+            if not (encrypted if server["port"]["protocol"] == "HTTPS" else tls.get("httpsRedirect")):
+                yield f"Gateway {name}: plain text on {server['port']['number']}"
+        for listener in spec.get("listeners", []):
+            if not listener.get("tls", {}).get("certificateRefs"):
+                plain.add((name, listener["name"]))
+        ports = {place["port"]["number"] for place in spec.get("servers", [])} | {place["port"] for place in spec.get("listeners", [])}
+        if 443 not in ports:
+            yield f"Gateway {name}: nobody listens on 443"
+    for route in of_kind(found, "HTTPRoute"):
+        for parent in route["spec"]["parentRefs"]:
+            answers = any("backendRefs" in rule for rule in route["spec"]["rules"])
+            if answers and ("sectionName" not in parent or (parent["name"], parent["sectionName"]) in plain):
+                yield f"HTTPRoute {route['metadata']['name']}: answers plain text"
 
 
 @policy
