@@ -91,7 +91,7 @@ class Rules(unittest.TestCase):
         fires, silent = set(), set()
         for path in (PROMETHEUS / "tests").glob("*.yml"):
             for case in yaml.safe_load(path.read_text())["tests"]:
-                for check in case["alert_rule_test"]:
+                for check in case.get("alert_rule_test", []):
                     (fires if check["exp_alerts"] else silent).add(check["alertname"])
         alerts = set(rules("alert"))
         self.assertEqual((alerts - fires, alerts - silent), (set(), set()))
