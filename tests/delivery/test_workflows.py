@@ -19,6 +19,18 @@ RIGHTS = {
     ("model.yml", "publish"): {"packages", "id-token"},
     ("model.yml", "promote"): {"contents", "pull-requests"},
 }
+# What has to be done before what follows it, by the names of steps or of their actions, and of the jobs before.
+ORDER = {
+    ("image.yml", "build"): ([], ["Build for this machine", "Scan", "Run hardened", "Build for both architectures"]),
+    ("image.yml", "push"): (["build"], ["docker/login-action", "Push"]),
+    ("release.yml", "test"): ([], ["The tag is the version", ".ci/run"]),
+    ("release.yml", "images"): (["test"], ["docker/build-push-action", "Scan", "SBOM", "Sign", "actions/attest-build-provenance"]),
+    ("release.yml", "archives"): (["images"], ["cargo xtask release --binary weir-of-the-image", "actions/attest-build-provenance", "actions/upload-artifact"]),
+    ("release.yml", "publish"): (["archives"], ["actions/download-artifact", "Publish"]),
+    ("model.yml", "check"): ([], ["The binary that will serve it", "Train, check, pack", "actions/upload-artifact"]),
+    ("model.yml", "publish"): (["check"], ["actions/download-artifact", "Unpack what was checked", "docker/build-push-action", "It has every model that the routes name", "Sign"]),
+    ("model.yml", "promote"): (["publish"], ["Name it in the overlay", "Open the change"]),
+}
 # Values that whoever opens a change or starts a run chooses: in a script they would be code.
 CHOSEN = re.compile(r"\$\{\{[^}]*\b(inputs|github\.(head_ref|event)|needs|steps|vars)\b")
 
@@ -130,6 +142,21 @@ class Workflows(unittest.TestCase):
         self.assertEqual(context() - set(paths), set())
         excluded = [at for at, path in enumerate(paths) if path.startswith("!")]
         self.assertGreater(min(excluded), paths.index("crates/**"), "what is left out has to come after what is let in")
+
+    def test_nothing_is_given_away_before_it_was_checked(self):
+        found = {(file.name, name): job for file, name, job in jobs()}
+        self.assertEqual(set(found) - set(ORDER), {("ci.yml", "test"), ("ci.yml", "advisories")})
+        for at, (needs, steps) in ORDER.items():
+            needed = found[at].get("needs", [])
+            self.assertEqual([needed] if isinstance(needed, str) else needed, needs, at)
+            named = [step.get("name") or step.get("uses", "").partition("@")[0] or step["run"] for step in found[at]["steps"]]
+            self.assertEqual([name for name in named if name in steps], steps, at)
+            # A step that may fail, or is left out now and then, is no gate; the container lane has one image of two.
+            for step, name in zip(found[at]["steps"], named):
+                self.assertNotIn("continue-on-error", step, at)
+                self.assertTrue("if" not in step or name == "Run hardened", f"{at}: {name}")
+                if name == "Scan":
+                    self.assertEqual(step["with"]["exit-code"], "1", at)
 
     def test_every_job_is_bounded_and_every_workflow_in_line(self):
         for file in FILES:
