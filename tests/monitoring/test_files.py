@@ -219,6 +219,9 @@ class Compose(unittest.TestCase):
         self.assertEqual(mounts[flags["storage.tsdb.path"]], "prometheus")
         self.assertEqual((flags["enable-feature"], "storage.tsdb.retention.size" in flags), ("exemplar-storage", True))
         grafana = self.compose["services"]["grafana"]["environment"]
+        mounts = {mount.split(":")[1] for mount in self.compose["services"]["grafana"]["volumes"]}
+        self.assertLessEqual({"/etc/grafana/provisioning", "/var/lib/grafana"}, mounts)
+        self.assertEqual(self.compose["services"]["grafana"]["tmpfs"], ["/tmp"])
         home = Path(grafana["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
         self.assertIn(home.name, [path.name for path in DASHBOARDS])
         # To look only, without a password: the port is this machine's alone.
