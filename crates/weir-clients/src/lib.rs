@@ -5,6 +5,7 @@
 //! [`redis`] has caches and state behind the same breaker. Object stores and brokers join it with the
 //! features that need them.
 
+mod details;
 mod download;
 mod grpc;
 mod http;
@@ -13,10 +14,11 @@ pub mod redis;
 mod resilience;
 
 pub use self::http::{Client, ClientError, Reply};
+pub use details::{STATUS_DETAILS, retry_info};
 pub use download::{
     DownloadError, DownloadOptions, DownloadProblem, Downloader, Location, S3Config, S3Keys, Sink,
 };
-pub use grpc::GrpcPool;
+pub use grpc::{GrpcError, GrpcPool, GrpcStatus};
 pub use pool::{Answer, HttpPool, PoolOptions, plain};
 pub use resilience::{
     Breaker, BreakerPolicy, BreakerState, CallError, Guard, GuardStats, Health, LimitPolicy, Limiter, Pass,

@@ -1,7 +1,10 @@
 //! An asynchronous HTTP client: connections are kept, answers are bounded, a dropped call
 //! closes its connection.
 
-use std::{error::Error, time::Duration};
+use std::{
+    error::Error,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
@@ -52,9 +55,11 @@ impl Default for PoolOptions {
     }
 }
 
-/// An answer whose status is a success.
+/// What a server answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
     /// The headers.
     pub headers: HeaderMap,
     /// The body.
@@ -104,10 +109,24 @@ impl HttpPool {
     /// Give it a deadline by dropping the future.
     ///
     /// # Errors
-    /// [`CallError::Connection`], [`CallError::Overloaded`] for 429 and 503,
-    /// [`CallError::Status`] for everything else that is no success, [`CallError::Broken`] for
-    /// an answer beyond the bound.
+    /// As [`ask`](Self::ask); [`CallError::Overloaded`] for 429 and 503, [`CallError::Status`] for
+    /// everything else that is no success.
     pub async fn send(
+        &self,
+        path: &str,
+        headers: &[(HeaderName, HeaderValue)],
+        body: Option<Bytes>,
+    ) -> Result<Answer, CallError> {
+        let answer = self.ask(path, headers, body).await?;
+        if answer.is_success() { Ok(answer) } else { Err(answer.refusal()) }
+    }
+
+    /// The same for who reads statuses by a table of its own: an answer is one whatever its status. Of
+    /// one that is no success, the body is kept to 16 KiB, or not at all.
+    ///
+    /// # Errors
+    /// [`CallError::Connection`]; [`CallError::Broken`] for an answer beyond the bound.
+    pub async fn ask(
         &self,
         path: &str,
         headers: &[(HeaderName, HeaderValue)],
@@ -121,15 +140,40 @@ impl HttpPool {
         request.headers_mut().extend(headers.iter().cloned());
         let response = self.client.request(request).await.map_err(|e| connection(&e))?;
         let (head, incoming) = response.into_parts();
-        if !head.status.is_success() {
-            let body = read(incoming, MAX_ERROR_BYTES).await.map(|(body, _)| body).unwrap_or_default();
-            return Err(refusal(head.status.as_u16(), &head.headers, &body));
-        }
-        if head.headers.contains_key(header::CONTENT_ENCODING) {
+        let (status, success) = (head.status.as_u16(), head.status.is_success());
+        let (body, trailers) = if !success {
+            read(incoming, MAX_ERROR_BYTES).await.unwrap_or_default()
+        } else if head.headers.contains_key(header::CONTENT_ENCODING) {
             return Err(CallError::Broken("it is compressed, which was not asked for".into()));
+        } else {
+            read(incoming, self.max_answer_bytes).await?
+        };
+        Ok(Answer { status, headers: head.headers, body, trailers })
+    }
+}
+
+impl Answer {
+    /// Whether the status is a success.
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// What the body of an error says, as a log may repeat it.
+    pub fn said(&self) -> String {
+        message(&self.body)
+    }
+
+    /// `Retry-After` in either of its forms (RFC 9110 section 10.2.3), from `now` on; an hour at most.
+    pub fn retry_after(&self, now: SystemTime) -> Option<Duration> {
+        retry_after(&self.headers).or_else(|| retry_date(&self.headers, now))
+    }
+
+    pub(crate) fn refusal(&self) -> CallError {
+        let (status, text) = (self.status, self.said());
+        match status {
+            429 | 503 => CallError::Overloaded { status, retry_after: retry_after(&self.headers), text },
+            _ => CallError::Status { status, text },
         }
-        let (body, trailers) = read(incoming, self.max_answer_bytes).await?;
-        Ok(Answer { headers: head.headers, body, trailers })
     }
 }
 
@@ -163,21 +207,21 @@ pub(crate) fn connection(error: &dyn Error) -> CallError {
     CallError::Connection(text)
 }
 
-fn refusal(status: u16, headers: &HeaderMap, body: &[u8]) -> CallError {
-    let text = message(body);
-    match status {
-        429 | 503 => CallError::Overloaded { status, retry_after: retry_after(headers), text },
-        _ => CallError::Status { status, text },
-    }
-}
-
 /// Longest wait that another server is believed to mean.
 const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
 
-/// Seconds only: a date would need the wall clock, and nobody's inference server sends one.
+/// Seconds only: a date needs the wall clock, and nobody's inference server sends one.
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds: u64 = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds).min(LONGEST_WAIT))
+}
+
+/// The other form, a date; one that is over is "at once".
+fn retry_date(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let date = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    let date = jiff::fmt::rfc2822::parse(date).ok()?.timestamp();
+    let at = UNIX_EPOCH.checked_add(Duration::from_secs(u64::try_from(date.as_second()).ok()?))?;
+    Some(at.duration_since(now).unwrap_or_default().min(LONGEST_WAIT))
 }
 
 /// What an error's body says: V2's `error`, FastAPI's `detail`, else the body itself.
@@ -231,5 +275,20 @@ mod tests {
         assert_eq!(of("7"), Some(Duration::from_secs(7)));
         assert_eq!(of("Wed, 21 Oct 2015 07:28:00 GMT"), None);
         assert_eq!(of("-1"), None);
+    }
+
+    #[test]
+    fn who_knows_the_time_reads_dates_too() {
+        let now = UNIX_EPOCH + Duration::from_secs(1_445_412_440);
+        let of = |text: &'static str| {
+            let headers = HeaderMap::from_iter([(header::RETRY_AFTER, HeaderValue::from_static(text))]);
+            let (body, trailers) = (Bytes::new(), HeaderMap::new());
+            Answer { status: 503, headers, body, trailers }.retry_after(now)
+        };
+        assert_eq!(of("7"), Some(Duration::from_secs(7)));
+        assert_eq!(of("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::from_secs(40)));
+        assert_eq!(of("Wed, 21 Oct 2015 07:27:00 GMT"), Some(Duration::ZERO), "it is over");
+        assert_eq!(of("Fri, 21 Oct 2095 07:28:00 GMT"), Some(LONGEST_WAIT));
+        assert_eq!(of("soon"), None);
     }
 }

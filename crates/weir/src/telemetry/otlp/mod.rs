@@ -9,6 +9,7 @@
 //! exporters bring an HTTP stack besides the one that is here.
 
 mod batches;
+mod failures;
 mod headers;
 mod messages;
 mod metrics;
@@ -80,7 +81,7 @@ impl Telemetry {
             return Ok(None);
         };
         let headers = headers::headers(config.headers_file.as_deref(), secrets)?;
-        let otlp = Otlp::new(endpoint, config.protocol, headers, config.timeout.get());
+        let otlp = Otlp::new(endpoint, config.protocol, headers, config.timeout.get(), clock.clone());
         let otlp = Arc::new(otlp.map_err(|why| anyhow!("`telemetry.endpoint` {why}"))?);
         let resource = messages::resource(config.service_name.as_deref(), &config.resource)
             .map_err(|why| anyhow!("`telemetry.resource`: {why}"))?;

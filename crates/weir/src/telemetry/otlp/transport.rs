@@ -1,16 +1,20 @@
 //! One message to the receiver.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use bytes::Bytes;
 use http::{HeaderValue, header};
 use tokio::time::timeout;
-use weir_clients::{CallError, GrpcPool, HttpPool, PoolOptions, plain};
+use weir_clients::{CallError, GrpcPool, HttpPool, PoolOptions};
+use weir_types::Clock;
 
-use super::{super::Protocol, headers::Headers};
+use super::{super::Protocol, failures::Problem, headers::Headers};
 
 /// Largest answer; it says how many spans were refused, and why.
 const MAX_ANSWER_BYTES: usize = 64 << 10;
@@ -58,6 +62,7 @@ pub(crate) struct Otlp {
     transport: Transport,
     headers: Headers,
     timeout: Duration,
+    clock: Arc<dyn Clock>,
     away: Away,
 }
 
@@ -70,37 +75,6 @@ impl Away {
     /// A message of `signal` arrived, or did not; says whether that is news.
     fn is_news(&self, signal: Signal, away: bool) -> bool {
         self.0[signal as usize].swap(away, Ordering::Relaxed) != away
-    }
-}
-
-/// Why a message was not taken.
-pub(crate) struct Problem {
-    error: CallError,
-    grpc: bool,
-}
-
-impl Problem {
-    /// Whether the same message may be taken later: what the specification lists as such
-    /// (<https://opentelemetry.io/docs/specs/otlp/#failures>).
-    pub(crate) fn may_pass(&self) -> bool {
-        match &self.error {
-            CallError::Connection(_) | CallError::TimedOut => true,
-            // RESOURCE_EXHAUSTED is for ever, unless the receiver says when it is over.
-            CallError::Overloaded { status: 429, retry_after, .. } if self.grpc => retry_after.is_some(),
-            CallError::Overloaded { .. } => true,
-            // OUT_OF_RANGE, which is nothing else here.
-            CallError::Status { status: 413, .. } => self.grpc,
-            CallError::Status { status, .. } => matches!(status, 502 | 504),
-            _ => false,
-        }
-    }
-
-    /// When the receiver wants it again, where it said so.
-    pub(crate) fn retry_after(&self) -> Option<Duration> {
-        match &self.error {
-            CallError::Overloaded { retry_after, .. } => *retry_after,
-            _ => None,
-        }
     }
 }
 
@@ -130,6 +104,7 @@ impl Otlp {
         protocol: Protocol,
         headers: Headers,
         timeout: Duration,
+        clock: Arc<dyn Clock>,
     ) -> Result<Self, String> {
         let options =
             PoolOptions { max_idle: 1, max_answer_bytes: MAX_ANSWER_BYTES, ..PoolOptions::default() };
@@ -143,31 +118,33 @@ impl Otlp {
                 Transport::Grpc(GrpcPool::new(&format!("grpc://{rest}"), &options)?)
             }
         };
-        Ok(Self { transport, headers, timeout, away: Away::default() })
+        Ok(Self { transport, headers, timeout, clock, away: Away::default() })
     }
 
     /// Sends an encoded message and gives the answer's bytes. Waits for `timeout` at most.
     pub(crate) async fn send(&self, signal: Signal, message: &[u8]) -> Result<Bytes, Problem> {
         let sent = timeout(self.timeout, self.ask(signal, message)).await;
-        let grpc = matches!(self.transport, Transport::Grpc(_));
-        let answer = sent.unwrap_or(Err(CallError::TimedOut)).map_err(|error| Problem { error, grpc })?;
+        let answer = sent.unwrap_or_else(|_| Err(Problem::of_call(&CallError::TimedOut)))?;
         if self.away.is_news(signal, false) {
             tracing::info!(signal = signal.name(), "the receiver of telemetry takes it again");
         }
         Ok(answer)
     }
 
-    async fn ask(&self, signal: Signal, message: &[u8]) -> Result<Bytes, CallError> {
+    async fn ask(&self, signal: Signal, message: &[u8]) -> Result<Bytes, Problem> {
         match &self.transport {
             Transport::Http(pool) => {
                 let kind = HeaderValue::from_static("application/x-protobuf");
                 let mut headers = vec![(header::CONTENT_TYPE, kind)];
                 headers.extend_from_slice(&self.headers);
                 let body = Some(Bytes::copy_from_slice(message));
-                Ok(pool.send(signal.path(), &headers, body).await?.body)
+                let answer = pool.ask(signal.path(), &headers, body).await;
+                let answer = answer.map_err(|error| Problem::of_call(&error))?;
+                Problem::of_http(&answer, self.clock.wall()).map_or(Ok(answer.body), Err)
             }
             Transport::Grpc(pool) => {
-                pool.unary_with(signal.method(), message, self.timeout, &self.headers).await
+                let answer = pool.call(signal.method(), message, self.timeout, &self.headers).await;
+                answer.map_err(|error| Problem::of_grpc(&error))
             }
         }
     }
@@ -175,7 +152,7 @@ impl Otlp {
     /// Tells the log of a message that was not taken: once until one of its signal is again.
     pub(crate) fn told(&self, signal: Signal, problem: &Problem, items: usize) {
         if self.away.is_news(signal, true) {
-            let (signal, error) = (signal.name(), plain(&problem.error.to_string()));
+            let (signal, error) = (signal.name(), &problem.text);
             tracing::warn!(
                 signal,
                 items,
@@ -188,12 +165,15 @@ impl Otlp {
 
 #[cfg(test)]
 mod tests {
+    use weir_types::SystemClock;
+
     use super::*;
 
     #[test]
     fn endpoints_are_plain_and_others_are_told() {
         let of = |endpoint, protocol| {
-            Otlp::new(endpoint, protocol, Vec::new(), Duration::from_secs(1)).map(|_| ())
+            Otlp::new(endpoint, protocol, Vec::new(), Duration::from_secs(1), Arc::new(SystemClock))
+                .map(|_| ())
         };
         for good in ["http://localhost:4317", "http://collector.monitoring:4317/"] {
             assert_eq!(of(good, Protocol::Grpc), Ok(()), "{good}");
@@ -217,31 +197,5 @@ mod tests {
         }
         assert!(!away.is_news(Signal::Metrics, true), "and of metrics is known that they are not");
         assert!(away.is_news(Signal::Traces, true) && away.is_news(Signal::Metrics, false));
-    }
-
-    #[test]
-    fn what_may_pass_is_what_the_specification_lists() {
-        let may_pass = |grpc, error| Problem { error, grpc }.may_pass();
-        let status = |status| CallError::Status { status, text: String::new() };
-        let full = |retry_after| CallError::Overloaded { status: 429, retry_after, text: String::new() };
-        let soon = Some(Duration::from_secs(3));
-        for (error, http, grpc) in [
-            (CallError::TimedOut, true, true),
-            (CallError::Connection("reset".into()), true, true),
-            (full(None), true, false),
-            (full(soon), true, true),
-            (status(502), true, true),
-            (status(504), true, true),
-            (status(413), false, true),
-            (status(400), false, false),
-            (status(500), false, false),
-        ] {
-            assert_eq!(
-                (may_pass(false, error.clone()), may_pass(true, error.clone())),
-                (http, grpc),
-                "{error}"
-            );
-        }
-        assert_eq!(Problem { error: full(soon), grpc: true }.retry_after(), soon);
     }
 }

@@ -4,7 +4,7 @@
 mod receiver;
 mod rotel;
 
-use std::{collections::BTreeMap, fs, net::SocketAddr, path::Path};
+use std::{collections::BTreeMap, fs, net::SocketAddr, path::Path, time::Duration};
 
 use opentelemetry_proto::tonic::trace::v1::{Span, span::SpanKind};
 use regex::Regex;
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::{
     client::{Connection, Response, ask, get, request},
-    metrics::metric,
+    metrics::{await_metric, metric},
     server::{Server, root, weir},
 };
 use receiver::{Manner, Receiver, text};
@@ -326,6 +326,38 @@ fn a_receiver_that_comes_back_misses_nothing() {
     server.signal(Signal::TERM);
     assert!(server.wait().success());
     assert!(!server.log().contains("dropped_spans"), "{}", server.log());
+}
+
+/// Every status once or twice: with a word of when to come again, and without.
+#[test]
+fn what_is_refused_is_sent_again_where_the_specification_says_so() {
+    let (at_once, http): (_, Vec<u16>) =
+        (Some(Duration::ZERO), (300..=308).chain(400..=431).chain(500..=511).collect());
+    for (protocol, grpc, statuses) in [("http", false, http), ("grpc", true, (1..=17).collect())] {
+        let receiver = Receiver::start(grpc, Manner::Takes);
+        let place = configured(&housing(), receiver.address, protocol, "");
+        let server = start(place.path());
+        for (status, told) in statuses.iter().flat_map(|status| [(*status, None), (*status, at_once)]) {
+            let passes = match grpc {
+                true => [1, 4, 10, 11, 14, 15].contains(&status) || (status == 8 && told.is_some()),
+                false => [429, 502, 503, 504].contains(&status),
+            };
+            let (sent, taken, dropped) =
+                (receiver.messages(), receiver.all().len(), metric(server.address, DROPPED));
+            receiver.turn(Manner::Says(status, told));
+            ask_often(&server, 1);
+            if passes {
+                receiver.asked(sent + 2);
+                receiver.turn(Manner::Takes);
+                receiver.spans(taken + 1, |_| true);
+                assert_eq!(metric(server.address, DROPPED), dropped, "{protocol} {status} {told:?}");
+            } else {
+                await_metric(server.address, DROPPED, |now| now == dropped + 1.0);
+                assert_eq!(receiver.messages(), sent + 1, "{protocol} {status} {told:?}");
+            }
+        }
+        server.stop();
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::{
         Arc, Condvar, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -35,6 +35,8 @@ pub(crate) enum Manner {
     Takes,
     /// Answers 503, or UNAVAILABLE.
     Refuses,
+    /// Answers this status, HTTP's or gRPC's, and when to come again: by Retry-After, or by RetryInfo.
+    Says(u16, Option<Duration>),
     /// Never answers.
     Hangs,
 }
@@ -112,6 +114,11 @@ impl Receiver {
         self.got.metrics.load(Ordering::SeqCst)
     }
 
+    /// Messages of any signal so far.
+    pub(crate) fn messages(&self) -> usize {
+        self.got.messages.load(Ordering::SeqCst)
+    }
+
     /// All spans so far.
     pub(crate) fn all(&self) -> Vec<Span> {
         self.got.spans.lock().unwrap().clone()
@@ -177,16 +184,32 @@ fn plain(headers: &HeaderMap, body: Bytes) -> Bytes {
 }
 
 fn of_http(manner: Manner) -> Response<BoxBody<Bytes, Infallible>> {
-    let status = if manner == Manner::Takes { 200 } else { 503 };
-    let response = Response::builder().status(status).header(header::CONTENT_TYPE, "application/x-protobuf");
+    let (status, again) = match manner {
+        Manner::Says(status, again) => (status, again),
+        Manner::Refuses => (503, None),
+        Manner::Takes | Manner::Hangs => (200, None),
+    };
+    let mut response =
+        Response::builder().status(status).header(header::CONTENT_TYPE, "application/x-protobuf");
+    if let Some(again) = again {
+        response = response.header(header::RETRY_AFTER, again.as_secs());
+    }
     response.body(Full::default().boxed()).unwrap()
 }
 
 fn of_grpc(manner: Manner) -> Response<BoxBody<Bytes, Infallible>> {
-    let status = if manner == Manner::Takes { "0" } else { "14" };
-    let trailers =
-        HeaderMap::from_iter([(http::HeaderName::from_static("grpc-status"), status.parse().unwrap())]);
-    let frames = [Ok(Frame::data(Bytes::from_static(&[0; 5]))), Ok(Frame::trailers(trailers))];
+    let (status, again) = match manner {
+        Manner::Says(status, again) => (status, again),
+        Manner::Refuses => (14, None),
+        Manner::Takes | Manner::Hangs => (0, None),
+    };
+    let name = http::HeaderName::from_static("grpc-status");
+    let mut trailers = HeaderMap::from_iter([(name, status.into())]);
+    let info = again.and_then(|again| weir_clients::retry_info(status.into(), "", again));
+    trailers.extend(info.map(|info| (weir_clients::STATUS_DETAILS, info)));
+    // A status other than OK comes without a message.
+    let message = (status == 0).then(|| Ok(Frame::data(Bytes::from_static(&[0; 5]))));
+    let frames: Vec<_> = message.into_iter().chain([Ok(Frame::trailers(trailers))]).collect();
     let body = StreamBody::new(tokio_stream::iter(frames));
     Response::builder().header(header::CONTENT_TYPE, "application/grpc").body(body.boxed()).unwrap()
 }
