@@ -9,10 +9,11 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderName, HeaderValue, header};
 
-use crate::{Answer, CallError, HttpPool, PoolOptions, details::told_retry_info, plain, pool::retry_after};
+use crate::{Answer, CallError, HttpPool, PoolOptions, Trust, plain, pool::retry_after};
 
 const STATUS: &str = "grpc-status";
 const MESSAGE: &str = "grpc-message";
+const DETAILS: &str = "grpc-status-details-bin";
 /// Before each message: whether it is compressed, and its length.
 const PREFIX_BYTES: usize = 5;
 /// Most digits of a timeout.
@@ -33,8 +34,8 @@ pub struct GrpcStatus {
     pub text: String,
     /// `Retry-After`, which some servers send.
     pub retry_after: Option<Duration>,
-    /// `google.rpc.RetryInfo` of its details: the call may be made again, after so long.
-    pub retry_info: Option<Duration>,
+    /// `grpc-status-details-bin`: a `google.rpc.Status`, in base64.
+    pub details: Option<HeaderValue>,
 }
 
 /// Why a call has no message for an answer.
@@ -55,11 +56,10 @@ impl From<CallError> for GrpcError {
 /// gRPC's statuses as the HTTP statuses that they stand for.
 impl From<GrpcError> for CallError {
     fn from(error: GrpcError) -> Self {
-        let GrpcStatus { code, text, retry_after, retry_info } = match error {
+        let GrpcStatus { code, text, retry_after, .. } = match error {
             GrpcError::Status(status) => status,
             GrpcError::Call(error) => return error,
         };
-        let retry_after = retry_after.or(retry_info);
         let status = match code {
             1 => return CallError::Connection("it cancelled the call".into()),
             8 => return CallError::Overloaded { status: 429, retry_after, text },
@@ -83,10 +83,19 @@ impl GrpcPool {
     /// # Errors
     /// A sentence where `base` is something else.
     pub fn new(base: &str, options: &PoolOptions) -> Result<Self, String> {
-        let rest = base.strip_prefix("grpc://");
-        let rest = rest.ok_or_else(|| format!("{base:?} is no URL of the form grpc://host:port"))?;
+        let rest = address(base, "grpc://")?;
         let options = PoolOptions { http2: true, ..options.clone() };
         Ok(Self { pool: HttpPool::new(&format!("http://{rest}"), &options)? })
+    }
+
+    /// The same over TLS, to `grpcs://host:port`, if one of those in `trust` vouches for the server.
+    ///
+    /// # Errors
+    /// A sentence where `base` is something else.
+    pub fn secure(base: &str, options: &PoolOptions, trust: &Trust) -> Result<Self, String> {
+        let rest = address(base, "grpcs://")?;
+        let options = PoolOptions { http2: true, ..options.clone() };
+        Ok(Self { pool: HttpPool::secure(&format!("https://{rest}"), &options, trust)? })
     }
 
     /// Sends `message` to `method` (`/package.Service/Method`) and reads the one that is
@@ -142,6 +151,10 @@ impl GrpcPool {
     }
 }
 
+fn address<'a>(base: &'a str, scheme: &str) -> Result<&'a str, String> {
+    base.strip_prefix(scheme).ok_or_else(|| format!("{base:?} is no URL of the form {scheme}host:port"))
+}
+
 /// The largest unit that tells it within eight digits, rounded down: a server that gives up a
 /// moment early is better than one that works for nobody.
 fn timeout_value(timeout: Duration) -> HeaderValue {
@@ -164,8 +177,8 @@ fn check_status(answer: &Answer) -> Result<(), GrpcError> {
         return Ok(());
     }
     let text = told.get(MESSAGE).map(|value| plain(&unescape(value.as_bytes()))).unwrap_or_default();
-    let (retry_after, retry_info) = (retry_after(told), told_retry_info(told));
-    Err(GrpcError::Status(GrpcStatus { code, text, retry_after, retry_info }))
+    let (retry_after, details) = (retry_after(told), told.get(DETAILS).cloned());
+    Err(GrpcError::Status(GrpcStatus { code, text, retry_after, details }))
 }
 
 /// `grpc-message` is percent-encoded; what is not stays as it is.
@@ -248,21 +261,14 @@ mod tests {
     }
 
     #[test]
-    fn both_words_of_when_to_come_again_are_read() {
-        // RetryInfo, a delay of 2.5 s, as Google's protobuf for Python writes it.
-        const DETAILS: &str =
-            "CAgaNgoodHlwZS5nb29nbGVhcGlzLmNvbS9nb29nbGUucnBjLlJldHJ5SW5mbxIKCggIAhCAyrXuAQ";
-        let of = |trailers| match check_status(&answer(200, trailers)) {
-            Err(GrpcError::Status(status)) => status,
-            other => panic!("{other:?}"),
-        };
-        let told = of([(STATUS, "14"), ("grpc-status-details-bin", DETAILS)]);
-        assert_eq!((told.retry_after, told.retry_info), (None, Some(Duration::from_millis(2_500))));
-        let wait = told.retry_info;
+    fn when_to_come_again_and_details_are_handed_on() {
+        let told = check_status(&answer(200, [(STATUS, "14"), ("retry-after", "7"), (DETAILS, "CA4")]));
+        let Err(GrpcError::Status(told)) = told else { panic!("{told:?}") };
+        let wait = Some(Duration::from_secs(7));
+        assert_eq!((told.code, told.retry_after), (14, wait));
+        assert_eq!(told.details, Some(HeaderValue::from_static("CA4")));
         assert!(matches!(CallError::from(GrpcError::Status(told)),
                          CallError::Overloaded { status: 503, retry_after, .. } if retry_after == wait));
-        let told = of([(STATUS, "8"), ("retry-after", "7")]);
-        assert_eq!((told.retry_after, told.retry_info), (Some(Duration::from_secs(7)), None));
     }
 
     #[test]

@@ -5,16 +5,15 @@
 //! [`redis`] has caches and state behind the same breaker. Object stores and brokers join it with the
 //! features that need them.
 
-mod details;
 mod download;
 mod grpc;
 mod http;
 mod pool;
 pub mod redis;
 mod resilience;
+mod tls;
 
 pub use self::http::{Client, ClientError, Reply};
-pub use details::{STATUS_DETAILS, retry_info};
 pub use download::{
     DownloadError, DownloadOptions, DownloadProblem, Downloader, Location, S3Config, S3Keys, Sink,
 };
@@ -24,3 +23,4 @@ pub use resilience::{
     Breaker, BreakerPolicy, BreakerState, CallError, Guard, GuardStats, Health, LimitPolicy, Limiter, Pass,
     Policy, RetryBudget, RetryPolicy, Sample,
 };
+pub use tls::{Trust, certificates};

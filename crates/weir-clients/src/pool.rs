@@ -3,6 +3,8 @@
 
 use std::{
     error::Error,
+    io,
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -10,12 +12,17 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use hyper_rustls::HttpsConnector;
 use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
+    client::legacy::{
+        Client,
+        connect::{Connect, HttpConnector},
+    },
     rt::{TokioExecutor, TokioTimer},
 };
+use rustls::Error as TlsError;
 
-use crate::CallError;
+use crate::{CallError, Trust};
 
 /// Longest part of an error's text that is kept, bytes.
 const MAX_ERROR_BYTES: usize = 16 * 1024;
@@ -39,8 +46,8 @@ pub struct PoolOptions {
     pub max_idle: usize,
     /// Largest answer, bytes.
     pub max_answer_bytes: usize,
-    /// HTTP/2 over plain TCP from the first byte ("prior knowledge", RFC 9113 section 3.3), all
-    /// calls on one connection; else HTTP/1.1.
+    /// HTTP/2 from the first byte ("prior knowledge", RFC 9113 section 3.3), over TLS as ALPN's `h2`,
+    /// all calls on one connection; else HTTP/1.1.
     pub http2: bool,
 }
 
@@ -71,9 +78,17 @@ pub struct Answer {
 /// Calls one server. Runs on the tokio runtime that awaits it; the connections end with that.
 #[derive(Debug, Clone)]
 pub struct HttpPool {
-    client: Client<HttpConnector, Full<Bytes>>,
+    wire: Wire,
     base: String,
     max_answer_bytes: usize,
+}
+
+/// What the bytes go over. Two clients rather than one that can do both: calls over plain TCP are on the
+/// way of predictions, and pay nothing for TLS.
+#[derive(Debug, Clone)]
+enum Wire {
+    Plain(Client<HttpConnector, Full<Bytes>>),
+    Tls(Client<HttpsConnector<HttpConnector>, Full<Bytes>>),
 }
 
 impl HttpPool {
@@ -83,26 +98,23 @@ impl HttpPool {
     /// # Errors
     /// A sentence where `base` is no plain `http` address.
     pub fn new(base: &str, options: &PoolOptions) -> Result<Self, String> {
-        let uri: Uri = base.parse().map_err(|e| format!("{base:?} is no URL: {e}"))?;
-        if uri.scheme_str() != Some("http") || uri.host().is_none_or(str::is_empty) || uri.query().is_some() {
-            return Err(format!("{base:?} is no URL of the form http://host:port"));
-        }
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(options.connect_timeout));
-        let client = Client::builder(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(options.max_idle)
-            .http2_only(options.http2)
-            .http2_initial_stream_window_size(WINDOW_BYTES)
-            .http2_initial_connection_window_size(4 * WINDOW_BYTES)
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .http2_keep_alive_timeout(KEEP_ALIVE)
-            .build(connector);
-        let base = base.trim_end_matches('/').to_owned();
-        Ok(Self { client, base, max_answer_bytes: options.max_answer_bytes })
+        let base = address(base, "http")?;
+        let wire = Wire::Plain(client(tcp(options), options));
+        Ok(Self { wire, base, max_answer_bytes: options.max_answer_bytes })
+    }
+
+    /// Calls the server at `base`, for example `https://collector:4318`, if one of those in `trust`
+    /// vouches for it. Connects when it is first called.
+    ///
+    /// # Errors
+    /// A sentence where `base` is no `https` address.
+    pub fn secure(base: &str, options: &PoolOptions, trust: &Trust) -> Result<Self, String> {
+        let base = address(base, "https")?;
+        let (mut tls, mut tcp) = (trust.config()?, tcp(options));
+        tls.alpn_protocols = vec![if options.http2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
+        tcp.enforce_http(false);
+        let wire = Wire::Tls(client(HttpsConnector::from((tcp, Arc::new(tls))), options));
+        Ok(Self { wire, base, max_answer_bytes: options.max_answer_bytes })
     }
 
     /// Sends `body` (a `GET` where there is none) to `path` and reads the whole answer.
@@ -125,7 +137,7 @@ impl HttpPool {
     /// one that is no success, the body is kept to 16 KiB, or not at all.
     ///
     /// # Errors
-    /// [`CallError::Connection`]; [`CallError::Broken`] for an answer beyond the bound.
+    /// [`CallError::Connection`], [`CallError::Untrusted`]; [`CallError::Broken`] for an answer beyond the bound.
     pub async fn ask(
         &self,
         path: &str,
@@ -138,7 +150,11 @@ impl HttpPool {
         *request.uri_mut() =
             format!("{}{path}", self.base).parse().map_err(|e| CallError::Broken(format!("{path}: {e}")))?;
         request.headers_mut().extend(headers.iter().cloned());
-        let response = self.client.request(request).await.map_err(|e| connection(&e))?;
+        let response = match &self.wire {
+            Wire::Plain(client) => client.request(request).await,
+            Wire::Tls(client) => client.request(request).await,
+        };
+        let response = response.map_err(|e| connection(&e))?;
         let (head, incoming) = response.into_parts();
         let (status, success) = (head.status.as_u16(), head.status.is_success());
         let (body, trailers) = if !success {
@@ -177,6 +193,36 @@ impl Answer {
     }
 }
 
+/// `base` without the slash behind it, where it is an address of this scheme.
+fn address(base: &str, scheme: &str) -> Result<String, String> {
+    let uri: Uri = base.parse().map_err(|e| format!("{base:?} is no URL: {e}"))?;
+    if uri.scheme_str() != Some(scheme) || uri.host().is_none_or(str::is_empty) || uri.query().is_some() {
+        return Err(format!("{base:?} is no URL of the form {scheme}://host:port"));
+    }
+    Ok(base.trim_end_matches('/').to_owned())
+}
+
+fn tcp(options: &PoolOptions) -> HttpConnector {
+    let mut connector = HttpConnector::new();
+    connector.set_nodelay(true);
+    connector.set_connect_timeout(Some(options.connect_timeout));
+    connector
+}
+
+fn client<C: Connect + Clone>(connector: C, options: &PoolOptions) -> Client<C, Full<Bytes>> {
+    Client::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE)
+        .pool_max_idle_per_host(options.max_idle)
+        .http2_only(options.http2)
+        .http2_initial_stream_window_size(WINDOW_BYTES)
+        .http2_initial_connection_window_size(4 * WINDOW_BYTES)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .http2_keep_alive_timeout(KEEP_ALIVE)
+        .build(connector)
+}
+
 /// All of a body of at most `most` bytes; memory is taken as it comes, not as it is declared.
 async fn read(mut body: Incoming, most: usize) -> Result<(Bytes, HeaderMap), CallError> {
     use hyper::body::Body;
@@ -197,7 +243,10 @@ async fn read(mut body: Incoming, most: usize) -> Result<(Bytes, HeaderMap), Cal
 }
 
 /// The whole chain of causes: the first one alone says "client error (Connect)".
-pub(crate) fn connection(error: &dyn Error) -> CallError {
+pub(crate) fn connection(error: &(dyn Error + 'static)) -> CallError {
+    if let Some(why) = untrusted(error) {
+        return CallError::Untrusted(why);
+    }
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -205,6 +254,18 @@ pub(crate) fn connection(error: &dyn Error) -> CallError {
         cause = error.source();
     }
     CallError::Connection(text)
+}
+
+/// What is wrong with the certificate, if that is among the causes. An I/O error's source is not the error
+/// that it was made of, but that one's source.
+fn untrusted(error: &(dyn Error + 'static)) -> Option<String> {
+    match error.downcast_ref() {
+        Some(TlsError::InvalidCertificate(why)) => return Some(why.to_string()),
+        Some(_) => return None,
+        None => {}
+    }
+    let made_of = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    made_of.and_then(|inner| untrusted(inner)).or_else(|| untrusted(error.source()?))
 }
 
 /// Longest wait that another server is believed to mean.
@@ -255,6 +316,12 @@ mod tests {
         }
         for bad in ["localhost:8000", "https://a", "http://", "grpc://a:1", "http://a/?b", ""] {
             assert!(HttpPool::new(bad, &PoolOptions::default()).is_err(), "{bad}");
+        }
+        let trust = Trust::new(None).unwrap();
+        let secure = |base| HttpPool::secure(base, &PoolOptions::default(), &trust);
+        assert!(secure("https://a:4318/prefix/").is_ok());
+        for bad in ["http://a", "https://", "https://a?b", "a:1"] {
+            assert!(secure(bad).is_err(), "{bad}");
         }
     }
 

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use http_body::Frame;
 use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 use tokio::sync::mpsc::Receiver;
-use weir_clients::{STATUS_DETAILS, retry_info};
+use weir_codec::{STATUS_DETAILS, retry_info};
 use weir_types::Error;
 
 use crate::{
@@ -96,7 +96,8 @@ fn status(end: &Result<(), Error>) -> HeaderMap {
     // By the name it has in HTTP, and in gRPC's own form.
     respond::advise(error, &mut headers);
     let info = respond::wait(error).and_then(|wait| retry_info(error.code.grpc_status(), message, wait));
-    headers.extend(info.map(|info| (STATUS_DETAILS, info)));
+    let info = info.and_then(|info| HeaderValue::try_from(info).ok());
+    headers.extend(info.map(|info| (HeaderName::from_static(STATUS_DETAILS), info)));
     headers
 }
 

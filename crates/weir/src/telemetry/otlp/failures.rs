@@ -54,6 +54,8 @@ impl Problem {
     pub(super) fn of_call(error: &CallError) -> Self {
         let (may_pass, retry_after) = match error {
             CallError::Connection(_) | CallError::TimedOut => (true, None),
+            // Certificates are renewed, and a collector gets its right one.
+            CallError::Untrusted(_) => (true, None),
             // A proxy's word where gRPC was awaited: the four that may pass are UNAVAILABLE there
             // (<https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md>).
             CallError::Overloaded { status, retry_after, .. } => (HTTP.contains(status), *retry_after),
@@ -61,7 +63,13 @@ impl Problem {
             // The message may have been taken; sent again, it would be there twice.
             _ => (false, None),
         };
-        Self { text: plain(&error.to_string()), may_pass, retry_after }
+        let hint = match error {
+            CallError::Untrusted(_) => {
+                "; an authority of your own is named in `telemetry.ca_file` (OTEL_EXPORTER_OTLP_CERTIFICATE)"
+            }
+            _ => "",
+        };
+        Self { text: format!("{}{hint}", plain(&error.to_string())), may_pass, retry_after }
     }
 
     /// What an answer over HTTP says that came at `now`; `None` where the message was taken.
@@ -73,10 +81,11 @@ impl Problem {
 
     /// Why a call of gRPC failed.
     pub(super) fn of_grpc(error: &GrpcError) -> Self {
-        let GrpcStatus { code, text, retry_after, retry_info } = match error {
+        let GrpcStatus { code, text, retry_after, details } = match error {
             GrpcError::Status(status) => status,
             GrpcError::Call(error) => return Self::of_call(error),
         };
+        let retry_info = details.as_ref().and_then(|details| weir_codec::told_retry_info(details.as_bytes()));
         let known = usize::try_from(*code).ok().and_then(|code| GRPC.get(code).copied());
         let (name, again) = known.unwrap_or(("an unknown status", Again::No));
         let may_pass = match again {
@@ -102,7 +111,9 @@ mod tests {
     const SOON: Option<Duration> = Some(Duration::from_secs(3));
 
     fn grpc(code: u32, retry_info: Option<Duration>) -> Problem {
-        let status = GrpcStatus { code, text: "words".into(), retry_after: None, retry_info };
+        let details = retry_info.and_then(|wait| weir_codec::retry_info(0, "words", wait));
+        let details = details.map(|details| HeaderValue::try_from(details).unwrap());
+        let status = GrpcStatus { code, text: "words".into(), retry_after: None, details };
         Problem::of_grpc(&GrpcError::Status(status))
     }
 
@@ -122,7 +133,7 @@ mod tests {
     #[test]
     fn a_header_says_when_but_not_that_an_exhausted_receiver_recovers() {
         let of = |code| {
-            let status = GrpcStatus { code, text: String::new(), retry_after: SOON, retry_info: None };
+            let status = GrpcStatus { code, text: String::new(), retry_after: SOON, details: None };
             Problem::of_grpc(&GrpcError::Status(status))
         };
         assert!(!of(8).may_pass, "RESOURCE_EXHAUSTED wants RetryInfo");
@@ -157,6 +168,7 @@ mod tests {
             http.may_pass
         };
         assert!(of(CallError::TimedOut) && of(CallError::Connection("reset".into())));
+        assert!(of(CallError::Untrusted("UnknownIssuer".into())), "certificates are renewed");
         assert!(!of(CallError::Broken("no status".into())));
         assert!(!of(CallError::Unsendable("too large".into())));
         let status = |status| CallError::Status { status, text: String::new() };

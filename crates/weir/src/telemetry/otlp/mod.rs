@@ -71,7 +71,7 @@ impl Telemetry {
     /// gives.
     ///
     /// # Errors
-    /// An endpoint or headers that cannot be used.
+    /// An endpoint, authorities or headers that cannot be used.
     pub(crate) fn start(
         config: &TelemetryConfig,
         secrets: Option<&str>,
@@ -81,8 +81,8 @@ impl Telemetry {
             return Ok(None);
         };
         let headers = headers::headers(config.headers_file.as_deref(), secrets)?;
-        let otlp = Otlp::new(endpoint, config.protocol, headers, config.timeout.get(), clock.clone());
-        let otlp = Arc::new(otlp.map_err(|why| anyhow!("`telemetry.endpoint` {why}"))?);
+        let otlp = Otlp::new(config, endpoint, headers, clock.clone());
+        let otlp = Arc::new(otlp.map_err(|why| anyhow!(why))?);
         let resource = messages::resource(config.service_name.as_deref(), &config.resource)
             .map_err(|why| anyhow!("`telemetry.resource`: {why}"))?;
         let runtime = Builder::new_current_thread().enable_all().build()?;

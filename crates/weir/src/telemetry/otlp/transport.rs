@@ -11,10 +11,14 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderValue, header};
 use tokio::time::timeout;
-use weir_clients::{CallError, GrpcPool, HttpPool, PoolOptions};
+use weir_clients::{CallError, GrpcPool, HttpPool, PoolOptions, Trust};
 use weir_types::Clock;
 
-use super::{super::Protocol, failures::Problem, headers::Headers};
+use super::{
+    super::{Protocol, TelemetryConfig},
+    failures::Problem,
+    headers::Headers,
+};
 
 /// Largest answer; it says how many spans were refused, and why.
 const MAX_ANSWER_BYTES: usize = 64 << 10;
@@ -87,38 +91,49 @@ pub(crate) fn wrong_endpoint(endpoint: &str) -> Option<String> {
                 .into(),
         );
     }
-    if endpoint.starts_with("https://") {
-        return Some(
-            "is https, which is not spoken here: send to a collector beside this process (http://…), \
-             which speaks it"
-                .into(),
-        );
-    }
-    HttpPool::new(endpoint, &PoolOptions::default()).err()
+    let known = endpoint.starts_with("http://") || endpoint.starts_with("https://");
+    let plain = endpoint.replacen("https://", "http://", 1);
+    let address = HttpPool::new(&plain, &PoolOptions::default());
+    (!known || address.is_err()).then(|| format!("{endpoint:?} is no URL of the form http(s)://host:port"))
+}
+
+/// What a receiver is reached by.
+fn transport(config: &TelemetryConfig, endpoint: &str) -> Result<Transport, String> {
+    let options = PoolOptions { max_idle: 1, max_answer_bytes: MAX_ANSWER_BYTES, ..PoolOptions::default() };
+    // Only where it is asked for: reading the machine's authorities takes some milliseconds.
+    let trust = || Trust::new(config.ca_file.as_deref()).map_err(|why| format!("`telemetry.ca_file`: {why}"));
+    let of_endpoint = |why| format!("`telemetry.endpoint` {why}");
+    let host = endpoint.trim_end_matches('/');
+    let pool = match (config.protocol, host.strip_prefix("https://"), host.strip_prefix("http://")) {
+        (Protocol::Http, Some(_), _) => HttpPool::secure(host, &options, &trust()?).map(Transport::Http),
+        (Protocol::Http, None, _) => HttpPool::new(host, &options).map(Transport::Http),
+        (Protocol::Grpc, Some(host), _) => {
+            GrpcPool::secure(&format!("grpcs://{host}"), &options, &trust()?).map(Transport::Grpc)
+        }
+        (Protocol::Grpc, None, host) => {
+            let host = host.unwrap_or_default();
+            GrpcPool::new(&format!("grpc://{host}"), &options).map(Transport::Grpc)
+        }
+    };
+    pool.map_err(of_endpoint)
 }
 
 impl Otlp {
-    /// A receiver at `endpoint`. Connects when it is first sent to.
+    /// The receiver at `endpoint`, sent to as `config` says. Connects when it is first sent to.
+    ///
+    /// # Errors
+    /// What is wrong with the endpoint, or the file of authorities.
     pub(crate) fn new(
+        config: &TelemetryConfig,
         endpoint: &str,
-        protocol: Protocol,
         headers: Headers,
-        timeout: Duration,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, String> {
-        let options =
-            PoolOptions { max_idle: 1, max_answer_bytes: MAX_ANSWER_BYTES, ..PoolOptions::default() };
         if let Some(why) = wrong_endpoint(endpoint) {
-            return Err(why);
+            return Err(format!("`telemetry.endpoint` {why}"));
         }
-        let transport = match protocol {
-            Protocol::Http => Transport::Http(HttpPool::new(endpoint, &options)?),
-            Protocol::Grpc => {
-                let rest = endpoint.trim_start_matches("http://").trim_end_matches('/');
-                Transport::Grpc(GrpcPool::new(&format!("grpc://{rest}"), &options)?)
-            }
-        };
-        Ok(Self { transport, headers, timeout, clock, away: Away::default() })
+        let transport = transport(config, endpoint)?;
+        Ok(Self { transport, headers, timeout: config.timeout.get(), clock, away: Away::default() })
     }
 
     /// Sends an encoded message and gives the answer's bytes. Waits for `timeout` at most.
@@ -170,20 +185,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn endpoints_are_plain_and_others_are_told() {
+    fn endpoints_are_urls_without_secrets_and_others_are_told() {
         let of = |endpoint, protocol| {
-            Otlp::new(endpoint, protocol, Vec::new(), Duration::from_secs(1), Arc::new(SystemClock))
-                .map(|_| ())
+            let config = TelemetryConfig { protocol, ..TelemetryConfig::default() };
+            Otlp::new(&config, endpoint, Vec::new(), Arc::new(SystemClock)).map(|_| ())
         };
-        for good in ["http://localhost:4317", "http://collector.monitoring:4317/"] {
+        for good in
+            ["http://localhost:4317", "http://collector.monitoring:4317/", "https://a:4317", "https://a/"]
+        {
             assert_eq!(of(good, Protocol::Grpc), Ok(()), "{good}");
             assert_eq!(of(good, Protocol::Http), Ok(()), "{good}");
         }
-        assert!(of("https://a:4318", Protocol::Http).unwrap_err().contains("https"));
-        assert!(of("localhost:4318", Protocol::Http).is_err());
+        for bad in ["localhost:4318", "https://", "grpc://a", "http://a?b", "hhttps://a"] {
+            let why = of(bad, Protocol::Http).unwrap_err();
+            assert!(why.contains("telemetry.endpoint") && why.contains("http(s)://host:port"), "{why}");
+        }
         for secret in ["http://me:hush@a:4318", "https://me:hush@a", "me:hush@a", "http://me:hu/sh@a"] {
             let why = of(secret, Protocol::Grpc).unwrap_err();
             assert!(why.contains("headers_file") && !why.contains("hush") && !why.contains("sh@"), "{why}");
+        }
+    }
+
+    #[test]
+    fn authorities_are_read_where_the_endpoint_is_https() {
+        for protocol in [Protocol::Http, Protocol::Grpc] {
+            let ca_file = Some("/nowhere/ca.pem".into());
+            let config = TelemetryConfig { protocol, ca_file, ..TelemetryConfig::default() };
+            let of = |endpoint| Otlp::new(&config, endpoint, Vec::new(), Arc::new(SystemClock)).map(|_| ());
+            assert_eq!(of("http://a:4318"), Ok(()));
+            let why = of("https://a:4318").unwrap_err();
+            assert!(why.contains("telemetry.ca_file") && why.contains("/nowhere/ca.pem"), "{why}");
         }
     }
 

@@ -24,7 +24,12 @@ use opentelemetry_proto::tonic::{
     trace::v1::Span,
 };
 use prost::Message;
-use tokio::{net::TcpListener, runtime::Runtime};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    runtime::Runtime,
+};
+use weir_testbed::{Certificates, TlsAcceptor};
 
 use crate::server::PATIENCE;
 
@@ -62,6 +67,16 @@ pub(crate) struct Receiver {
 impl Receiver {
     /// One that speaks gRPC, or HTTP/1.1.
     pub(crate) fn start(grpc: bool, manner: Manner) -> Self {
+        Self::listen(grpc, manner, None)
+    }
+
+    /// The same over TLS.
+    pub(crate) fn secure(grpc: bool, certificates: &Certificates) -> Self {
+        let acceptor = certificates.acceptor(if grpc { "h2" } else { "http/1.1" });
+        Self::listen(grpc, Manner::Takes, Some(acceptor))
+    }
+
+    fn listen(grpc: bool, manner: Manner, tls: Option<TlsAcceptor>) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
@@ -72,20 +87,13 @@ impl Receiver {
         runtime.spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                let (kept, held) = (kept.clone(), held.clone());
-                let service = hyper::service::service_fn(move |request| {
-                    let manner = *held.lock().unwrap();
-                    answer(kept.clone(), manner, request)
-                });
+                let (kept, held, tls) = (kept.clone(), held.clone(), tls.clone());
                 tokio::spawn(async move {
-                    let stream = TokioIo::new(stream);
-                    // Connections end with their process.
-                    let _ = match grpc {
-                        true => {
-                            http2::Builder::new(TokioExecutor::new()).serve_connection(stream, service).await
-                        }
-                        false => http1::Builder::new().serve_connection(stream, service).await,
-                    };
+                    let Some(tls) = tls else { return serve(grpc, stream, kept, held).await };
+                    // Who does not trust the certificate has gone.
+                    if let Ok(stream) = tls.accept(stream).await {
+                        serve(grpc, stream, kept, held).await;
+                    }
                 });
             }
         });
@@ -148,6 +156,22 @@ impl Receiver {
     }
 }
 
+async fn serve<S>(grpc: bool, stream: S, got: Arc<Got>, manner: Arc<Mutex<Manner>>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = hyper::service::service_fn(move |request| {
+        let manner = *manner.lock().unwrap();
+        answer(got.clone(), manner, request)
+    });
+    let stream = TokioIo::new(stream);
+    // Connections end with their process.
+    let _ = match grpc {
+        true => http2::Builder::new(TokioExecutor::new()).serve_connection(stream, service).await,
+        false => http1::Builder::new().serve_connection(stream, service).await,
+    };
+}
+
 async fn answer(
     got: Arc<Got>,
     manner: Manner,
@@ -205,8 +229,9 @@ fn of_grpc(manner: Manner) -> Response<BoxBody<Bytes, Infallible>> {
     };
     let name = http::HeaderName::from_static("grpc-status");
     let mut trailers = HeaderMap::from_iter([(name, status.into())]);
-    let info = again.and_then(|again| weir_clients::retry_info(status.into(), "", again));
-    trailers.extend(info.map(|info| (weir_clients::STATUS_DETAILS, info)));
+    let info = again.and_then(|again| weir_codec::retry_info(status.into(), "", again));
+    let details = http::HeaderName::from_static(weir_codec::STATUS_DETAILS);
+    trailers.extend(info.map(|info| (details, info.parse().unwrap())));
     // A status other than OK comes without a message.
     let message = (status == 0).then(|| Ok(Frame::data(Bytes::from_static(&[0; 5]))));
     let frames: Vec<_> = message.into_iter().chain([Ok(Frame::trailers(trailers))]).collect();

@@ -1,5 +1,5 @@
 //! `grpc-status-details-bin`: when to try again, in the form that gRPC's clients and servers share. Weir
-//! reads it as a client, and writes it as a server.
+//! writes it as a server, and reads it as a client.
 //!
 //! A `google.rpc.Status` with a `google.rpc.RetryInfo` in it
 //! (<https://github.com/googleapis/googleapis/blob/master/google/rpc/error_details.proto>). Written
@@ -15,11 +15,10 @@ use base64::{
         general_purpose::{GeneralPurpose, NO_PAD},
     },
 };
-use http::{HeaderMap, HeaderName, HeaderValue};
 use prost::Message;
 
 /// The header of a status' details. Binary ones end in `-bin` and are in base64.
-pub const STATUS_DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
+pub const STATUS_DETAILS: &str = "grpc-status-details-bin";
 
 /// Written without padding, read with it too, as gRPC has it
 /// (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
@@ -72,7 +71,7 @@ struct Delay {
 
 /// What a status of this code and message says about trying again after `wait`; nothing where
 /// its message is too long to be there twice.
-pub fn retry_info(code: i32, message: &str, wait: Duration) -> Option<HeaderValue> {
+pub fn retry_info(code: i32, message: &str, wait: Duration) -> Option<String> {
     if message.len() > MAX_MESSAGE_BYTES {
         return None;
     }
@@ -82,13 +81,13 @@ pub fn retry_info(code: i32, message: &str, wait: Duration) -> Option<HeaderValu
     let info = RetryInfo { retry_delay: Some(delay) };
     let details = vec![Any { type_url: RETRY_INFO.to_owned(), value: info.encode_to_vec() }];
     let status = Status { code, message: message.to_owned(), details };
-    HeaderValue::from_str(&BASE64.encode(status.encode_to_vec())).ok()
+    Some(BASE64.encode(status.encode_to_vec()))
 }
 
 /// When a status' details say that the call may be made again; `None` where they say nothing of it, or
 /// cannot be read. A wait that is none, or less, is "at once".
-pub(crate) fn told_retry_info(headers: &HeaderMap) -> Option<Duration> {
-    let bytes = BASE64.decode(headers.get(STATUS_DETAILS)?).ok()?;
+pub fn told_retry_info(details: &[u8]) -> Option<Duration> {
+    let bytes = BASE64.decode(details).ok()?;
     let details = Status::decode(&*bytes).ok()?.details;
     // Only what is behind the last slash names the message; what is before says who describes it.
     let named = |any: &&Any| any.type_url.rsplit('/').next() == RETRY_INFO.rsplit('/').next();
@@ -102,22 +101,18 @@ pub(crate) fn told_retry_info(headers: &HeaderMap) -> Option<Duration> {
 mod tests {
     use super::*;
 
-    fn headers(value: HeaderValue) -> HeaderMap {
-        HeaderMap::from_iter([(STATUS_DETAILS, value)])
-    }
-
     #[test]
     fn what_is_written_is_read_and_garbage_says_nothing() {
         for wait in [Duration::ZERO, Duration::from_millis(2_500), Duration::from_secs(86_400)] {
             let value = retry_info(8, "busy", wait).unwrap();
-            assert_eq!(told_retry_info(&headers(value.clone())), Some(wait));
+            assert_eq!(told_retry_info(value.as_bytes()), Some(wait));
             let padded = BASE64.decode(value.as_bytes()).unwrap();
             let padded = base64::prelude::BASE64_STANDARD.encode(padded);
-            assert_eq!(told_retry_info(&headers(HeaderValue::try_from(padded).unwrap())), Some(wait));
+            assert_eq!(told_retry_info(padded.as_bytes()), Some(wait));
         }
         let of = |details| {
             let status = Status { code: 8, message: String::new(), details };
-            told_retry_info(&headers(HeaderValue::try_from(BASE64.encode(status.encode_to_vec())).unwrap()))
+            told_retry_info(BASE64.encode(status.encode_to_vec()).as_bytes())
         };
         let any = |type_url: &str, value: Vec<u8>| Any { type_url: type_url.to_owned(), value };
         assert_eq!(of(Vec::new()), None, "details without it");
@@ -130,9 +125,8 @@ mod tests {
         assert_eq!(of(vec![any(RETRY_INFO, past)]), Some(Duration::ZERO));
         assert_eq!(of(vec![any(RETRY_INFO, vec![0xff])]), None);
         for garbage in ["", "!", "AAAA", "////"] {
-            assert_eq!(told_retry_info(&headers(HeaderValue::from_static(garbage))), None, "{garbage}");
+            assert_eq!(told_retry_info(garbage.as_bytes()), None, "{garbage}");
         }
-        assert_eq!(told_retry_info(&HeaderMap::new()), None);
     }
 
     /// The bytes are those that Google's protobuf for Python writes for the same.
