@@ -119,8 +119,9 @@ impl TelemetryConfig {
             .collect()
     }
 
-    /// What is wrong with headers that the environment gives, if they are sent anywhere. A file of
-    /// headers is a secret, which need not be where settings are checked: only who sends reads it.
+    /// What is wrong with headers that the environment gives, if they are sent anywhere. Those of a
+    /// file are another matter: it is a secret, which need not be where settings are only shown
+    /// ([`wrong_files`](Self::wrong_files)).
     pub(crate) fn wrong_headers(&self, said: Option<&str>) -> Option<Problem> {
         self.endpoint.as_ref().filter(|endpoint| !endpoint.is_empty())?;
         let why = super::otlp::of_environment(said?).err()?;

@@ -34,7 +34,7 @@ pub(crate) enum Signal {
 
 impl Signal {
     /// As `weir_telemetry_dropped_total` has it.
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Signal::Traces => "traces",
             Signal::Metrics => "metrics",
