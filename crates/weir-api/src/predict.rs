@@ -237,17 +237,17 @@ async fn execute(
     record(shared, trace, "decode", Some(start));
     let decoded = decoded.map_err(Refusal::Rejected)?;
     let decoding = clock.now() - start;
-    handler.stages.decode.observe(decoding.as_secs_f64());
+    handler.stages.decode.observe(decoding);
     let looked_up = handler.stages.features.as_ref().filter(|_| !decoded.lookups.is_empty());
     let looked_up = looked_up.map(|stage| (stage, clock.now()));
     let ready = admitted.route(handler.version.clone()).complete(&handler.decoder, decoded).await?;
     if let Some((stage, start)) = looked_up {
         record(shared, trace, "features", Some(start));
-        stage.observe((clock.now() - start).as_secs_f64());
+        stage.observe(clock.now() - start);
     }
     let executed = ready.execute().await?;
-    handler.stages.queue.observe(executed.queued.as_secs_f64());
-    handler.stages.engine.observe(executed.ran.as_secs_f64());
+    handler.stages.queue.observe(executed.queued);
+    handler.stages.engine.observe(executed.ran);
     Ok((executed, decoding))
 }
 
@@ -271,7 +271,7 @@ fn encode(
         response.headers_mut().insert(respond::FEATURE_ASOF, asof);
     }
     let encoding = clock.now() - start;
-    handler.stages.encode.observe(encoding.as_secs_f64());
+    handler.stages.encode.observe(encoding);
     (response, encoding)
 }
 

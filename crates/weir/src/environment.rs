@@ -29,6 +29,7 @@ pub(crate) fn otel() -> Vec<weir_config::Override> {
     let variables = [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.endpoint"),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "telemetry.protocol"),
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", "telemetry.ca_file"),
         ("OTEL_SERVICE_NAME", "telemetry.service_name"),
         ("OTEL_RESOURCE_ATTRIBUTES", "telemetry.resource"),
     ];

@@ -10,7 +10,6 @@
 mod call;
 mod config;
 mod contents;
-mod details;
 mod frame;
 mod generated;
 mod health;

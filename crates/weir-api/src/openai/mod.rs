@@ -185,17 +185,17 @@ impl Call<'_> {
         let batch = view.batch(vec![texts(view, request.input)?]);
         let batch = batch.map_err(Refusal::of_input)?;
         let decoding = clock.now() - start;
-        view.stages.decode.observe(decoding.as_secs_f64());
+        view.stages.decode.observe(decoding);
         let trace = self.from.trace;
         trace.iter().for_each(|scope| scope.add("decode", (start, start + decoding), |_| {}));
         let ready = admitted.route(view.version().clone()).batch(batch).map_err(Refusal::of_input)?;
         let executed = ready.execute().await.map_err(Refusal::of_input)?;
-        view.stages.queue.observe(executed.queued.as_secs_f64());
-        view.stages.engine.observe(executed.ran.as_secs_f64());
+        view.stages.queue.observe(executed.queued);
+        view.stages.engine.observe(executed.ran);
         let start = clock.now();
         let response = respond::embeddings(view, &executed, request.encoding)?;
         let encoding = clock.now() - start;
-        view.stages.encode.observe(encoding.as_secs_f64());
+        view.stages.encode.observe(encoding);
         trace.iter().for_each(|scope| scope.add("encode", (start, start + encoding), |_| {}));
         executed.version.executor.stats().face(decoding, encoding);
         Ok(response)

@@ -28,14 +28,9 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::ring,
-    pki_types::{CertificateDer, pem::PemObject},
-};
 use tokio::time::{sleep, timeout};
 
-use crate::{CallError, RetryPolicy};
+use crate::{CallError, RetryPolicy, Trust};
 use s3::{S3, secret_file};
 
 pub use config::S3Config;
@@ -137,13 +132,12 @@ impl Downloader {
     pub fn new(options: DownloadOptions) -> Result<Self, Vec<DownloadProblem>> {
         let s3 = options.s3.as_ref().map(|config| S3::new(config, options.s3_keys.clone())).transpose();
         let s3 = s3.map_err(|(key, text)| DownloadProblem { key: s3_key(key), text });
-        let trusted = roots(options.ca_file.as_deref());
+        let trusted = Trust::new(options.ca_file.as_deref()).and_then(|trust| trust.config());
         let trusted = trusted.map_err(|text| DownloadProblem { key: "fetch.ca_file", text });
-        let (s3, trusted) = match (s3, trusted) {
-            (Ok(s3), Ok(trusted)) => (s3, trusted),
+        let (s3, tls) = match (s3, trusted) {
+            (Ok(s3), Ok(tls)) => (s3, tls),
             (s3, trusted) => return Err([s3.err(), trusted.err()].into_iter().flatten().collect()),
         };
-        let tls = tls(trusted).map_err(|text| vec![DownloadProblem { key: "fetch.ca_file", text }])?;
         let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
         // No connection is kept: a download is one request, and the next one is days away.
         let mut client = Client::builder(TokioExecutor::new());
@@ -285,28 +279,4 @@ fn s3_key(key: &str) -> &'static str {
         "endpoint" => "s3.endpoint",
         _ => "s3.access_key_file",
     }
-}
-
-/// The machine's authorities, and those of `file`.
-fn roots(file: Option<&std::path::Path>) -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    // What of the machine's cannot be read is left out: an image may have none, and plain http needs none.
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if let Some(file) = file {
-        let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(file).and_then(Iterator::collect);
-        let found = found.map_err(|e| format!("{}: {e}", file.display()))?;
-        if found.is_empty() {
-            return Err(format!("{} holds no certificate", file.display()));
-        }
-        for certificate in found {
-            roots.add(certificate).map_err(|e| format!("{}: {e}", file.display()))?;
-        }
-    }
-    Ok(roots)
-}
-
-fn tls(roots: RootCertStore) -> Result<ClientConfig, String> {
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-    let config = config.with_safe_default_protocol_versions().map_err(|e| e.to_string())?;
-    Ok(config.with_root_certificates(roots).with_no_client_auth())
 }

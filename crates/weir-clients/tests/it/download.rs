@@ -9,11 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use rustls::{
-    ServerConfig, ServerConnection, StreamOwned,
-    crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-};
+use rustls::{ServerConnection, StreamOwned};
 use weir_clients::{
     DownloadError, DownloadOptions, DownloadProblem, Downloader, Location, RetryPolicy, Sink,
 };
@@ -192,12 +188,7 @@ fn trusting(
 
 /// A server that gives [`file`] over TLS to everyone who trusts its certificate.
 fn https(certificates: &Certificates) -> SocketAddr {
-    let (certificate, key) = &certificates.server;
-    let chain = CertificateDer::pem_file_iter(certificate).unwrap().collect::<Result<_, _>>().unwrap();
-    let key = PrivateKeyDer::from_pem_file(key).unwrap();
-    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
-    let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
-    let config = Arc::new(config.with_single_cert(chain, key).unwrap());
+    let config = certificates.acceptor("http/1.1").config().clone();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {

@@ -62,11 +62,10 @@ pub(crate) fn run(options: Serve, output: &Output) -> anyhow::Result<ExitCode> {
     });
     let admin = loaded.value.server.admin_listen;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let secrets = environment::otlp_headers();
-    let metrics = &loaded.value.telemetry;
-    let metrics_interval = metrics.metrics.then_some(metrics.metrics_interval.get());
-    let telemetry = Telemetry::start(&loaded.value.telemetry, secrets.as_deref(), &clock)?;
+    let sending = loaded.value.telemetry.clone();
     let (server, (loader, fetcher), cache) = prepare(loaded.value, &loaded.places, output)?;
+    // Behind what checks its files, which tells everything that is wrong and where.
+    let telemetry = Telemetry::start(&sending, environment::otlp_headers().as_deref(), &clock)?;
     server.offer_log_control(logs.clone());
     server.offer_runtime(runtime.metrics());
     limits.memory.into_iter().for_each(|bytes| server.offer_memory_limit(bytes));
@@ -76,8 +75,8 @@ pub(crate) fn run(options: Serve, output: &Output) -> anyhow::Result<ExitCode> {
     if let Some(telemetry) = &telemetry {
         server.offer_telemetry(telemetry.stats.clone());
         telemetry.tracing.iter().for_each(|tracing| server.offer_tracing(tracing.clone()));
-        if let Some(every) = metrics_interval {
-            let server = server.clone();
+        if sending.metrics {
+            let (server, every) = (server.clone(), sending.metrics_interval.get());
             telemetry.send_metrics(every, Box::new(move || server.exposition()), clock);
         }
     }

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use anyhow::{anyhow, bail};
 use weir_api::Server;
+use weir_clients::redis::Redis;
 use weir_config::Places;
 use weir_serving::{
     Cache, Fetcher, KeepSequences, LoadOptions, Loader, Progress, RedisSequences, ServingSnapshot,
@@ -35,7 +36,8 @@ pub(super) struct Started {
 /// Loads the models and compiles the routes.
 ///
 /// # Errors
-/// Where there is nothing to load, and everything that is wrong with the views and their store.
+/// Where there is nothing to load, and everything that is wrong with the views and their store, or
+/// with files of secrets and certificates.
 pub(super) fn start(
     settings: Settings,
     places: &Places,
@@ -48,7 +50,7 @@ pub(super) fn start(
         );
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let redis = settings::redis(settings.redis.as_ref(), places)?;
+    let redis = redis(&settings, places)?;
     let state = state::open(&settings, places, &clock, redis.as_ref(), opening);
     let state = state.map_err(|problems| anyhow!(settings::lines(&problems)))?;
     let archives = archives::open(&settings, places, &clock, opening);
@@ -82,6 +84,17 @@ pub(super) fn start(
         redis.into_iter().for_each(|redis| server.offer_redis(redis));
     }
     Ok(Started { loader, fetcher, cache, server, models, failures })
+}
+
+/// The Redis, where no file is wrong that it or telemetry names: both are told at once.
+fn redis(settings: &Settings, places: &Places) -> anyhow::Result<Option<Redis>> {
+    let redis = settings::redis(settings.redis.as_ref(), places);
+    let telemetry = settings.telemetry.wrong_files(places);
+    if telemetry.is_empty() {
+        return redis;
+    }
+    let lines = [settings::lines(&telemetry), redis.err().map(|error| error.to_string()).unwrap_or_default()];
+    Err(anyhow!(lines.join("\n").trim_end().to_owned()))
 }
 
 /// What could not be loaded, one a line. That an archive is not here is no failure of a check, which fetches

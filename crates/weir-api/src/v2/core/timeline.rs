@@ -80,8 +80,8 @@ impl<'c> Timeline<'c> {
         if let (Some(decoding), Some(encoding)) =
             (between(self.read, self.queued), between(self.answered, self.encoded))
         {
-            view.stages.decode.observe(decoding.as_secs_f64());
-            view.stages.encode.observe(encoding.as_secs_f64());
+            view.stages.decode.observe(decoding);
+            view.stages.encode.observe(encoding);
             view.version().executor.stats().face(decoding, encoding);
         }
         self.scope.iter().for_each(|scope| self.spans(scope));

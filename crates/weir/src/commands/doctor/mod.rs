@@ -9,8 +9,9 @@ mod host;
 mod models;
 mod ports;
 mod redis;
+mod telemetry;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc};
 
 use serde_json::{Value, json};
 use weir_config::{Loaded, Places};
@@ -52,6 +53,7 @@ fn examine(loaded: &Loaded<Settings>, limits: Limits) -> anyhow::Result<Vec<Find
     findings.extend(files::look(settings, models.awaits));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     findings.extend(runtime.block_on(redis::look(settings, &|| SystemClock.wall())));
+    findings.extend(runtime.block_on(telemetry::look(settings, &loaded.places, Arc::new(SystemClock))));
     Ok(findings)
 }
 
