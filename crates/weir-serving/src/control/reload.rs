@@ -1,13 +1,17 @@
 //! A reload: read, wait for archives where some have to come, load, and put all of it in force or nothing.
 
-use std::{path::PathBuf, sync::Weak, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Weak, mpsc::SyncSender},
+    time::Duration,
+};
 
 use weir_types::{Error, ErrorCode};
 
-use super::{Keeper, Reply, Told};
+use super::{Keeper, Order, Reply, Told};
 use crate::{
     Archives, Failure, ServingSnapshot,
-    fetch::{Bring, Bringing},
+    fetch::{Bring, Bringing, NotFetched},
     watch::Watch,
 };
 
@@ -68,7 +72,7 @@ impl Keeper {
         let earlier = self.waiting.take();
         let Some(reread) = &mut self.reread else {
             models.iter_mut().for_each(Watch::seen);
-            return tell(asked, self.obey(&super::Order::Models));
+            return tell(asked, self.obey(&Order::Models));
         };
         match reread(self.loader.archives()) {
             Ok(Change { paths, archives, publish }) => {
@@ -110,7 +114,7 @@ impl Keeper {
         };
         match bringing {
             Ok(bringing) => self.waiting = Some(Waiting { number, read, bringing }),
-            Err(text) => self.refuse(read, text),
+            Err(text) => self.refuse(read, Refused { text, passing: true }),
         }
     }
 
@@ -118,7 +122,7 @@ impl Keeper {
     pub(super) fn came(
         &mut self,
         number: u64,
-        archives: Result<Archives, String>,
+        archives: Result<Archives, NotFetched>,
         models: &mut Option<Watch>,
     ) {
         // Else it is for one that was replaced.
@@ -127,13 +131,13 @@ impl Keeper {
         };
         match archives {
             Ok(archives) => self.put(read, Some(archives), models),
-            Err(text) => self.refuse(read, text),
+            Err(NotFetched { text, passing }) => self.refuse(read, Refused { text, passing }),
         }
     }
 
-    fn refuse(&mut self, read: Read, text: String) {
-        let _ = (read.publish)(Err(text.clone()));
-        self.end(read.asked, Err(Refused { text, passing: true }));
+    fn refuse(&mut self, read: Read, refused: Refused) {
+        let _ = (read.publish)(Err(refused.text.clone()));
+        self.end(read.asked, Err(refused));
     }
 
     /// Loads and puts in force. Models that changed while this failed count under the configuration in force.
@@ -178,9 +182,9 @@ impl Keeper {
 
 /// Tells the keeper what came, if it is still there.
 fn came(
-    tell: Weak<std::sync::mpsc::SyncSender<Told>>,
+    tell: Weak<SyncSender<Told>>,
     number: u64,
-) -> impl FnOnce(Result<Archives, String>) + Send + 'static {
+) -> impl FnOnce(Result<Archives, NotFetched>) + Send + 'static {
     move |archives| {
         if let Some(tell) = tell.upgrade() {
             let _ = tell.send(Told::Came(number, archives));

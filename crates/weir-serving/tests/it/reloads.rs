@@ -188,6 +188,22 @@ async fn a_newer_reload_that_is_wrong_ends_the_older_one_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_pass_is_not_tried_again() {
+    let reloads = Reloads::start(true);
+    let missing = "file:/nowhere/north-2.tar";
+    reloads.wants(&[ArchiveConfig { url: missing.into(), sha256: "a".repeat(64), token_file: None }]);
+    let told = reloads.reload().await.unwrap().unwrap_err().message;
+    assert!(told.contains("archive north-2 ") && told.contains(missing), "{told}");
+    assert_eq!(reloads.outcomes.recv().unwrap().unwrap_err(), told);
+    // Nobody changes anything: one look at the files passes, and another order is obeyed behind it.
+    reloads.wants(&[reloads.pack("north")]);
+    reloads.control.load("a".parse().unwrap()).await.unwrap();
+    assert!(reloads.outcomes.try_recv().is_err());
+    reloads.reload().await.unwrap().unwrap();
+    reloads.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_same_reload_again_goes_on_with_what_comes() {
     let (reloads, endless) = (Reloads::start(false), Endless::start());
     reloads.wants(&[endless.archive()]);
