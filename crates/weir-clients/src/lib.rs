@@ -15,7 +15,8 @@ mod tls;
 
 pub use self::http::{Client, ClientError, Reply};
 pub use download::{
-    DownloadError, DownloadOptions, DownloadProblem, Downloader, Location, S3Config, S3Keys, Sink,
+    Came, DownloadError, DownloadOptions, DownloadProblem, Downloader, Location, S3Config, S3Keys, Sink,
+    is_passing as is_passing_io,
 };
 pub use grpc::{GrpcError, GrpcPool, GrpcStatus};
 pub use pool::{Answer, HttpPool, PoolOptions, plain};

@@ -242,30 +242,38 @@ async fn read(mut body: Incoming, most: usize) -> Result<(Bytes, HeaderMap), Cal
     Ok((whole.freeze(), trailers))
 }
 
-/// The whole chain of causes: the first one alone says "client error (Connect)".
+/// A certificate that nobody trusts, or else the whole chain of causes.
 pub(crate) fn connection(error: &(dyn Error + 'static)) -> CallError {
-    if let Some(why) = untrusted(error) {
-        return CallError::Untrusted(why);
+    match tls(error) {
+        Some(TlsError::InvalidCertificate(why)) => CallError::Untrusted(why.to_string()),
+        _ => CallError::Connection(chain(error)),
     }
+}
+
+/// The whole chain of causes: the first one alone says "client error (Connect)".
+pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
         text = format!("{text}: {error}");
         cause = error.source();
     }
-    CallError::Connection(text)
+    text
 }
 
-/// What is wrong with the certificate, if that is among the causes. An I/O error's source is not the error
-/// that it was made of, but that one's source.
-fn untrusted(error: &(dyn Error + 'static)) -> Option<String> {
-    match error.downcast_ref() {
-        Some(TlsError::InvalidCertificate(why)) => return Some(why.to_string()),
-        Some(_) => return None,
-        None => {}
+/// The error of TLS that is the cause. An `io::Error` is no link of the chain that it holds: it is asked apart.
+pub(crate) fn tls<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a TlsError> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        cause = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner as &(dyn Error + 'static)),
+            None => error.source(),
+        };
     }
-    let made_of = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    made_of.and_then(|inner| untrusted(inner)).or_else(|| untrusted(error.source()?))
+    None
 }
 
 /// Longest wait that another server is believed to mean.

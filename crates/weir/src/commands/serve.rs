@@ -1,9 +1,11 @@
 //! `weir serve`.
 
 mod early;
+mod prospects;
 mod reload;
 
 use std::{
+    cell::OnceCell,
     io,
     net::SocketAddr,
     process::ExitCode,
@@ -17,13 +19,14 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     runtime::Builder,
     signal::unix::{Signal, SignalKind, signal},
+    sync::oneshot,
 };
 use weir_api::{Bound, Server};
 use weir_config::Places;
 use weir_serving::{Cache, Fetcher, Keeper, Loader, ModelControl, Watch};
 use weir_types::{Clock, SystemClock};
 
-use self::early::Early;
+use self::{early::Early, prospects::Prospects};
 use crate::{
     args::Serve,
     commands::start::{Started, start},
@@ -143,8 +146,9 @@ async fn serve(
             tracing::warn!("anybody who reaches {address} may use it: there is no authentication");
         }
     }
-    let control = keep_models(&server, (loader, reload), watched)?;
-    run_until_told((bound, telemetry), control, signals).await?;
+    let (prospects, in_vain) = Prospects::of(&server.snapshot());
+    let control = keep_models(&server, (loader, reload), watched, prospects)?;
+    run_until_told((bound, telemetry), (control, in_vain), signals).await?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -153,9 +157,11 @@ fn keep_models(
     server: &Server,
     (loader, reload): (Loader, Reload),
     watched: Option<Watched>,
+    mut prospects: Prospects,
 ) -> anyhow::Result<ModelControl> {
     let swapped = server.clone();
     let publish = Box::new(move |snapshot| {
+        prospects.look(&swapped.snapshot(), &snapshot);
         swapped.swap(snapshot).map_err(|problems| route_lines(&problems, &Places::default()))
     });
     let (keeper, control) = Keeper::new(loader, server.snapshot(), publish);
@@ -168,10 +174,11 @@ fn keep_models(
 }
 
 /// Serves until SIGTERM or SIGINT, and gives up the drain and what is behind it at a second one; each
-/// SIGHUP asks for a reload.
+/// SIGHUP asks for a reload. A start that is `in_vain` ends by itself, and badly: whoever started it may do
+/// so again.
 async fn run_until_told(
     (bound, telemetry): (Bound, Option<Telemetry>),
-    control: ModelControl,
+    (control, in_vain): (ModelControl, oneshot::Receiver<String>),
     (early, hangup): (Early, Signal),
 ) -> anyhow::Result<()> {
     let (mut first, mut second) = (Ending::listen()?, Ending::listen()?);
@@ -186,9 +193,12 @@ async fn run_until_told(
         tracing::info!(%address, "admin API on http://{address}, described at http://{address}/docs");
     }
     let reloads = tokio::spawn(reload_on(hangup, control));
+    let failed = OnceCell::new();
     let stop = async {
-        first.signal().await;
-        tracing::info!("draining; a second signal ends at once");
+        tokio::select! {
+            () = first.signal() => tracing::info!("draining; a second signal ends at once"),
+            Ok(why) = in_vain => drop(failed.set(why)),
+        }
     };
     let impatient = async {
         second.signal().await;
@@ -221,7 +231,10 @@ async fn run_until_told(
             }
         }
     }
-    Ok(())
+    match failed.into_inner() {
+        Some(why) => bail!("no model could be loaded\n{why}"),
+        None => Ok(()),
+    }
 }
 
 /// The signals that end the server. Every listener hears each of them.
@@ -243,11 +256,15 @@ impl Ending {
     }
 }
 
-/// Reloads on each SIGHUP. Those that come while one is obeyed are obeyed by the next.
+/// Reloads on each SIGHUP. Nobody waits for the outcome: a newer reload replaces one that fetches, and those
+/// that come before one begins are one.
 async fn reload_on(mut hangup: Signal, control: ModelControl) {
     while hangup.recv().await.is_some() {
-        if let Err(error) = control.reload().await {
-            tracing::error!("reload failed: {error}");
-        }
+        let control = control.clone();
+        tokio::spawn(async move {
+            if let Err(error) = control.reload().await {
+                tracing::error!("reload failed: {error}");
+            }
+        });
     }
 }

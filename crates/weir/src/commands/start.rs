@@ -99,7 +99,7 @@ fn redis(settings: &Settings, places: &Places) -> anyhow::Result<Option<Redis>> 
 
 /// What could not be loaded, one a line. That an archive is not here is no failure of a check, which fetches
 /// nothing.
-fn failing(snapshot: &ServingSnapshot, opening: Opening) -> String {
+pub(super) fn failing(snapshot: &ServingSnapshot, opening: Opening) -> String {
     let awaited = snapshot.awaited().filter(|_| opening != Opening::Check);
     let awaited = awaited.map(|(name, reason)| format!("archive {name}: {reason}"));
     let loaded = failure_lines(snapshot.failures());
