@@ -23,6 +23,10 @@ const SEQUENCE_START: HeaderName = HeaderName::from_static("sequence-start");
 const SEQUENCE_END: HeaderName = HeaderName::from_static("sequence-end");
 /// What says which step of which sequence a request is.
 pub(crate) const SEQUENCE: [HeaderName; 3] = [SEQUENCE_ID, SEQUENCE_START, SEQUENCE_END];
+/// Bytes of JSON before V2's tensors; 0 for a body that is one raw tensor.
+pub(crate) const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
+/// What says how a body is to be read.
+pub(crate) const FRAMING: [HeaderName; 2] = [header::CONTENT_ENCODING, JSON_LENGTH];
 
 /// Longest request id taken from a caller.
 const MAX_ID_BYTES: usize = 128;

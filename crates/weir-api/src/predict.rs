@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header, request::Parts};
 use hyper::body::Incoming;
-use weir_codec::{DecodeLimits, Rejection, RowDecoder, write_answer, write_string};
+use weir_codec::{DecodeLimits, FieldError, Rejection, RowDecoder, write_answer, write_string};
 use weir_features::EventTime;
 use weir_serving::{Admitted, Executed, Incomplete, ServedVersion};
 use weir_types::{Access, Credentials, Deadline, Error, trace::Scope};
@@ -26,7 +26,7 @@ use crate::{
     operation::{ResponseTemplate, Word},
     respond,
     server::Shared,
-    state::idempotency::Once,
+    state::idempotency::{Once, Refuse},
 };
 
 /// A compiled route to one version of a model.
@@ -64,12 +64,21 @@ impl From<Error> for Refusal {
     }
 }
 
-impl Refusal {
-    /// Whether the same request would be refused again, whenever it is sent.
-    pub(crate) fn is_final(&self) -> bool {
-        matches!(self, Refusal::Rejected(_))
+impl Refuse for Refusal {
+    fn last_word(self) -> Result<Response<Body>, Self> {
+        match self {
+            Refusal::Rejected(_) => Ok(self.response(&HeaderValue::from_static("-"))),
+            other => Err(other),
+        }
     }
 
+    fn reused(text: &'static str) -> Self {
+        let error = FieldError::elsewhere("idempotency_key_reused", ["header", "Idempotency-Key"], text);
+        Refusal::NotKnown(Rejection::Invalid(vec![error]))
+    }
+}
+
+impl Refusal {
     pub(crate) fn response(&self, request_id: &HeaderValue) -> Response<Body> {
         match self {
             Refusal::Failed(error) => respond::error(error, request_id),

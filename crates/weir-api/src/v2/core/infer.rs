@@ -1,7 +1,7 @@
 //! One inference: from a decoded request to the answer's tensors.
 
-use weir_serving::{Admitted, CacheOutcome, Executed};
-use weir_types::{Deadline, Error, Tensor};
+use weir_serving::{Admitted, CacheOutcome, Executed, Ready};
+use weir_types::{Deadline, Error, ErrorCode, Tensor};
 
 use super::{ModelView, Parameters, Timeline, classify::classify, view::Wanted};
 
@@ -60,17 +60,66 @@ pub(crate) struct OutputTensor {
     pub(crate) tensor: Tensor,
 }
 
+/// Why a request was not answered.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    /// What to tell.
+    pub(crate) error: Error,
+    /// Whether that is the request's own mistake, which sending it again does not change.
+    pub(crate) always: bool,
+}
+
+impl Refused {
+    /// A refusal for what `error` says of the request alone.
+    pub(crate) fn always(error: Error) -> Self {
+        Self { always: error.code == ErrorCode::InvalidArgument, error }
+    }
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self { error, always: false }
+    }
+}
+
+impl From<Refused> for Error {
+    fn from(refused: Refused) -> Self {
+        refused.error
+    }
+}
+
 /// Runs `request` on the version behind `view`, and notes in `line` when it reached what. Its
 /// `timeout` counts from when it was received.
 ///
 /// # Errors
 /// `InvalidArgument` where it does not fit the model, and what executing says.
 pub(crate) async fn infer(
+    admitted: Admitted,
+    view: &ModelView,
+    request: InferRequest,
+    line: &mut Timeline,
+) -> Result<InferResponse, Refused> {
+    let Asked { id, wanted, ready } = check(admitted, view, request, line).map_err(Refused::always)?;
+    let executed = ready.execute().await?;
+    view.stages.queue.observe(executed.queued.as_secs_f64());
+    view.stages.engine.observe(executed.ran.as_secs_f64());
+    line.answered(executed.queued, executed.ran);
+    Ok(respond(id, &wanted, executed)?)
+}
+
+/// A request that fits its model.
+struct Asked {
+    id: Option<String>,
+    wanted: Vec<Wanted>,
+    ready: Ready,
+}
+
+fn check(
     mut admitted: Admitted,
     view: &ModelView,
     request: InferRequest,
-    line: &mut Timeline<'_>,
-) -> Result<InferResponse, Error> {
+    line: &mut Timeline,
+) -> Result<Asked, Error> {
     let InferRequest { id, parameters, inputs, outputs } = request;
     if let Some(timeout) = parameters.timeout()? {
         admitted.shorten(Deadline::after(line.received, timeout));
@@ -82,11 +131,8 @@ pub(crate) async fn infer(
     let wanted = view.wanted(&outputs)?;
     let batch = view.batch(inputs)?;
     line.decoded(id.as_deref());
-    let executed = admitted.route(view.version().clone()).batch(batch)?.execute().await?;
-    view.stages.queue.observe(executed.queued.as_secs_f64());
-    view.stages.engine.observe(executed.ran.as_secs_f64());
-    line.answered(executed.queued, executed.ran);
-    respond(id, &wanted, executed)
+    let ready = admitted.route(view.version().clone()).batch(batch)?;
+    Ok(Asked { id, wanted, ready })
 }
 
 fn respond(id: Option<String>, wanted: &[Wanted], executed: Executed) -> Result<InferResponse, Error> {

@@ -187,8 +187,8 @@ async fn ask(view: &ModelView, request: InferRequest) -> Result<InferResponse, E
         Deadline::after(received, Duration::from_secs(60)),
     )?;
     // A second ago: a timeout of less has passed.
-    let mut line = Timeline::new(&SystemClock, received - Duration::from_secs(1), None, None);
-    infer(admitted, view, request, &mut line).await
+    let mut line = Timeline::new(Arc::new(SystemClock), received - Duration::from_secs(1), None, None);
+    Ok(infer(admitted, view, request, &mut line).await?)
 }
 
 fn outputs(names: &[(&str, Option<i64>)]) -> Vec<RequestedOutput> {

@@ -1,6 +1,9 @@
 //! When one inference reached each of its stages: what metrics, statistics and traces say.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use weir_types::{Clock, trace::Scope};
 
@@ -10,8 +13,8 @@ use super::{
 };
 
 /// The stages of one inference, each from when it began. What was not reached is not there.
-pub(crate) struct Timeline<'c> {
-    clock: &'c dyn Clock,
+pub(crate) struct Timeline {
+    clock: Arc<dyn Clock>,
     /// When the request came.
     pub(crate) received: Instant,
     read: Option<Instant>,
@@ -25,11 +28,11 @@ pub(crate) struct Timeline<'c> {
     scope: Option<Scope>,
 }
 
-impl<'c> Timeline<'c> {
+impl Timeline {
     /// Begins with the arrival of a request, which is in Triton's trace file if `trace` is there, and
     /// at `scope` in a trace.
     pub(crate) fn new(
-        clock: &'c dyn Clock,
+        clock: Arc<dyn Clock>,
         received: Instant,
         trace: Option<Sample>,
         scope: Option<&Scope>,
@@ -155,9 +158,9 @@ mod tests {
     #[test]
     fn marks_are_in_order_and_only_what_was_reached() {
         let begin = Instant::now();
-        let clock = Ticking(Mutex::new(begin));
-        let mut line = Timeline::new(&clock, begin, None, None);
-        let names = |line: &Timeline<'_>| -> Vec<&str> {
+        let clock = Arc::new(Ticking(Mutex::new(begin)));
+        let mut line = Timeline::new(clock, begin, None, None);
+        let names = |line: &Timeline| -> Vec<&str> {
             let marks = line.marks(Transport::Grpc);
             assert!(marks.is_sorted_by_key(|(_, at)| *at), "{marks:?}");
             marks.into_iter().map(|(name, _)| name).collect()

@@ -6,6 +6,7 @@ mod client;
 mod control;
 mod health;
 mod infer;
+mod keys;
 mod life;
 mod parity;
 mod settings;
