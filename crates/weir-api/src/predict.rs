@@ -276,9 +276,7 @@ fn encode(
         response.headers_mut().insert(respond::NON_FINITE, nulls.into());
     }
     respond::cached(executed.cache, response.headers_mut());
-    if let Some(asof) = executed.feature_asof.and_then(|time| HeaderValue::from_str(&rfc3339(time)).ok()) {
-        response.headers_mut().insert(respond::FEATURE_ASOF, asof);
-    }
+    respond::looked_up(executed.feature_asof, response.headers_mut());
     let encoding = clock.now() - start;
     handler.stages.encode.observe(encoding.as_secs_f64());
     (response, encoding)
@@ -319,15 +317,9 @@ fn write_word(word: &Word, many: bool, executed: &Executed, out: &mut Vec<u8>) -
     nulls
 }
 
-/// An event time as RFC 3339 has it, in UTC.
-pub(crate) fn rfc3339(time: EventTime) -> String {
-    // Event times lie within the years that jiff knows.
-    jiff::Timestamp::from_microsecond(time.micros()).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
-}
-
 fn write_time(time: Option<EventTime>, out: &mut Vec<u8>) -> usize {
     match time {
-        Some(time) => write_text(&rfc3339(time), out),
+        Some(time) => write_text(&respond::rfc3339(time), out),
         None => {
             out.extend_from_slice(b"null");
             0

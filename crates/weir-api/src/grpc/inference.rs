@@ -192,6 +192,7 @@ pub(super) async fn ask(
         };
         let mut told = HeaderMap::new();
         respond::cached(answer.cache, &mut told);
+        respond::looked_up(answer.feature_asof, &mut told);
         Ok((messages::response(answer, form), told))
     };
     let answer = run.await;

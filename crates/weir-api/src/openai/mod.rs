@@ -201,8 +201,9 @@ impl Call<'_> {
     ) -> Result<Response<Body>, Refusal> {
         check_dimensions(view, request.dimensions)?;
         let clock = self.shared.predictor.clock();
-        let batch = view.batch(vec![texts(view, request.input)?]);
-        let batch = batch.map_err(Refusal::of_input)?;
+        // Its only input is there: nothing is left to be looked up.
+        let decoded = view.decode(vec![texts(view, request.input)?]);
+        let batch = decoded.map_err(Refusal::of_input)?.batch;
         let decoding = clock.now() - start;
         view.stages.decode.observe(decoding.as_secs_f64());
         let trace = self.from.trace;

@@ -7,7 +7,7 @@ use weir_types::{DType, Dim};
 
 use super::{
     names::Components,
-    problems::{DEADLINE_EXCEEDED, KEY_IN_USE, KEY_REUSED, retry_after},
+    problems::{DEADLINE_EXCEEDED, KEY_IN_USE, retry_after},
     state::idempotency_key,
     v2_schemas as schemas,
 };
@@ -37,8 +37,10 @@ pub(super) fn describe(
     }
     let mut responses = Map::new();
     responses.insert("200".into(), success(endpoint, components));
-    let of_keys: &[u16] = if keyed { &[409, 422] } else { &[] };
-    for status in statuses(endpoint, path).iter().chain(of_keys) {
+    let looks_up = models.iter().any(|spec| spec.columns && spec.schema.looks_up());
+    let more = [(409, keyed), (422, keyed || (looks_up && endpoint == Endpoint::Infer))];
+    let more = more.iter().filter_map(|(status, there)| there.then_some(status));
+    for status in statuses(endpoint, path).iter().chain(more) {
         responses.insert(status.to_string(), problem(*status, components));
     }
     if endpoint == Endpoint::Ready {
@@ -106,7 +108,9 @@ fn problem(status: u16, components: &mut Components) -> Value {
         409 => ("V2Conflict", KEY_IN_USE),
         413 => ("V2TooLarge", "The body is larger than the server takes, as sent or unpacked"),
         415 => ("V2UnsupportedMediaType", "The body has a Content-Encoding that is not undone"),
-        422 => ("V2KeyReused", KEY_REUSED),
+        422 => {
+            ("V2Unprocessable", "A feature is not known, or another request has used the `Idempotency-Key`")
+        }
         501 => ("V2Unsupported", "The request asks for what is not supported"),
         503 => ("V2Unavailable", "Busy, or the model could not be loaded: try again"),
         504 => ("V2DeadlineExceeded", DEADLINE_EXCEEDED),

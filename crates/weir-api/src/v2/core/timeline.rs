@@ -18,6 +18,9 @@ pub(crate) struct Timeline {
     /// When the request came.
     pub(crate) received: Instant,
     read: Option<Instant>,
+    decoded: Option<Instant>,
+    /// Whether something was looked up between decoding and waiting.
+    looked_up: bool,
     queued: Option<Instant>,
     started: Option<Instant>,
     ended: Option<Instant>,
@@ -41,6 +44,8 @@ impl Timeline {
             clock,
             received,
             read: None,
+            decoded: None,
+            looked_up: false,
             queued: None,
             started: None,
             ended: None,
@@ -59,10 +64,17 @@ impl Timeline {
 
     /// The request is decoded; it waits for its turn from now on.
     pub(super) fn decoded(&mut self, id: Option<&str>) {
-        self.queued = Some(self.clock.now());
+        self.decoded = Some(self.clock.now());
+        self.queued = self.decoded;
         if self.trace.is_some() {
             self.id = id.map(str::to_owned);
         }
+    }
+
+    /// What the request left to be looked up is there; it waits for its turn from now on.
+    pub(super) fn looked_up(&mut self) {
+        self.looked_up = true;
+        self.queued = Some(self.clock.now());
     }
 
     /// The model answered, having waited and run for so long; encoding begins.
@@ -81,11 +93,15 @@ impl Timeline {
     pub(crate) fn finish(mut self, view: &ModelView, transport: Transport) {
         let between = |from: Option<Instant>, to: Option<Instant>| Some(to?.saturating_duration_since(from?));
         if let (Some(decoding), Some(encoding)) =
-            (between(self.read, self.queued), between(self.answered, self.encoded))
+            (between(self.read, self.decoded), between(self.answered, self.encoded))
         {
             view.stages.decode.observe(decoding.as_secs_f64());
             view.stages.encode.observe(encoding.as_secs_f64());
             view.version().executor.stats().face(decoding, encoding);
+        }
+        let took = between(self.decoded, self.queued).filter(|_| self.looked_up);
+        if let Some((stage, took)) = view.stages.features.as_ref().zip(took) {
+            stage.observe(took.as_secs_f64());
         }
         self.scope.iter().for_each(|scope| self.spans(scope));
         let Some(trace) = self.trace.take() else { return };
@@ -103,7 +119,8 @@ impl Timeline {
     fn spans(&self, scope: &Scope) {
         let stages = [
             ("receive", Some(self.received), self.read),
-            ("decode", self.read, self.queued),
+            ("decode", self.read, self.decoded),
+            ("features", self.decoded, self.queued.filter(|_| self.looked_up)),
             ("encode", self.answered, self.encoded),
         ];
         for (name, from, to) in stages {

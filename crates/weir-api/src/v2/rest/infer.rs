@@ -121,6 +121,7 @@ impl Asked {
         let encoded = write_response(&answer, &binary.of(answer.outputs.len()))?;
         let mut response = encode(coding, view, encoded);
         respond::cached(answer.cache, response.headers_mut());
+        respond::looked_up(answer.feature_asof, response.headers_mut());
         line.encoded();
         Ok(response)
     }

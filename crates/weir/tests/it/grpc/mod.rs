@@ -8,6 +8,7 @@ mod health;
 mod infer;
 mod keys;
 mod life;
+mod lookups;
 mod parity;
 mod settings;
 mod stream;
