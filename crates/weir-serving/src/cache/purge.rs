@@ -22,11 +22,10 @@ use weir_types::{ModelName, Version, unique};
 
 use super::{
     core::Core,
-    identity::checksum,
     shared::Shared,
     tier::{Tier, TierEntry, TierError},
 };
-use crate::ServedVersion;
+use crate::{ServedVersion, stored::checksum};
 
 /// Longest that a purge deletes in Redis before it answers; what is left then is found by nobody, and
 /// ends with its ttl.
@@ -232,5 +231,5 @@ fn epoch(core: &Core, seen: &BTreeMap<Vec<u8>, Option<Bytes>>) -> Option<u64> {
         all.extend_from_slice(&(token.len() as u64).to_le_bytes());
         all.extend_from_slice(token);
     }
-    Some(checksum(&all))
+    Some(checksum(&[&all]))
 }
