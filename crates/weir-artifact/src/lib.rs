@@ -44,7 +44,7 @@ pub use load::{LoadedModel, load};
 pub use lookups::Lookups;
 pub use manifest::{
     CoerceWord, DTypeWord, ExtraWord, FieldTable, InputTable, KeyTable, LimitsTable, Manifest, OutputTable,
-    ScalarValue, TextTable, V2Table,
+    TextTable, V2Table,
 };
 pub use remote::{
     BreakerTable, EncodingWord, LimitTable, RemoteDraft, RemoteFacts, RemoteTable, RetryTable, TensorTable,

@@ -23,6 +23,7 @@ mod predict;
 mod samples;
 mod sequence;
 mod snapshot;
+mod stored;
 mod watch;
 
 pub use admission::{Admission, Admitted, Room, Sender};

@@ -11,9 +11,7 @@
 //! is locked is not removed. Locks go with their process, so what a killed one left behind is recognised.
 
 use std::{
-    collections::hash_map::RandomState,
     fs::{self, File, OpenOptions},
-    hash::BuildHasher,
     io::{self, Seek, Write},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -24,7 +22,7 @@ use std::{
 use sha2::{Digest, Sha256};
 use weir_artifact::archive::{self, ArchiveError, ArchiveLimits};
 use weir_clients::Sink;
-use weir_types::Clock;
+use weir_types::{Clock, unique_wide};
 
 use super::NotFetched;
 
@@ -142,7 +140,7 @@ impl Store {
     pub(super) fn receive(&self) -> Result<Incoming, NotFetched> {
         fs::create_dir_all(&self.folder).map_err(|e| self.cannot("made", &e))?;
         for _ in 0..TRIES {
-            let path = self.folder.join(format!(".part-{}", random()));
+            let path = self.folder.join(format!(".part-{:032x}", unique_wide()));
             let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
             let file = file.map_err(|e| self.cannot("written to", &e))?;
             let _ = file.lock();
@@ -157,7 +155,7 @@ impl Store {
     /// A folder to unpack in, with its lock.
     fn new_folder(&self) -> Result<(PathBuf, File), NotFetched> {
         for _ in 0..TRIES {
-            let new = self.folder.join(format!(".new-{}", random()));
+            let new = self.folder.join(format!(".new-{:032x}", unique_wide()));
             fs::create_dir(&new).map_err(|e| self.cannot("written to", &e))?;
             let path = new.join(LOCK);
             let Ok(lock) = File::create_new(&path) else { continue };
@@ -294,7 +292,7 @@ impl Store {
 
     /// Removes an archive: first its name, so that nobody finds half of it.
     fn remove(&self, path: &Path) {
-        let gone = self.folder.join(format!(".new-{}", random()));
+        let gone = self.folder.join(format!(".new-{:032x}", unique_wide()));
         if fs::rename(path, &gone).is_ok() {
             let _ = fs::remove_dir_all(&gone);
         }
@@ -345,11 +343,6 @@ fn sync_folders(folder: &Path) -> io::Result<()> {
         }
     }
     File::open(folder)?.sync_all()
-}
-
-/// A name that nobody else has: the standard library's keys are random for each one.
-fn random() -> String {
-    format!("{:016x}{:016x}", RandomState::new().hash_one(0u8), RandomState::new().hash_one(1u8))
 }
 
 /// An archive that comes. Gone when it is dropped.
