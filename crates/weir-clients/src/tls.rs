@@ -1,15 +1,16 @@
 //! Whom Weir trusts over TLS: the authorities of the machine, and those of a file.
 
-use std::{fs, io::Read, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::ring,
     pki_types::{CertificateDer, pem::PemObject},
 };
+use weir_config::files;
 
-/// Largest file of authorities that is read, bytes: what a distribution ships is a tenth of it.
-const MAX_FILE_BYTES: u64 = 4 << 20;
+/// Largest PEM file that is read, bytes: the authorities that a distribution ships are a tenth of it.
+pub(crate) const PEM_BYTES: u64 = 4 << 20;
 
 /// Authorities whose word for a server's certificate counts.
 #[derive(Debug, Clone)]
@@ -49,12 +50,7 @@ impl Trust {
 /// A file that cannot be read, is too large, holds no certificate or one that is none; the text names it.
 pub fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let wrong = |why: String| format!("{} {why}", file.display());
-    let mut bytes = Vec::new();
-    let opened = fs::File::open(file).and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes));
-    opened.map_err(|e| wrong(format!("cannot be read: {e}")))?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(wrong("is larger than 4 MiB".to_owned()));
-    }
+    let bytes = files::read(file, PEM_BYTES)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     let found = found.map_err(|e| wrong(format!("is no PEM file: {e}")))?;
     if found.is_empty() {
@@ -72,7 +68,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str, text: &str| {
             let path = folder.path().join(name);
-            fs::write(&path, text).unwrap();
+            std::fs::write(&path, text).unwrap();
             path
         };
         let nowhere = folder.path().join("nowhere.pem");
@@ -82,7 +78,7 @@ mod tests {
             (at("empty.pem", ""), "holds no certificate"),
             (at("text.pem", "hello"), "holds no certificate"),
             (at("cut.pem", cut), "is no PEM file"),
-            ("/dev/zero".into(), "larger than"),
+            ("/dev/zero".into(), "no regular file"),
         ] {
             let error = certificates(&path).unwrap_err();
             assert!(error.starts_with(&path.display().to_string()) && error.contains(why), "{error}");

@@ -34,7 +34,18 @@ pub(crate) fn otel() -> Vec<weir_config::Override> {
         ("OTEL_RESOURCE_ATTRIBUTES", "telemetry.resource"),
     ];
     let said = variables.into_iter().filter_map(|(name, key)| Some((name, key, text(name)?)));
-    said.map(|(name, key, value)| weir_config::Override::new(name, key, value)).collect()
+    let ours = |key, value| if key == "telemetry.protocol" { protocol(value) } else { value };
+    said.map(|(name, key, value)| weir_config::Override::new(name, key, ours(key, value))).collect()
+}
+
+/// OpenTelemetry's names of protocols as ours. Also who asks for JSON is sent protobuf, which receivers of OTLP over
+/// HTTP prefer: a variable that a platform sets for every pod should not keep one from starting, and what a
+/// receiver refuses is logged and counted.
+fn protocol(name: String) -> String {
+    match name.as_str() {
+        "http/protobuf" | "http/json" => "http".to_owned(),
+        _ => name,
+    }
 }
 
 /// Headers for telemetry, which may be secrets: no setting, so that nothing shows them.

@@ -32,7 +32,7 @@ use hyper_util::{
 use tokio::time::{sleep, timeout};
 
 use crate::{CallError, RetryPolicy, Trust};
-use s3::{S3, secret_file};
+use s3::S3;
 
 pub use config::S3Config;
 pub use error::{DownloadError, is_passing};
@@ -187,7 +187,7 @@ impl Downloader {
         token_file: Option<&std::path::Path>,
         sink: &mut (dyn Sink + Send),
     ) -> Result<Came, DownloadError> {
-        let token = token_file.map(secret_file).transpose().map_err(DownloadError::Refused)?;
+        let token = token_file.map(weir_config::files::secret).transpose().map_err(DownloadError::Refused)?;
         let mut at = uri.clone();
         for _ in 0..=MAX_REDIRECTS {
             let mut request = Request::new(());

@@ -14,7 +14,6 @@ use weir_config::{HumanDuration, Places, Problem};
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Protocol {
     /// Protobuf over HTTP/1.1, usually port 4318.
-    #[serde(alias = "http/protobuf")]
     Http,
     /// gRPC, usually port 4317.
     Grpc,
@@ -27,7 +26,8 @@ pub(crate) struct TelemetryConfig {
     /// The OTLP receiver, for example `http://localhost:4318` or `https://…`; nothing is sent without one.
     /// The environment variable `OTEL_EXPORTER_OTLP_ENDPOINT` wins.
     pub(crate) endpoint: Option<String>,
-    /// How to speak to it: `http` (protobuf) or `grpc`. `OTEL_EXPORTER_OTLP_PROTOCOL` wins.
+    /// How to speak to it: `http` (protobuf) or `grpc`. `OTEL_EXPORTER_OTLP_PROTOCOL` wins, where
+    /// `http/protobuf` and `http/json` are `http`.
     pub(crate) protocol: Protocol,
     /// PEM file of authorities beside the machine's that may vouch for a receiver with `https`.
     /// `OTEL_EXPORTER_OTLP_CERTIFICATE` wins.

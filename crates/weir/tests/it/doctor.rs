@@ -104,14 +104,14 @@ fn a_configuration_that_is_wrong_is_told_and_nothing_is_compared_with_defaults()
     for check in ["clock", "user"] {
         assert_ne!(of(&findings, check).0, "fail", "the host is looked at all the same");
     }
-    for check in ["descriptors", "cores", "memory", "ports", "models", "files", "redis"] {
+    for check in ["descriptors", "cores", "memory", "ports", "models", "files", "redis", "telemetry"] {
         let (level, found, _) = of(&findings, check);
         assert!(level == "skip" && found.contains("depends on the configuration"), "{check}: {found}");
     }
     let done = weir(place.path()).args(["doctor", "--config", "weir.toml"]).output().unwrap();
     let text = String::from_utf8(done.stdout).unwrap();
     assert_eq!(done.status.code(), Some(1));
-    assert!(text.contains("skip  ports") && text.trim_end().ends_with("3 failures, 7 skipped"), "{text}");
+    assert!(text.contains("skip  ports") && text.trim_end().ends_with("3 failures, 8 skipped"), "{text}");
 }
 
 #[test]

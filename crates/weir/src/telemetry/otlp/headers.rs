@@ -1,9 +1,10 @@
 //! Headers that messages have besides their own: keys that a receiver wants.
 
-use std::{fmt, fs, io::Read, path::Path};
+use std::{fmt, path::Path};
 
 use anyhow::{anyhow, bail};
 use http::{HeaderName, HeaderValue};
+use weir_config::files;
 
 use super::messages::decoded;
 
@@ -21,9 +22,6 @@ const OURS: [&str; 8] = [
     "transfer-encoding",
     "upgrade",
 ];
-
-/// Largest file of headers, bytes: servers refuse what is longer than some ten KiB.
-const MAX_FILE_BYTES: u64 = 64 << 10;
 
 /// What is wrong with a header or its file, without what it holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +63,10 @@ pub(super) fn headers(file: Option<&Path>, environment: Option<&str>) -> anyhow:
 /// A file that cannot be read; every line that is no header.
 pub(crate) fn of_file(file: &Path) -> Result<Headers, Vec<Wrong>> {
     let (mut headers, mut wrong) = (Headers::new(), Vec::new());
-    let text = text(file).map_err(|one| vec![one])?;
+    let text = files::text(file, files::SECRET_BYTES).map_err(|found| {
+        let fix = "mount a file of headers, and let this user (or its group: fsGroup in Kubernetes) read it";
+        vec![Wrong { found, fix }]
+    })?;
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let place = format!("{}:{}", file.display(), number + 1);
         let pair = line.split_once(':').and_then(|(name, value)| one(name, value.trim()));
@@ -79,22 +80,6 @@ pub(crate) fn of_file(file: &Path) -> Result<Headers, Vec<Wrong>> {
         }
     }
     if wrong.is_empty() { Ok(headers) } else { Err(wrong) }
-}
-
-fn text(file: &Path) -> Result<String, Wrong> {
-    let mut text = String::new();
-    let read = fs::File::open(file).and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text));
-    read.map_err(|error| Wrong {
-        found: format!("{} cannot be read: {error}", file.display()),
-        fix: "mount the file, and let this user (or its group: fsGroup in Kubernetes) read it",
-    })?;
-    match text.len() as u64 {
-        0..=MAX_FILE_BYTES => Ok(text),
-        _ => Err(Wrong {
-            found: format!("{} is larger than 64 KiB", file.display()),
-            fix: "name a file of headers",
-        }),
-    }
 }
 
 /// `name=value` with commas between, values percent-encoded, as the specification has
@@ -139,7 +124,7 @@ mod tests {
 
     fn read(file: &str, environment: &str) -> anyhow::Result<Vec<(String, String)>> {
         let place = tempfile::NamedTempFile::new().unwrap();
-        fs::write(place.path(), file).unwrap();
+        std::fs::write(place.path(), file).unwrap();
         let headers = headers(Some(place.path()), Some(environment))?;
         Ok(headers.iter().map(|(n, v)| (n.to_string(), v.to_str().unwrap().to_owned())).collect())
     }

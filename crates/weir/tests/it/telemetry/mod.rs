@@ -321,8 +321,12 @@ fn opentelemetrys_variables_and_what_is_wrong_with_them() {
         command.args(["config", "check", "--config", "weir.toml", &housing()]).env(name, value);
         String::from_utf8_lossy(&command.output().unwrap().stderr).into_owned()
     };
-    let error = check("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json");
+    let error = check("OTEL_EXPORTER_OTLP_PROTOCOL", "carrier pigeon");
     assert!(error.contains("OTEL_EXPORTER_OTLP_PROTOCOL"), "{error}");
+    for protocol in ["http/protobuf", "http/json", "grpc"] {
+        let error = check("OTEL_EXPORTER_OTLP_PROTOCOL", protocol);
+        assert!(!error.contains("PROTOCOL") && error.contains("telemetry.sample"), "{protocol}: {error}");
+    }
     let error = check("OTEL_SERVICE_NAME", "b");
     assert!(error.contains("weir.toml:3") && error.contains("telemetry.sample"), "{error}");
 }
