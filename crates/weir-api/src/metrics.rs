@@ -39,7 +39,7 @@ use prometheus_client::{
 };
 use tokio::runtime::RuntimeMetrics;
 use weir_clients::redis::Redis;
-use weir_serving::{Admission, ServedVersion, ServingSnapshot};
+use weir_serving::{Admission, ModelTime, ServedVersion, ServingSnapshot, Took};
 use weir_types::trace::TraceContext;
 
 pub(crate) use format::Format;
@@ -181,7 +181,7 @@ impl Metrics {
         );
         registry.register_with_unit(
             "weir_stage_duration",
-            "Parts of a prediction: decode, features, queue, engine, encode",
+            "Parts of a prediction: decode, features, queue, engine, cache, encode; each of requests that went through it",
             Unit::Seconds,
             stages.clone(),
         );
@@ -274,6 +274,7 @@ impl Metrics {
             decode: of("decode"),
             queue: of("queue"),
             engine: of("engine"),
+            cache: version.executor.cached().map(|_| of("cache")),
             encode: of("encode"),
             features: version.lookup.as_ref().map(|_| of("features")),
         }
@@ -320,11 +321,27 @@ impl RouteMetrics {
 /// Handles of the parts of a prediction.
 pub(crate) struct StageMetrics {
     pub(crate) decode: Histogram,
-    pub(crate) queue: Histogram,
-    pub(crate) engine: Histogram,
+    queue: Histogram,
+    engine: Histogram,
+    /// For versions that have one.
+    cache: Option<Histogram>,
     pub(crate) encode: Histogram,
     /// For versions whose rows may leave features to be looked up.
     pub(crate) features: Option<Histogram>,
+}
+
+impl StageMetrics {
+    /// Counts what executing a request took: the stages that it went through, and no others. A request whose
+    /// rows were all stored would else be counted as the fastest run of the engine that there was.
+    pub(crate) fn executed(&self, took: Took) {
+        if let Some(ModelTime { queued, ran }) = took.model {
+            self.queue.observe(queued.as_secs_f64());
+            self.engine.observe(ran.as_secs_f64());
+        }
+        if let Some((stage, took)) = self.cache.as_ref().zip(took.cache) {
+            stage.observe(took.as_secs_f64());
+        }
+    }
 }
 
 /// Reads how many bytes of bodies are held.

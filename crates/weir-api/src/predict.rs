@@ -246,8 +246,7 @@ async fn execute(
         stage.observe((clock.now() - start).as_secs_f64());
     }
     let executed = ready.execute().await?;
-    handler.stages.queue.observe(executed.queued.as_secs_f64());
-    handler.stages.engine.observe(executed.ran.as_secs_f64());
+    handler.stages.executed(executed.took);
     Ok((executed, decoding))
 }
 

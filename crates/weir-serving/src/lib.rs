@@ -33,8 +33,8 @@ pub use cache::{
 };
 pub use control::{Change, Keeper, ModelControl, PutInForce, Refused, Reread};
 pub use executor::{
-    Batches, Caller, Cores, Done, ExecuteFuture, Executor, Job, Local, LocalOptions, MemoryBudget, Remote,
-    Stats, Timing, describe_remote, unmerged,
+    Batches, Caller, Cores, Done, ExecuteFuture, Executor, Job, Local, LocalOptions, MemoryBudget, ModelTime,
+    Remote, Stats, Timing, Took, describe_remote, unmerged,
 };
 pub use features::{Incomplete, Lookup};
 pub use fetch::{

@@ -42,6 +42,37 @@ fn latencies_have_one_layout_with_the_objectives_among_its_bounds() {
 }
 
 #[test]
+fn a_stage_counts_the_requests_that_went_through_it() {
+    let [queue, engine, cache] = [(); 3].map(|()| histogram());
+    let stages = StageMetrics {
+        decode: histogram(),
+        queue: queue.clone(),
+        engine: engine.clone(),
+        cache: Some(cache.clone()),
+        encode: histogram(),
+        features: None,
+    };
+    let (ms, us) = (Duration::from_millis, Duration::from_micros);
+    let hit = Took { model: None, cache: Some(us(2)) };
+    let missed = Took { cache: Some(us(3)), ..Took::by_model(ms(1), ms(5)) };
+    for took in [missed, hit, hit, Took::by_model(ms(1), ms(7))] {
+        stages.executed(took);
+    }
+    let counted = |stage: &Histogram| {
+        let mut registry = Registry::default();
+        registry.register("stage", "of the test", stage.clone());
+        let mut text = String::new();
+        prometheus_text::encode(&mut text, &registry).unwrap();
+        let of =
+            |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
+        (of("stage_count"), of("stage_sum"))
+    };
+    assert_eq!(counted(&engine), ("2".into(), "0.012".into()));
+    assert_eq!(counted(&queue), ("2".into(), "0.002".into()));
+    assert_eq!(counted(&cache).0, "3");
+}
+
+#[test]
 fn errors_are_counted_by_their_status() {
     let metrics = metrics();
     let route = metrics.route("GET", "/x", None);

@@ -83,9 +83,8 @@ pub(crate) async fn infer(
     let batch = view.batch(inputs)?;
     line.decoded(id.as_deref());
     let executed = admitted.route(view.version().clone()).batch(batch)?.execute().await?;
-    view.stages.queue.observe(executed.queued.as_secs_f64());
-    view.stages.engine.observe(executed.ran.as_secs_f64());
-    line.answered(executed.queued, executed.ran);
+    view.stages.executed(executed.took);
+    line.answered(executed.took.model);
     respond(id, &wanted, executed)
 }
 

@@ -21,7 +21,7 @@ use weir_engine::EngineInfo;
 use weir_types::{Batch, Clock, Deadline, Error, Outputs, Signature, SystemClock};
 
 use super::{
-    Caller, Done, ExecuteFuture, Executor, Job, Pending, Stats, past_deadline,
+    Caller, Done, ExecuteFuture, Executor, Job, Pending, Stats, Took, past_deadline,
     trial::{self, SharedTrial},
 };
 use crate::{background::Background, samples};
@@ -238,7 +238,8 @@ impl Remote {
         let refused = result.as_ref().is_err_and(is_refusal);
         let result = result.map_err(|error| self.link.report(&error));
         self.link.count(&result, refused, (Duration::ZERO, ran));
-        Ok(Done { outputs: result?, tokens: None, cache: None, state: None, queued: Duration::ZERO, ran })
+        let took = Took::by_model(Duration::ZERO, ran);
+        Ok(Done { outputs: result?, tokens: None, cache: None, state: None, took })
     }
 }
 
