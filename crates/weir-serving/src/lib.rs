@@ -38,7 +38,7 @@ pub use executor::{
 };
 pub use features::{Incomplete, Lookup};
 pub use fetch::{
-    ArchiveConfig, Archives, FetchConfig, FetchParts, FetchProblem, Fetcher, Missing as MissingArchive,
+    ArchiveConfig, Archives, Bring, FetchConfig, FetchParts, FetchProblem, Fetcher, Missing as MissingArchive,
 };
 pub use load::{LoadOptions, Loader, Progress};
 pub use predict::{Executed, Predictor, Ready, Routed};

@@ -2,6 +2,9 @@
 
 mod reload;
 
+pub use reload::Bring;
+pub(crate) use reload::Bringing;
+
 use std::{
     collections::hash_map::RandomState,
     fmt,
@@ -176,24 +179,16 @@ impl Fetcher {
         Ok(archives)
     }
 
-    /// Brings all of `list` that `current` has not, or nothing at all. Blocks for `fetch.reload_timeout` and
-    /// what unpacking takes at most.
+    /// All of `list`, for a server that serves `current`: nothing is looked for or fetched yet.
     ///
     /// # Errors
-    /// Why it cannot; what is there stays.
-    pub fn bring(&self, list: &[ArchiveConfig], current: &Archives) -> Result<Archives, String> {
+    /// Every problem of `list`, one a line.
+    pub fn bring(&self, list: &[ArchiveConfig], current: &Archives) -> Result<Bring, String> {
         let wanted = check(list, self.0.has_s3).map_err(|problems| {
             let lines: Vec<_> = problems.iter().map(|p| format!("`{}` {}", p.key, p.text)).collect();
             lines.join("\n")
         })?;
-        if wanted == current.0.wanted {
-            // What could not be fetched so far is being tried already.
-            return Ok(current.clone());
-        }
-        let kept = self.0.bring(&wanted, current)?;
-        self.0.store.sweep();
-        let slots = Mutex::new(kept.into_iter().map(Slot::Here).collect());
-        Ok(Archives(Arc::new(Shared { wanted, slots, news: AtomicU64::new(0) })))
+        Ok(Bring { inner: self.0.clone(), wanted, current: current.clone() })
     }
 }
 
@@ -324,6 +319,12 @@ impl Shared {
 }
 
 impl Archives {
+    /// Those of `wanted`, all of them here.
+    fn all_here(wanted: Vec<Wanted>, kept: impl IntoIterator<Item = Arc<Kept>>) -> Self {
+        let slots = Mutex::new(kept.into_iter().map(Slot::Here).collect());
+        Self(Arc::new(Shared { wanted, slots, news: AtomicU64::new(0) }))
+    }
+
     /// The folders of those that are here.
     pub fn folders(&self) -> Vec<PathBuf> {
         let here = |slot: &Slot| match slot {

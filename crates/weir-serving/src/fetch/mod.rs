@@ -9,5 +9,6 @@ mod list;
 mod store;
 
 pub use config::{ArchiveConfig, FetchConfig};
-pub use fetcher::{Archives, FetchParts, Fetcher, Missing};
+pub(crate) use fetcher::Bringing;
+pub use fetcher::{Archives, Bring, FetchParts, Fetcher, Missing};
 pub use list::FetchProblem;

@@ -7,5 +7,6 @@ mod cache;
 mod features;
 mod graphs;
 mod life;
+mod reloads;
 mod remote;
 mod support;

@@ -244,11 +244,15 @@ impl Ending {
     }
 }
 
-/// Reloads on each SIGHUP. Those that come while one is obeyed are obeyed by the next.
+/// Reloads on each SIGHUP. Nobody waits for the outcome: a newer reload replaces one that fetches, and those
+/// that come before one begins are one.
 async fn reload_on(mut hangup: Signal, control: ModelControl) {
     while hangup.recv().await.is_some() {
-        if let Err(error) = control.reload().await {
-            tracing::error!("reload failed: {error}");
-        }
+        let control = control.clone();
+        tokio::spawn(async move {
+            if let Err(error) = control.reload().await {
+                tracing::error!("reload failed: {error}");
+            }
+        });
     }
 }
