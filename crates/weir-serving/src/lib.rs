@@ -20,6 +20,7 @@ mod fetch;
 mod graph;
 mod load;
 mod predict;
+mod reason;
 mod samples;
 mod sequence;
 mod snapshot;
@@ -42,6 +43,7 @@ pub use fetch::{
 };
 pub use load::{LoadOptions, Loader, Progress};
 pub use predict::{Executed, Predictor, Ready, Routed};
+pub use reason::Reason;
 pub use sequence::{
     Expected, KeepSequences, RedisSequences, SequenceCounts, SequenceStore, Sequences, StoreFuture, Token,
 };

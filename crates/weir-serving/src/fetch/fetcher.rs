@@ -23,6 +23,8 @@ use weir_artifact::archive::ArchiveLimits;
 use weir_clients::{DownloadOptions, Downloader, RetryPolicy, S3Config, S3Keys};
 use weir_types::Clock;
 
+use crate::Reason;
+
 use super::{
     ArchiveConfig, FetchConfig,
     list::{FetchProblem, Wanted, check},
@@ -92,7 +94,7 @@ pub struct Missing {
     /// Its file's name, without what says how it is packed.
     pub name: String,
     /// Why it is not here yet.
-    pub reason: String,
+    pub reason: Reason,
 }
 
 impl Fetcher {
@@ -338,9 +340,10 @@ impl Archives {
     pub fn missing(&self) -> Vec<Missing> {
         let missing = |(wanted, slot): (&Wanted, &Slot)| match slot {
             Slot::Here(_) => None,
-            Slot::Missing { reason, .. } => {
-                Some(Missing { name: wanted.from.stem().to_owned(), reason: reason.clone() })
-            }
+            Slot::Missing { reason, .. } => Some(Missing {
+                name: wanted.from.stem().to_owned(),
+                reason: Reason::new("is not fetched yet; the log says why", reason.clone()),
+            }),
         };
         self.0.wanted.iter().zip(self.0.slots().iter()).filter_map(missing).collect()
     }

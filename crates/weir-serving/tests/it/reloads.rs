@@ -14,8 +14,8 @@ use std::{
 
 use weir_artifact::archive::{self, Compression};
 use weir_serving::{
-    ArchiveConfig, Archives, Change, FetchConfig, FetchParts, Fetcher, Keeper, ModelControl, ServingSnapshot,
-    Watch,
+    ArchiveConfig, Archives, Change, FetchConfig, FetchParts, Fetcher, Keeper, ModelControl, Reason,
+    ServingSnapshot, Watch,
 };
 use weir_types::{ErrorCode, SystemClock};
 
@@ -65,7 +65,7 @@ struct Reloads {
     control: ModelControl,
     list: Arc<Mutex<Vec<ArchiveConfig>>>,
     /// Of each reload that was not replaced.
-    outcomes: Receiver<Result<ServingSnapshot, String>>,
+    outcomes: Receiver<Result<ServingSnapshot, Reason>>,
     thread: JoinHandle<()>,
 }
 
@@ -87,9 +87,9 @@ impl Reloads {
         let (list, folder) = (Arc::<Mutex<Vec<_>>>::default(), models.path().join("on"));
         let (wanted, (tell, outcomes)) = (list.clone(), channel());
         let reread = Box::new(move |serving: Option<&Archives>| {
-            let bring = fetcher.bring(&wanted.lock().unwrap(), serving.unwrap())?;
+            let bring = fetcher.bring(&wanted.lock().unwrap(), serving.unwrap()).map_err(Reason::open)?;
             let tell = tell.clone();
-            let publish = Box::new(move |loaded: Result<ServingSnapshot, String>| {
+            let publish = Box::new(move |loaded: Result<ServingSnapshot, Reason>| {
                 tell.send(loaded.clone()).unwrap();
                 loaded.map(drop)
             });

@@ -30,7 +30,7 @@ use crate::{
     environment,
     host::Limits,
     output::Output,
-    settings::{self, Settings, route_lines},
+    settings::{self, Settings, routes_refused},
     state::Opening,
     telemetry::{self, Telemetry},
 };
@@ -157,7 +157,7 @@ fn keep_models(
 ) -> anyhow::Result<ModelControl> {
     let swapped = server.clone();
     let publish = Box::new(move |snapshot| {
-        swapped.swap(snapshot).map_err(|problems| route_lines(&problems, &Places::default()))
+        swapped.swap(snapshot).map_err(|problems| routes_refused(&problems, &Places::default()))
     });
     let (keeper, control) = Keeper::new(loader, server.snapshot(), publish);
     let (models, files) = watched.map(|Watched { models, configuration }| (models, configuration)).unzip();
