@@ -14,7 +14,8 @@ mod resilience;
 
 pub use self::http::{Client, ClientError, Reply};
 pub use download::{
-    DownloadError, DownloadOptions, DownloadProblem, Downloader, Location, S3Config, S3Keys, Sink,
+    Came, DownloadError, DownloadOptions, DownloadProblem, Downloader, Location, S3Config, S3Keys, Sink,
+    is_passing as is_passing_io,
 };
 pub use grpc::GrpcPool;
 pub use pool::{Answer, HttpPool, PoolOptions, plain};

@@ -152,15 +152,19 @@ async fn read(mut body: Incoming, most: usize) -> Result<(Bytes, HeaderMap), Cal
     Ok((whole.freeze(), trailers))
 }
 
-/// The whole chain of causes: the first one alone says "client error (Connect)".
 pub(crate) fn connection(error: &dyn Error) -> CallError {
+    CallError::Connection(chain(error))
+}
+
+/// The whole chain of causes: the first one alone says "client error (Connect)".
+pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
         text = format!("{text}: {error}");
         cause = error.source();
     }
-    CallError::Connection(text)
+    text
 }
 
 fn refusal(status: u16, headers: &HeaderMap, body: &[u8]) -> CallError {

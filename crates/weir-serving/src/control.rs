@@ -19,7 +19,7 @@ use std::{
 use tokio::sync::oneshot;
 use weir_types::{Error, ErrorCode, ModelName};
 
-use crate::{Archives, Loader, Reason, ServingSnapshot, watch::Watch};
+use crate::{Archives, Loader, Reason, ServingSnapshot, fetch::NotFetched, watch::Watch};
 use reload::Waiting;
 
 pub use reload::{Change, PutInForce, Refused, Reread};
@@ -47,7 +47,7 @@ enum Told {
     Reload,
     Order(Order, Reply),
     /// What the reload of this number waited for, or why it cannot be had.
-    Came(u64, Result<Archives, String>),
+    Came(u64, Result<Archives, NotFetched>),
 }
 
 /// Those who asked for a reload that has not begun: it is one for all of them.

@@ -120,10 +120,24 @@ impl ServingSnapshot {
         self.failures.len() + self.awaited.len()
     }
 
+    /// Whether a model answers, or may without anybody changing anything: its server may come back, its archive
+    /// be fetched.
+    pub fn has_prospects(&self) -> bool {
+        let coming = self.awaited.iter().any(|archive| !archive.lasting);
+        coming || !self.models.is_empty() || self.failures.iter().any(|failure| failure.transient)
+    }
+
     /// Whether every model has a version that answers, and all models are known. A newer version that
     /// failed beside one that serves does not count, or one bad push would take down the fleet.
     pub fn can_answer(&self) -> bool {
         self.awaited.is_empty() && self.unavailable().next().is_none()
+    }
+
+    /// The same, of whose awaited archives is told that they are held up by `reason`.
+    pub fn held_up(&self, reason: &Reason) -> Self {
+        let mut held = self.clone();
+        held.awaited.iter_mut().for_each(|archive| archive.reason = reason.clone());
+        held
     }
 
     /// Models that were told to unload.
@@ -156,6 +170,10 @@ impl ServingSnapshot {
             if self.failures.iter().any(failed) {
                 return not_loaded(&format!("{name}/{}", version.unwrap_or_default()));
             }
+            if !self.awaited.is_empty() {
+                // An archive may hold it.
+                return incomplete();
+            }
             let have: Vec<_> = model.versions.keys().map(Version::as_str).collect();
             Error::not_found(format!("model `{name}` has no such version; it has: {}", have.join(", ")))
         })
@@ -169,8 +187,7 @@ impl ServingSnapshot {
             return not_loaded(name);
         }
         if !self.awaited.is_empty() {
-            let text = "not all archives of models are fetched yet; /readyz says which";
-            return Error::new(ErrorCode::Unavailable, text);
+            return incomplete();
         }
         Error::not_found(format!("there is no model `{}`", name.chars().take(128).collect::<String>()))
     }
@@ -304,6 +321,11 @@ impl ServingSnapshot {
     pub(crate) fn find(&self, name: &ModelName, version: &Version) -> Option<&Arc<ServedVersion>> {
         self.models.get(name)?.versions.get(version)
     }
+}
+
+/// What is asked for may come.
+fn incomplete() -> Error {
+    Error::new(ErrorCode::Unavailable, "not all archives of models are served yet; /readyz says why")
 }
 
 fn not_loaded(model: &str) -> Error {

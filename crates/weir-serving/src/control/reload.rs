@@ -1,13 +1,17 @@
 //! A reload: read, wait for archives where some have to come, load, and put all of it in force or nothing.
 
-use std::{path::PathBuf, sync::Weak, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Weak, mpsc::SyncSender},
+    time::Duration,
+};
 
 use weir_types::{Error, ErrorCode};
 
-use super::{Keeper, Reply, Told};
+use super::{Keeper, Order, Reply, Told};
 use crate::{
     Archives, Failure, Reason, ServingSnapshot,
-    fetch::{Bring, Bringing},
+    fetch::{Bring, Bringing, NotFetched},
     watch::Watch,
 };
 
@@ -46,9 +50,6 @@ pub struct Change {
     pub publish: PutInForce,
 }
 
-/// What everybody may read where archives cannot be had.
-const NOT_FETCHED: &str = "an archive cannot be fetched; the log says which and why";
-
 /// What was read, and who asked for it: nobody where files changed.
 struct Read {
     paths: Vec<PathBuf>,
@@ -71,7 +72,7 @@ impl Keeper {
         let earlier = self.waiting.take();
         let Some(reread) = &mut self.reread else {
             models.iter_mut().for_each(Watch::seen);
-            return tell(asked, self.obey(&super::Order::Models));
+            return tell(asked, self.obey(&Order::Models));
         };
         match reread(self.loader.archives()) {
             Ok(Change { paths, archives, publish }) => {
@@ -113,7 +114,10 @@ impl Keeper {
         };
         match bringing {
             Ok(bringing) => self.waiting = Some(Waiting { number, read, bringing }),
-            Err(text) => self.refuse(read, Reason::new(NOT_FETCHED, text)),
+            Err(text) => {
+                let reason = Reason::new("archives cannot be fetched now; the log says why", text);
+                self.refuse(read, Refused { reason, passing: true });
+            }
         }
     }
 
@@ -121,7 +125,7 @@ impl Keeper {
     pub(super) fn came(
         &mut self,
         number: u64,
-        archives: Result<Archives, String>,
+        archives: Result<Archives, NotFetched>,
         models: &mut Option<Watch>,
     ) {
         // Else it is for one that was replaced.
@@ -130,13 +134,13 @@ impl Keeper {
         };
         match archives {
             Ok(archives) => self.put(read, Some(archives), models),
-            Err(text) => self.refuse(read, Reason::new(NOT_FETCHED, text)),
+            Err(NotFetched { reason, passing }) => self.refuse(read, Refused { reason, passing }),
         }
     }
 
-    fn refuse(&mut self, read: Read, reason: Reason) {
-        let _ = (read.publish)(Err(reason.clone()));
-        self.end(read.asked, Err(Refused { reason, passing: true }));
+    fn refuse(&mut self, read: Read, refused: Refused) {
+        let _ = (read.publish)(Err(refused.reason.clone()));
+        self.end(read.asked, Err(refused));
     }
 
     /// Loads and puts in force. Models that changed while this failed count under the configuration in force.
@@ -181,9 +185,9 @@ impl Keeper {
 
 /// Tells the keeper what came, if it is still there.
 fn came(
-    tell: Weak<std::sync::mpsc::SyncSender<Told>>,
+    tell: Weak<SyncSender<Told>>,
     number: u64,
-) -> impl FnOnce(Result<Archives, String>) + Send + 'static {
+) -> impl FnOnce(Result<Archives, NotFetched>) + Send + 'static {
     move |archives| {
         if let Some(tell) = tell.upgrade() {
             let _ = tell.send(Told::Came(number, archives));

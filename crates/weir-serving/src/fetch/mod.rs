@@ -6,9 +6,11 @@
 mod config;
 mod fetcher;
 mod list;
+mod not_fetched;
 mod store;
 
 pub use config::{ArchiveConfig, FetchConfig};
 pub(crate) use fetcher::Bringing;
 pub use fetcher::{Archives, Bring, FetchParts, Fetcher, Missing};
 pub use list::FetchProblem;
+pub(crate) use not_fetched::NotFetched;

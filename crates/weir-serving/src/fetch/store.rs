@@ -26,6 +26,11 @@ use weir_artifact::archive::{self, ArchiveError, ArchiveLimits};
 use weir_clients::Sink;
 use weir_types::Clock;
 
+use super::{
+    NotFetched,
+    not_fetched::{FOLDER, UNREADABLE},
+};
+
 const LOCK: &str = ".lock";
 const PREFIX: &str = "sha256-";
 /// Most entries of the folder that are looked at.
@@ -86,9 +91,13 @@ impl Store {
         let path = folder.join(LOCK);
         for _ in 0..TRIES {
             let lock = OpenOptions::new().read(true).write(true).open(&path);
-            // Of a read-only volume, which nobody removes anything from.
-            let Ok(lock) = lock.or_else(|_| File::open(&path)) else {
-                return folder.is_dir().then_some(Kept { folder, _lock: None });
+            let lock = match lock.or_else(|_| File::open(&path)) {
+                Ok(lock) => lock,
+                // Removed a moment ago, and put there again: taken without its lock, it could be removed in use.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && folder.is_dir() => continue,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+                // Of a volume that nobody removes anything from.
+                Err(_) => return folder.is_dir().then_some(Kept { folder, _lock: None }),
             };
             // A file system without locks keeps everything for ever.
             let _ = lock.lock_shared();
@@ -98,14 +107,15 @@ impl Store {
                 return Some(Kept { folder, _lock: Some(lock) });
             }
         }
-        None
+        // Put there by hand.
+        (folder.is_dir() && !path.exists()).then_some(Kept { folder, _lock: None })
     }
 
     /// Removes an archive that differs from what was unpacked.
     ///
     /// # Errors
     /// Somebody uses it.
-    pub(super) fn clear(&self, sha256: &str) -> Result<(), String> {
+    pub(super) fn clear(&self, sha256: &str) -> Result<(), NotFetched> {
         let folder = self.place(sha256);
         let path = folder.join(LOCK);
         // A folder that was put there by hand may have none.
@@ -116,10 +126,8 @@ impl Store {
             Err(e) => return Err(self.cannot("written to", &e)),
         };
         let Some(_lock) = alone(lock, &path) else {
-            return Err(format!(
-                "{} was changed, and another server uses it: it is fetched again once no server does",
-                folder.display()
-            ));
+            let why = "was changed, and another server uses it: it is fetched again once no server does";
+            return Err(NotFetched::passing(format!("it {why}"), format!("{} {why}", folder.display())));
         };
         // Another server may have brought it anew since.
         if archive::verify(&folder).is_err_and(|problem| differs(&problem)) {
@@ -132,7 +140,7 @@ impl Store {
     ///
     /// # Errors
     /// The folder cannot be written to.
-    pub(super) fn receive(&self) -> Result<Incoming, String> {
+    pub(super) fn receive(&self) -> Result<Incoming, NotFetched> {
         fs::create_dir_all(&self.folder).map_err(|e| self.cannot("made", &e))?;
         for _ in 0..TRIES {
             let path = self.folder.join(format!(".part-{}", random()));
@@ -148,7 +156,7 @@ impl Store {
     }
 
     /// A folder to unpack in, with its lock.
-    fn new_folder(&self) -> Result<(PathBuf, File), String> {
+    fn new_folder(&self) -> Result<(PathBuf, File), NotFetched> {
         for _ in 0..TRIES {
             let new = self.folder.join(format!(".new-{}", random()));
             fs::create_dir(&new).map_err(|e| self.cannot("written to", &e))?;
@@ -162,47 +170,61 @@ impl Store {
         Err(self.removed())
     }
 
-    fn removed(&self) -> String {
-        format!("what is written to {} is removed at once by somebody else", self.folder.display())
+    fn removed(&self) -> NotFetched {
+        let folder = self.folder.display();
+        let full = format!("what is written to {folder} is removed at once by somebody else");
+        NotFetched::passing(FOLDER, full)
     }
 
-    fn cannot(&self, what: &str, error: &io::Error) -> String {
-        format!("{} cannot be {what}: {error}; name another folder with `fetch.cache`", self.folder.display())
+    fn cannot(&self, what: &str, error: &io::Error) -> NotFetched {
+        NotFetched::of_folder(format!("{} cannot be {what}", self.folder.display()), error)
     }
 
-    /// Checks what came, unpacks it and puts it in its place, where another server may have put it already.
+    /// Unpacks what came, which has this digest, and puts it in its place, where another server may have put it
+    /// already.
     ///
     /// # Errors
-    /// It is another one, or cannot be unpacked.
-    pub(super) fn put(&self, mut came: Incoming, sha256: &str) -> Result<Kept, String> {
-        let found = came.sha256();
-        if found != sha256 {
-            return Err(format!(
-                "it has SHA-256 {found}, and {sha256} was expected: another file lies there, or `sha256` is \
-                 that of another version; nothing was unpacked"
-            ));
+    /// It cannot be unpacked.
+    pub(super) fn put(&self, mut came: Incoming, sha256: &str) -> Result<Kept, NotFetched> {
+        for _ in 0..TRIES {
+            if let Some(kept) = self.put_once(&mut came, sha256)? {
+                return Ok(kept);
+            }
         }
+        Err(self.removed())
+    }
+
+    /// What was just put in its place, its lock no longer ours alone. flock(2) may give the lock to a sweep between
+    /// the two, which then removes the archive: `None`.
+    fn share(&self, lock: File, sha256: &str) -> Option<Kept> {
+        let folder = self.place(sha256);
+        let _ = lock.lock_shared();
+        let _ = lock.set_modified(self.clock.wall());
+        is_at(&lock, &folder.join(LOCK)).then_some(Kept { folder, _lock: Some(lock) })
+    }
+
+    /// `None` where another server removed it before it was locked: to its sweep it was one that nobody uses.
+    fn put_once(&self, came: &mut Incoming, sha256: &str) -> Result<Option<Kept>, NotFetched> {
         let (new, lock) = self.new_folder()?;
-        let put = self.put_in(&new, &mut came, sha256);
+        let put = self.put_in(&new, came, sha256);
         if new.exists() {
             let _ = fs::remove_dir_all(&new);
         }
-        drop(lock);
         if put? {
-            let kept = self.take(sha256);
-            return kept.ok_or_else(|| "it was removed as soon as it was unpacked".to_owned());
+            return Ok(self.share(lock, sha256));
         }
+        drop(lock);
         match self.find(sha256) {
-            Found::Here(kept) => Ok(kept),
-            Found::Absent => Err("it was removed as soon as another server had put it there".to_owned()),
-            Found::Changed(why) | Found::Unreadable(why) => Err(why),
+            Found::Here(kept) => Ok(Some(kept)),
+            Found::Absent => Ok(None),
+            Found::Changed(why) | Found::Unreadable(why) => Err(NotFetched::passing(UNREADABLE, why)),
         }
     }
 
     /// Unpacks into `new` and renames it; false where the archive's place was taken.
-    fn put_in(&self, new: &Path, came: &mut Incoming, sha256: &str) -> Result<bool, String> {
-        came.file.rewind().map_err(|e| format!("what came cannot be read: {e}"))?;
-        archive::unpack(&came.file, new, &self.limits).map_err(|e| e.to_string())?;
+    fn put_in(&self, new: &Path, came: &mut Incoming, sha256: &str) -> Result<bool, NotFetched> {
+        came.file.rewind().map_err(|e| self.cannot("read", &e))?;
+        archive::unpack(&came.file, new, &self.limits).map_err(|e| NotFetched::of_archive(&e))?;
         sync_folders(new).map_err(|e| self.cannot("written to", &e))?;
         let placed = match fs::rename(new, self.place(sha256)) {
             Ok(()) => true,
@@ -342,7 +364,8 @@ pub(super) struct Incoming {
 }
 
 impl Incoming {
-    fn sha256(&self) -> String {
+    /// SHA-256 of what came so far, in hex.
+    pub(super) fn sha256(&self) -> String {
         self.hash.clone().finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }

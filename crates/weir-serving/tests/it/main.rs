@@ -5,6 +5,7 @@
 
 mod cache;
 mod features;
+mod fetches;
 mod graphs;
 mod life;
 mod reloads;

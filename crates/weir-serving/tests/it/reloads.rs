@@ -87,7 +87,7 @@ impl Reloads {
         let (list, folder) = (Arc::<Mutex<Vec<_>>>::default(), models.path().join("on"));
         let (wanted, (tell, outcomes)) = (list.clone(), channel());
         let reread = Box::new(move |serving: Option<&Archives>| {
-            let bring = fetcher.bring(&wanted.lock().unwrap(), serving.unwrap()).map_err(Reason::open)?;
+            let bring = fetcher.bring(&wanted.lock().unwrap(), serving.unwrap())?;
             let tell = tell.clone();
             let publish = Box::new(move |loaded: Result<ServingSnapshot, Reason>| {
                 tell.send(loaded.clone()).unwrap();
@@ -184,6 +184,22 @@ async fn a_newer_reload_that_is_wrong_ends_the_older_one_too() {
     assert!(newer.message.contains("archive[0].sha256"), "{newer}");
     assert!(older.await.unwrap().unwrap_err().message.contains("replaced"));
     endless.left.recv().unwrap();
+    reloads.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_pass_is_not_tried_again() {
+    let reloads = Reloads::start(true);
+    let missing = "file:/nowhere/north-2.tar";
+    reloads.wants(&[ArchiveConfig { url: missing.into(), sha256: "a".repeat(64), token_file: None }]);
+    let told = reloads.reload().await.unwrap().unwrap_err().message;
+    assert!(told.contains("archive north-2 ") && told.contains(missing), "{told}");
+    assert_eq!(reloads.outcomes.recv().unwrap().unwrap_err().to_string(), told);
+    // Nobody changes anything: one look at the files passes, and another order is obeyed behind it.
+    reloads.wants(&[reloads.pack("north")]);
+    reloads.control.load("a".parse().unwrap()).await.unwrap();
+    assert!(reloads.outcomes.try_recv().is_err());
+    reloads.reload().await.unwrap().unwrap();
     reloads.stop();
 }
 

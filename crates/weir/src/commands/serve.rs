@@ -1,13 +1,15 @@
 //! `weir serve`.
 
 mod early;
+mod prospects;
 mod reload;
 
 use std::{
+    cell::OnceCell,
     io,
     net::SocketAddr,
     process::ExitCode,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
     thread,
     time::Duration,
 };
@@ -17,13 +19,14 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     runtime::Builder,
     signal::unix::{Signal, SignalKind, signal},
+    sync::oneshot,
 };
 use weir_api::{Bound, Server};
 use weir_config::Places;
-use weir_serving::{Cache, Fetcher, Keeper, Loader, ModelControl, Watch};
+use weir_serving::{Cache, Fetcher, Keeper, Loader, ModelControl, ServingSnapshot, Watch};
 use weir_types::{Clock, SystemClock};
 
-use self::early::Early;
+use self::{early::Early, prospects::Prospects};
 use crate::{
     args::Serve,
     commands::start::{Started, start},
@@ -42,7 +45,7 @@ const SAME_SIGNAL: Duration = Duration::from_secs(1);
 pub(crate) fn run(options: Serve, output: &Output) -> anyhow::Result<ExitCode> {
     let (flags, limits) = (options.addresses.flags(), Limits::of_this_process());
     let loaded = settings::load_within(&options.sources, flags.clone(), &limits)?;
-    let in_force = Arc::new(Mutex::new(loaded.value.clone()));
+    let in_force = Arc::new(Mutex::new(loaded.clone()));
     let logs = telemetry::start(&loaded.value.log)?;
     // A runtime of its own for the listeners; models run on theirs. With one thread, the
     // scheduler that never hands work over saves some 4 % of a small request's CPU.
@@ -144,8 +147,9 @@ async fn serve(
             tracing::warn!("anybody who reaches {address} may use it: there is no authentication");
         }
     }
-    let control = keep_models(&server, (loader, reload), watched)?;
-    run_until_told((bound, telemetry), control, signals).await?;
+    let (prospects, in_vain) = Prospects::of(&server.snapshot());
+    let control = keep_models(&server, (loader, reload), watched, prospects)?;
+    run_until_told((bound, telemetry), (control, in_vain), signals).await?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -154,10 +158,22 @@ fn keep_models(
     server: &Server,
     (loader, reload): (Loader, Reload),
     watched: Option<Watched>,
+    mut prospects: Prospects,
 ) -> anyhow::Result<ModelControl> {
     let swapped = server.clone();
-    let publish = Box::new(move |snapshot| {
-        swapped.swap(snapshot).map_err(|problems| routes_refused(&problems, &Places::default()))
+    let in_force = reload.in_force.clone();
+    let publish = Box::new(move |snapshot: ServingSnapshot| {
+        let before = swapped.snapshot();
+        prospects.look(&before, &snapshot);
+        let complete = snapshot.awaited().next().is_none();
+        swapped.swap(snapshot).map_err(|problems| {
+            let in_force = in_force.lock().unwrap_or_else(PoisonError::into_inner);
+            let reason = routes_refused(&problems, &in_force.places);
+            if complete && before.awaited().next().is_some() {
+                prospects.refused(&swapped, &reason);
+            }
+            reason
+        })
     });
     let (keeper, control) = Keeper::new(loader, server.snapshot(), publish);
     let (models, files) = watched.map(|Watched { models, configuration }| (models, configuration)).unzip();
@@ -169,10 +185,11 @@ fn keep_models(
 }
 
 /// Serves until SIGTERM or SIGINT, and gives up the drain and what is behind it at a second one; each
-/// SIGHUP asks for a reload.
+/// SIGHUP asks for a reload. A start that is `in_vain` ends by itself, and badly: whoever started it may do
+/// so again.
 async fn run_until_told(
     (bound, telemetry): (Bound, Option<Telemetry>),
-    control: ModelControl,
+    (control, in_vain): (ModelControl, oneshot::Receiver<String>),
     (early, hangup): (Early, Signal),
 ) -> anyhow::Result<()> {
     let (mut first, mut second) = (Ending::listen()?, Ending::listen()?);
@@ -187,9 +204,12 @@ async fn run_until_told(
         tracing::info!(%address, "admin API on http://{address}, described at http://{address}/docs");
     }
     let reloads = tokio::spawn(reload_on(hangup, control));
+    let failed = OnceCell::new();
     let stop = async {
-        first.signal().await;
-        tracing::info!("draining; a second signal ends at once");
+        tokio::select! {
+            () = first.signal() => tracing::info!("draining; a second signal ends at once"),
+            Ok(why) = in_vain => drop(failed.set(why)),
+        }
     };
     let impatient = async {
         second.signal().await;
@@ -222,7 +242,10 @@ async fn run_until_told(
             }
         }
     }
-    Ok(())
+    match failed.into_inner() {
+        Some(why) => bail!(why),
+        None => Ok(()),
+    }
 }
 
 /// The signals that end the server. Every listener hears each of them.

@@ -86,7 +86,7 @@ pub(super) fn start(
 
 /// What could not be loaded, one a line. That an archive is not here is no failure of a check, which fetches
 /// nothing.
-fn failing(snapshot: &ServingSnapshot, opening: Opening) -> String {
+pub(super) fn failing(snapshot: &ServingSnapshot, opening: Opening) -> String {
     let awaited = snapshot.awaited().filter(|_| opening != Opening::Check);
     let awaited = awaited.map(|archive| format!("archive {}: {}", archive.name, archive.reason));
     let loaded = failure_lines(snapshot.failures());

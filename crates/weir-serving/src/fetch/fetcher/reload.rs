@@ -9,7 +9,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Archives, Inner, Kept, THREADS, Wanted};
+use super::{Archives, Inner, Kept, NotFetched, THREADS, Wanted};
 
 /// The archives of a configuration that is not in force yet.
 pub struct Bring {
@@ -32,7 +32,8 @@ impl Bring {
     /// Itself, where some have to come.
     pub(crate) fn here(self) -> Result<Archives, Self> {
         if self.wanted == self.current.0.wanted {
-            // What could not be fetched so far is being tried already.
+            // What could not be fetched so far is being tried by those who began to.
+            self.current.look_again(self.inner.clock.now());
             return Ok(self.current);
         }
         let here: Option<Vec<_>> =
@@ -50,7 +51,7 @@ impl Bring {
     /// The system gives no threads.
     pub(crate) fn begin(
         self,
-        done: impl FnOnce(Result<Archives, String>) + Send + 'static,
+        done: impl FnOnce(Result<Archives, NotFetched>) + Send + 'static,
     ) -> Result<Bringing, String> {
         // One more than archives that come at once: unpacking holds a thread, and time has to pass meanwhile.
         let runtime = Builder::new_multi_thread().worker_threads(THREADS + 1).enable_all().build();
@@ -87,7 +88,11 @@ impl Inner {
     }
 
     /// Each of `wanted`, in its order, some at once; the first that fails ends it.
-    async fn bring(self: Arc<Self>, wanted: &[Wanted], current: &Archives) -> Result<Vec<Arc<Kept>>, String> {
+    async fn bring(
+        self: Arc<Self>,
+        wanted: &[Wanted],
+        current: &Archives,
+    ) -> Result<Vec<Arc<Kept>>, NotFetched> {
         let (mut here, mut waiting) = (BTreeMap::new(), BTreeMap::new());
         for (index, wanted) in wanted.iter().enumerate() {
             match current.here(&wanted.sha256) {
@@ -101,10 +106,14 @@ impl Inner {
         Ok(here.into_values().collect())
     }
 
-    fn too_long(&self, waiting: &BTreeMap<usize, Wanted>) -> String {
+    fn too_long(&self, waiting: &BTreeMap<usize, Wanted>) -> NotFetched {
         let names: Vec<_> = waiting.values().map(|wanted| wanted.from.to_string()).collect();
         let most = self.reload_timeout;
-        format!("not here within `fetch.reload_timeout` ({most:?}): {}", names.join(", "))
+        let names = names.join(", ");
+        let stems: Vec<_> = waiting.values().map(|wanted| wanted.from.stem()).collect();
+        let stems = stems.join(", ");
+        let full = format!("not here within `fetch.reload_timeout` ({most:?}): {names}");
+        NotFetched::passing(format!("not here within `fetch.reload_timeout`: {stems}"), full)
     }
 
     /// Moves what is `waiting` to what is `here`, as it comes.
@@ -112,7 +121,7 @@ impl Inner {
         self: Arc<Self>,
         here: &mut BTreeMap<usize, Arc<Kept>>,
         waiting: &mut BTreeMap<usize, Wanted>,
-    ) -> Result<(), String> {
+    ) -> Result<(), NotFetched> {
         let turns = Arc::new(Semaphore::new(THREADS));
         let mut coming = JoinSet::new();
         for (&index, wanted) in &*waiting {
@@ -120,11 +129,12 @@ impl Inner {
             coming.spawn(async move {
                 let _turn = turns.acquire_owned().await;
                 let kept = inner.fetch(&wanted).await;
-                kept.map(|kept| (index, kept)).map_err(|why| format!("{}: {why}", wanted.from))
+                kept.map(|kept| (index, kept)).map_err(|why| why.named(&wanted))
             });
         }
         while let Some(came) = coming.join_next().await {
-            let (index, kept) = came.map_err(|e| e.to_string())??;
+            let (index, kept) =
+                came.map_err(|e| NotFetched::passing("fetching was cut off", e.to_string()))??;
             waiting.remove(&index);
             here.insert(index, Arc::new(kept));
         }

@@ -10,10 +10,10 @@ mod models;
 mod ports;
 mod redis;
 
-use std::process::ExitCode;
+use std::{iter, process::ExitCode};
 
 use serde_json::{Value, json};
-use weir_config::{Loaded, Places};
+use weir_config::Loaded;
 use weir_types::{Clock, SystemClock};
 
 use self::finding::{Finding, Level};
@@ -24,29 +24,39 @@ use crate::{
     settings::{self, Settings},
 };
 
+/// Checks of what the configuration says: without one that is right there is nothing to compare with.
+const OF_CONFIGURATION: [&str; 7] = ["descriptors", "cores", "memory", "ports", "models", "files", "redis"];
+
 pub(crate) fn run(options: &Doctor, output: &Output) -> anyhow::Result<ExitCode> {
     let limits = Limits::of_this_process();
-    let (loaded, mut findings) =
-        match settings::load_within(&options.sources, options.addresses.flags(), &limits) {
-            Ok(loaded) => (loaded, vec![Finding::ok("configuration", "is right by itself")]),
-            // The host is looked at all the same: all problems at once.
-            Err(error) => {
-                let fix = "correct what is named; `weir config default` explains every key";
-                let nothing = Loaded { value: Settings::default(), places: Places::default() };
-                (nothing, vec![Finding::fail("configuration", format!("{error:#}"), fix)])
-            }
-        };
-    findings.extend(examine(&loaded, limits)?);
+    let loaded = settings::load_within(&options.sources, options.addresses.flags(), &limits);
+    let facts = host::Facts::gather(limits, SystemClock.wall());
+    let findings = match loaded {
+        Ok(loaded) => {
+            let right = Finding::ok("configuration", "is right by itself");
+            let host = iter::once(right).chain(host::check(&facts));
+            host.chain(examine(&loaded, &facts)?).collect()
+        }
+        Err(error) => without_configuration(&error, &facts),
+    };
     report(&findings, output);
     let failed = findings.iter().any(|finding| finding.level == Level::Fail);
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn examine(loaded: &Loaded<Settings>, limits: Limits) -> anyhow::Result<Vec<Finding>> {
+/// Each error of the configuration, and what there is to say without it. Nothing is compared with defaults: they
+/// are what nobody wrote, so a port of theirs that is taken would be a problem of nobody's.
+fn without_configuration(error: &anyhow::Error, facts: &host::Facts) -> Vec<Finding> {
+    let fix = "correct what is named; `weir config default` explains every key";
+    let text = format!("{error:#}");
+    let problems = text.lines().map(|problem| Finding::fail("configuration", problem, fix));
+    problems.chain(host::check(facts)).chain(OF_CONFIGURATION.map(Finding::skip)).collect()
+}
+
+fn examine(loaded: &Loaded<Settings>, facts: &host::Facts) -> anyhow::Result<Vec<Finding>> {
     let settings = &loaded.value;
     let models = models::look(settings, &loaded.places);
-    let facts = host::Facts::gather(limits, SystemClock.wall());
-    let mut findings = host::check(&facts, settings, models.bytes);
+    let mut findings = host::suffices(facts, settings, models.bytes);
     findings.extend(ports::look(&settings.server));
     findings.extend(models.findings);
     findings.extend(files::look(settings, models.awaits));
@@ -57,11 +67,12 @@ fn examine(loaded: &Loaded<Settings>, limits: Limits) -> anyhow::Result<Vec<Find
 
 fn report(findings: &[Finding], output: &Output) {
     let count = |level| findings.iter().filter(|finding| finding.level == level).count();
-    let (warnings, failures) = (count(Level::Warn), count(Level::Fail));
+    let (warnings, failures, skipped) = (count(Level::Warn), count(Level::Fail), count(Level::Skip));
     if output.is_json() {
         let all: Vec<Value> = findings.iter().map(Finding::document).collect();
-        output
-            .json(&json!({"ok": failures == 0, "warnings": warnings, "failures": failures, "findings": all}));
+        output.json(&json!({
+            "ok": failures == 0, "warnings": warnings, "failures": failures, "skipped": skipped, "findings": all
+        }));
         return;
     }
     let width = findings.iter().map(|finding| finding.check.len()).max().unwrap_or(0);
@@ -74,7 +85,9 @@ fn report(findings: &[Finding], output: &Output) {
             output.line(&format!("      {:width$}  → {}", "", finding.fix));
         }
     }
-    output.line(&format!("{} checks, {warnings} warnings, {failures} failures", findings.len()));
+    let checks = findings.len() - skipped;
+    let skipped = if skipped == 0 { String::new() } else { format!(", {skipped} skipped") };
+    output.line(&format!("{checks} checks, {warnings} warnings, {failures} failures{skipped}"));
 }
 
 /// The ANSI colour of a level.
@@ -83,5 +96,6 @@ fn colour(level: Level) -> &'static str {
         Level::Ok => "32",
         Level::Warn => "33",
         Level::Fail => "1;31",
+        Level::Skip => "2",
     }
 }

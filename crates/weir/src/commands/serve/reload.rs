@@ -24,7 +24,8 @@ pub(super) struct Reload {
     /// Defaults follow what was there at the start: a pod that was resized is no change that
     /// somebody wrote.
     pub(super) limits: Limits,
-    pub(super) in_force: Arc<Mutex<Settings>>,
+    /// What is in force, and where each value of it is from.
+    pub(super) in_force: Arc<Mutex<Loaded<Settings>>>,
     pub(super) server: Server,
     pub(super) cache: Option<Cache>,
     pub(super) fetcher: Fetcher,
@@ -62,19 +63,19 @@ impl Reload {
         let changed = {
             let in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
             let public = "the configuration cannot be compared with the one in force";
-            Changed::between(&in_force, &settings).map_err(|error| Reason::new(public, error.to_string()))?
+            Changed::between(&in_force.value, &settings)
+                .map_err(|error| Reason::new(public, error.to_string()))?
         };
         changed.possible(&places)?;
         let bring = |serving| self.fetcher.bring(&settings.archive, serving);
-        let public = "archives that are named cannot be fetched; the log says which";
-        let archives = serving.map(bring).transpose().map_err(|text| Reason::new(public, text))?;
+        let archives = serving.map(bring).transpose()?;
         let paths = settings.server.models.clone();
         let (to, server) = (self.clone(), self.server.clone());
         Ok(Change {
             paths,
             archives,
             publish: Box::new(move |loaded| {
-                let put = loaded.and_then(|snapshot| to.publish(settings, &places, changed, snapshot));
+                let put = loaded.and_then(|snapshot| to.publish(settings, places, changed, snapshot));
                 server.note_reload(put.as_ref().map(|()| ()));
                 put
             }),
@@ -85,13 +86,13 @@ impl Reload {
     fn publish(
         self,
         settings: Settings,
-        places: &Places,
+        places: Places,
         changed: Changed,
         snapshot: ServingSnapshot,
     ) -> Result<(), Reason> {
         let (config, routes) = (settings.server.clone(), settings.route.clone());
         let put = self.server.reconfigure(config, routes, snapshot);
-        let put = put.map_err(|problems| routes_refused(&problems, places));
+        let put = put.map_err(|problems| routes_refused(&problems, &places));
         if put.is_ok() {
             let tell = || {
                 if !changed.live.is_empty() {
@@ -109,7 +110,8 @@ impl Reload {
                 tell();
             }
             self.cache.iter().for_each(|cache| cache.reconfigure(settings.cache.clone()));
-            *self.in_force.lock().unwrap_or_else(PoisonError::into_inner) = settings;
+            *self.in_force.lock().unwrap_or_else(PoisonError::into_inner) =
+                Loaded { value: settings, places };
         }
         put
     }
