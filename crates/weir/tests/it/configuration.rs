@@ -346,6 +346,28 @@ fn a_reload_that_would_lose_a_model_is_refused() {
     server.stop();
 }
 
+#[test]
+fn what_a_reload_found_is_logged_once_and_what_it_changed_under_any_level() {
+    let folder = TempDir::new().unwrap();
+    let write = |text: String| fs::write(folder.path().join("weir.toml"), text).unwrap();
+    write(file("", "a"));
+    let mut server = serve(folder.path(), &[]);
+    write(file("", "a").replace("model = \"housing\"", "model = \"huosing\""));
+    server.signal(Signal::HUP);
+    server.await_line(&Regex::new("reload failed").unwrap());
+    let changed = Regex::new("configuration changed.*log.level").unwrap();
+    for level in ["warn", "info"] {
+        write(file("", "a") + &format!("[log]\nlevel = \"{level}\"\n"));
+        server.signal(Signal::HUP);
+        server.await_line(&changed);
+    }
+    let log = server.log();
+    let told = log.lines().filter(|line| line.contains("there is no model `huosing`"));
+    assert_eq!(told.count(), 1, "{log}");
+    assert!(log.contains("weir.toml:") && log.contains("[[route]] 1"), "{log}");
+    server.stop();
+}
+
 /// A client's order for a model tells nothing of the configuration.
 #[test]
 fn why_a_reload_failed_is_told_until_one_succeeds() {

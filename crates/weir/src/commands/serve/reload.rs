@@ -76,7 +76,7 @@ impl Reload {
             archives,
             publish: Box::new(move |loaded| {
                 let put = loaded.and_then(|snapshot| to.publish(settings, places, changed, snapshot));
-                server.note_reload(put.as_ref().map(|()| ()));
+                server.note_reload(put.as_ref().copied());
                 put
             }),
         })
