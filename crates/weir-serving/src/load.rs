@@ -117,12 +117,15 @@ impl Loader {
         unloaded: &BTreeSet<ModelName>,
         progress: &(dyn Fn(Progress<'_>) + Sync),
     ) -> ServingSnapshot {
+        // Before the folders are read: an archive that comes between is then here and missed, until the next load, which
+        // it asks for. The other way round it would be neither, and a snapshot without its models would be complete.
+        let missing: Vec<_> = self.archives.iter().flat_map(Archives::missing).collect();
         let Discovery { mut found, problems } = self.discover();
         found.retain(|candidate| !unloaded.contains(&candidate.name));
         let mut next = ServingSnapshot::without_models(unloaded.clone());
         self.load_into(&mut next, &found, previous, progress);
         problems.into_iter().for_each(|problem| next.keep_folder(problem, previous));
-        self.archives.iter().flat_map(Archives::missing).for_each(|missing| next.await_archive(missing));
+        missing.into_iter().for_each(|missing| next.await_archive(missing));
         graph::settle(&mut next, previous, &self.options, &self.background);
         next.keep_models(previous);
         next
