@@ -27,7 +27,7 @@ const ROUTE: &str =
     "[[route]]\npath = \"/PATH\"\nmodel = \"housing\"\nresponse = { prediction = \"prediction\" }\n";
 
 /// `weir.toml` with the example's model, `server` keys and one route at `path`.
-fn file(server: &str, path: &str) -> String {
+pub(crate) fn file(server: &str, path: &str) -> String {
     let models = root().join("examples/models/housing");
     format!("[server]\nmodels = [{models:?}]\n{server}\n{}", ROUTE.replace("PATH", path))
 }
@@ -57,7 +57,7 @@ fn metric(address: SocketAddr, name: &str) -> f64 {
     line.unwrap_or_else(|| panic!("no {name} in {text}")).split(' ').nth(1).unwrap().parse().unwrap()
 }
 
-fn serve(folder: &Path, more: &[&str]) -> Server {
+pub(crate) fn serve(folder: &Path, more: &[&str]) -> Server {
     let arguments: Vec<String> =
         ["--config", "weir.toml"].iter().chain(more).map(|argument| (*argument).to_owned()).collect();
     Server::start(folder, &arguments)
@@ -343,28 +343,6 @@ fn a_reload_that_would_lose_a_model_is_refused() {
     let mut connection = Connection::open(server.address).unwrap();
     let response = predict(&mut connection, "/v1/models/housing:predict", &row());
     assert_eq!((response.status, response.header("x-weir-model").next()), (200, Some("housing/1")));
-    server.stop();
-}
-
-#[test]
-fn what_a_reload_found_is_logged_once_and_what_it_changed_under_any_level() {
-    let folder = TempDir::new().unwrap();
-    let write = |text: String| fs::write(folder.path().join("weir.toml"), text).unwrap();
-    write(file("", "a"));
-    let mut server = serve(folder.path(), &[]);
-    write(file("", "a").replace("model = \"housing\"", "model = \"huosing\""));
-    server.signal(Signal::HUP);
-    server.await_line(&Regex::new("reload failed").unwrap());
-    let changed = Regex::new("configuration changed.*log.level").unwrap();
-    for level in ["warn", "info"] {
-        write(file("", "a") + &format!("[log]\nlevel = \"{level}\"\n"));
-        server.signal(Signal::HUP);
-        server.await_line(&changed);
-    }
-    let log = server.log();
-    let told = log.lines().filter(|line| line.contains("there is no model `huosing`"));
-    assert_eq!(told.count(), 1, "{log}");
-    assert!(log.contains("weir.toml:") && log.contains("[[route]] 1"), "{log}");
     server.stop();
 }
 

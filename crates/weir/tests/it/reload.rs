@@ -1,5 +1,5 @@
 //! Models change under load: not one request fails, and each answer is that of the version
-//! which it names.
+//! which it names. What a reload says of itself.
 
 use std::{
     fs,
@@ -17,6 +17,7 @@ use tempfile::TempDir;
 
 use crate::{
     client::{Connection, request},
+    configuration::{file, serve},
     server::{Server, root},
 };
 
@@ -87,5 +88,27 @@ fn two_hundred_reloads_lose_nothing() {
     let [first, second] = [&seen[0], &seen[1]].map(|n| n.load(Ordering::Relaxed));
     println!("{RELOADS} reloads under load: {first} answers of version 1, {second} of version 2, none lost");
     assert!(first > RELOADS && second > RELOADS, "both versions answered: {first}, {second}");
+    server.stop();
+}
+
+#[test]
+fn what_a_reload_found_is_logged_once_and_what_it_changed_under_any_level() {
+    let folder = TempDir::new().unwrap();
+    let write = |text: String| fs::write(folder.path().join("weir.toml"), text).unwrap();
+    write(file("", "a"));
+    let mut server = serve(folder.path(), &[]);
+    write(file("", "a").replace("model = \"housing\"", "model = \"huosing\""));
+    server.signal(Signal::HUP);
+    server.await_line(&Regex::new("reload failed").unwrap());
+    let changed = Regex::new("configuration changed.*log.level").unwrap();
+    for level in ["warn", "info"] {
+        write(file("", "a") + &format!("[log]\nlevel = \"{level}\"\n"));
+        server.signal(Signal::HUP);
+        server.await_line(&changed);
+    }
+    let log = server.log();
+    let told = log.lines().filter(|line| line.contains("there is no model `huosing`"));
+    assert_eq!(told.count(), 1, "{log}");
+    assert!(log.contains("weir.toml:") && log.contains("[[route]] 1"), "{log}");
     server.stop();
 }
