@@ -33,7 +33,8 @@ use crate::{
     telemetry::{LogConfig, TelemetryConfig},
 };
 
-pub(crate) use files::{load, load_within};
+pub(crate) use checks::{Listen, listeners};
+pub(crate) use files::{load, load_within, read_within};
 pub(crate) use live::{Changed, is_live, keys};
 
 /// `weir.toml`: the server, its logs, and the routes that an operator declares.
@@ -44,7 +45,7 @@ pub(crate) struct Settings {
     pub(crate) server: ServerConfig,
     /// Its logs.
     pub(crate) log: LogConfig,
-    /// What is sent to an OTLP receiver: traces.
+    /// What is sent to an OTLP receiver: traces and metrics.
     pub(crate) telemetry: TelemetryConfig,
     /// How archives of models are fetched, and where they are kept.
     pub(crate) fetch: FetchConfig,
@@ -66,6 +67,9 @@ pub(crate) struct Settings {
     pub(crate) route: Vec<RouteConfig>,
 }
 
+/// Most threads that serve.
+const MOST_THREADS: usize = 1_024;
+
 /// Problems, one a line.
 pub(crate) fn lines(problems: &[Problem]) -> String {
     problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")
@@ -74,13 +78,13 @@ pub(crate) fn lines(problems: &[Problem]) -> String {
 /// The Redis that is configured; it is connected to when it is first needed.
 ///
 /// # Errors
-/// Every problem, one a line.
-pub(crate) fn redis(config: Option<&RedisConfig>, places: &Places) -> anyhow::Result<Option<Redis>> {
+/// Every problem.
+pub(crate) fn redis(config: Option<&RedisConfig>, places: &Places) -> Result<Option<Redis>, Vec<Problem>> {
     let placed = |RedisConfigError(problems)| {
         let place = |p: &RedisProblem| {
             places.problem(&format!("redis.{}", p.key), format!("`redis.{}` {}", p.key, p.text))
         };
-        anyhow!(lines(&problems.iter().map(place).collect::<Vec<_>>()))
+        problems.iter().map(place).collect()
     };
     config.map(|config| Redis::new(config).map_err(placed)).transpose()
 }
@@ -135,7 +139,8 @@ pub(crate) fn graph(candidate: &Candidate) -> anyhow::Result<Arc<ServedVersion>>
 pub(crate) fn threads(server: &ServerConfig) -> usize {
     match server.threads {
         0 => thread::available_parallelism().map_or(1, Into::into),
-        threads => threads,
+        // More is refused, by which time what else is wrong is looked for.
+        threads => threads.min(MOST_THREADS),
     }
 }
 

@@ -32,6 +32,20 @@ pub(crate) fn load_within(
     flags: Vec<Override>,
     limits: &Limits,
 ) -> anyhow::Result<Loaded<Settings>> {
+    let (loaded, problems) = read_within(sources, flags, limits)?;
+    if problems.is_empty() { Ok(loaded) } else { Err(anyhow!(lines(&problems))) }
+}
+
+/// [`load_within`] for who goes on with settings that cannot work, to find what else is wrong: they come
+/// with all that keeps them from it.
+///
+/// # Errors
+/// What keeps the sources from being read as settings, one a line.
+pub(crate) fn read_within(
+    sources: &Sources,
+    flags: Vec<Override>,
+    limits: &Limits,
+) -> anyhow::Result<(Loaded<Settings>, Vec<Problem>)> {
     let texts = read(&sources.config).map_err(|problems| anyhow!(lines(&problems)))?;
     let layers: Vec<Layer<'_>> =
         sources.config.iter().zip(&texts).map(|(file, text)| Layer { file, text }).collect();
@@ -43,16 +57,13 @@ pub(crate) fn load_within(
     let mut loaded: Loaded<Settings> =
         weir_config::parse_layers(layers, &overrides).map_err(|p| anyhow!(lines(&p)))?;
     defaults::follow(&mut loaded.value, &mut loaded.places, limits);
-    let problems = impossible(&loaded.value, &loaded.places);
-    if !problems.is_empty() {
-        return Err(anyhow!(lines(&problems)));
-    }
     place_paths(&mut loaded.value, &loaded.places);
     if !sources.paths.is_empty() {
         loaded.value.server.models = sources.paths.clone();
         loaded.places.lay("server.models", Origin::Override("arguments".to_owned()));
     }
-    Ok(loaded)
+    let problems = impossible(&loaded.value, &loaded.places);
+    Ok((loaded, problems))
 }
 
 /// The text of each file.

@@ -54,7 +54,7 @@ fn redis_is_read_beside_the_file_and_every_problem_has_its_place() {
     let good = "[redis]\nurl = \"redis://127.0.0.1:6379\"\npassword_file = \"password\"";
     assert!(read(good).unwrap().is_some(), "nothing listens there, and nothing is asked yet");
     let bad = "[redis]\nurl = \"http://a\"\npassword_file = \"nowhere\"";
-    let error = read(bad).unwrap_err().to_string();
+    let error = lines(&read(bad).unwrap_err());
     assert!(
         error.contains(":2:") && error.contains(":3:") && error.contains("redis.password_file"),
         "{error}"

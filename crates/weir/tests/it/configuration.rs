@@ -27,7 +27,7 @@ const ROUTE: &str =
     "[[route]]\npath = \"/PATH\"\nmodel = \"housing\"\nresponse = { prediction = \"prediction\" }\n";
 
 /// `weir.toml` with the example's model, `server` keys and one route at `path`.
-fn file(server: &str, path: &str) -> String {
+pub(crate) fn file(server: &str, path: &str) -> String {
     let models = root().join("examples/models/housing");
     format!("[server]\nmodels = [{models:?}]\n{server}\n{}", ROUTE.replace("PATH", path))
 }
@@ -63,7 +63,7 @@ fn serve(folder: &Path, more: &[&str]) -> Server {
     Server::start(folder, &arguments)
 }
 
-fn run(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> (bool, String, String) {
+pub(crate) fn run(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> (bool, String, String) {
     let Output { status, stdout, stderr } =
         weir(folder).args(arguments).envs(variables.iter().copied()).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();

@@ -11,7 +11,8 @@ use serde_json::json;
 
 use crate::{
     args::{Config, Sources},
-    commands::start::{Started, start},
+    commands::start::prepare,
+    host::Limits,
     output::Output,
     settings::{self, Settings},
     state::Opening,
@@ -39,17 +40,13 @@ pub(crate) fn run(command: Config, output: &Output) -> anyhow::Result<ExitCode> 
 
 /// Does everything that `serve` does before it listens, and takes no failure for granted.
 fn check(sources: &Sources, output: &Output) -> anyhow::Result<ExitCode> {
-    let loaded = settings::load(sources, Vec::new())?;
-    let routes = loaded.value.route.len();
-    let Started { server, models, failures, .. } =
-        start(loaded.value, &loaded.places, Opening::Check, output)?;
-    let awaited = server.as_ref().map_or(0, |server| server.snapshot().awaited().count());
-    let models = models - awaited;
-    let problems = [failures, server.err().unwrap_or_default()];
-    let problems: Vec<_> = problems.into_iter().filter(|lines| !lines.is_empty()).collect();
-    if !problems.is_empty() {
-        return Err(anyhow!(problems.join("\n")));
+    let read = settings::read_within(sources, Vec::new(), &Limits::of_this_process())?;
+    let routes = read.0.value.route.len();
+    let started = prepare(read, Opening::Check).load(output);
+    if let Some(wrong) = started.wrong() {
+        return Err(anyhow!(wrong));
     }
+    let (models, awaited) = (started.loaded.len(), started.awaited);
     if output.is_json() {
         output
             .json(&json!({"ok": true, "models": models, "archives_not_fetched": awaited, "routes": routes}));

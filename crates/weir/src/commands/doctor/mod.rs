@@ -1,87 +1,72 @@
 //! `weir doctor`: whether this host or pod has what the configuration needs.
 //!
 //! Each module looks (`look`, which touches the system) and judges (`check`, which is a function of what
-//! was seen).
+//! was seen). What costs nothing comes first; models, which cost memory, come last and under watch: the
+//! doctor runs beside the server that it examines, and must not kill it.
 
 mod files;
 mod finding;
 mod host;
+mod memory;
 mod models;
 mod ports;
 mod redis;
+mod report;
+mod stores;
+mod telemetry;
 
-use std::process::ExitCode;
+use std::{fs, process::ExitCode};
 
-use serde_json::{Value, json};
-use weir_config::{Loaded, Places};
 use weir_types::{Clock, SystemClock};
 
-use self::finding::{Finding, Level};
+use self::{finding::Finding, host::Facts, report::Report};
 use crate::{
     args::Doctor,
+    commands::start::{Prepared, prepare},
     host::Limits,
     output::Output,
-    settings::{self, Settings},
+    settings,
+    state::Opening,
 };
 
 pub(crate) fn run(options: &Doctor, output: &Output) -> anyhow::Result<ExitCode> {
+    // Where memory runs out all the same, the system ends this process and not the server beside it. It may
+    // be forbidden (a read-only /proc); the watch over memory does without.
+    let _ = fs::write("/proc/self/oom_score_adj", "1000");
     let limits = Limits::of_this_process();
-    let (loaded, mut findings) =
-        match settings::load_within(&options.sources, options.addresses.flags(), &limits) {
-            Ok(loaded) => (loaded, vec![Finding::ok("configuration", "is right by itself")]),
-            // The host is looked at all the same: all problems at once.
-            Err(error) => {
-                let fix = "correct what is named; `weir config default` explains every key";
-                let nothing = Loaded { value: Settings::default(), places: Places::default() };
-                (nothing, vec![Finding::fail("configuration", format!("{error:#}"), fix)])
-            }
-        };
-    findings.extend(examine(&loaded, limits)?);
-    report(&findings, output);
-    let failed = findings.iter().any(|finding| finding.level == Level::Fail);
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-}
-
-fn examine(loaded: &Loaded<Settings>, limits: Limits) -> anyhow::Result<Vec<Finding>> {
-    let settings = &loaded.value;
-    let models = models::look(settings, &loaded.places);
-    let facts = host::Facts::gather(limits, SystemClock.wall());
-    let mut findings = host::check(&facts, settings, models.bytes);
-    findings.extend(ports::look(&settings.server));
-    findings.extend(models.findings);
-    findings.extend(files::look(settings, models.awaits));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    findings.extend(runtime.block_on(redis::look(settings, &|| SystemClock.wall())));
-    Ok(findings)
-}
-
-fn report(findings: &[Finding], output: &Output) {
-    let count = |level| findings.iter().filter(|finding| finding.level == level).count();
-    let (warnings, failures) = (count(Level::Warn), count(Level::Fail));
-    if output.is_json() {
-        let all: Vec<Value> = findings.iter().map(Finding::document).collect();
-        output
-            .json(&json!({"ok": failures == 0, "warnings": warnings, "failures": failures, "findings": all}));
-        return;
-    }
-    let width = findings.iter().map(|finding| finding.check.len()).max().unwrap_or(0);
-    for finding in findings {
-        let level = output.paint(colour(finding.level), &format!("{:4}", finding.level.name()));
-        let mut lines = finding.found.lines();
-        output.line(&format!("{level}  {:width$}  {}", finding.check, lines.next().unwrap_or_default()));
-        lines.for_each(|line| output.line(&format!("      {:width$}  {line}", "")));
-        if !finding.fix.is_empty() {
-            output.line(&format!("      {:width$}  → {}", "", finding.fix));
+    let (facts, report) = (Facts::gather(limits, SystemClock.wall()), Report::new(output));
+    match settings::read_within(&options.sources, options.addresses.flags(), &limits) {
+        Ok(read) => examine(prepare(read, Opening::Check), &facts, &report)?,
+        // The host is looked at all the same, as far as it does not matter what is to be served.
+        Err(error) => {
+            report.add([configuration(&[format!("{error:#}")])]);
+            report.add(host::check(&facts));
         }
     }
-    output.line(&format!("{} checks, {warnings} warnings, {failures} failures", findings.len()));
+    Ok(if report.end() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The ANSI colour of a level.
-fn colour(level: Level) -> &'static str {
-    match level {
-        Level::Ok => "32",
-        Level::Warn => "33",
-        Level::Fail => "1;31",
+fn configuration(problems: &[String]) -> Finding {
+    match problems {
+        [] => Finding::ok("configuration", "is right by itself"),
+        problems => {
+            let fix = "correct what is named; `weir config keys` explains every key";
+            Finding::fail("configuration", problems.join("\n"), fix)
+        }
     }
+}
+
+fn examine(prepared: Prepared, facts: &Facts, report: &Report<'_>) -> anyhow::Result<()> {
+    let settings = &prepared.settings;
+    report.add([configuration(&prepared.problems)]);
+    report.add(host::check(facts));
+    report.add(host::check_for(facts, settings));
+    report.add(ports::look(&settings.server));
+    let missing = prepared.missing();
+    report.add(files::look(settings, !missing.is_empty()));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    report.add(runtime.block_on(redis::look(settings, &|| SystemClock.wall())));
+    report.add(runtime.block_on(stores::look(settings, missing)));
+    report.add(runtime.block_on(telemetry::look(&settings.telemetry)));
+    models::look(prepared, facts, report)
 }
