@@ -49,6 +49,7 @@ pub(crate) fn run(options: Serve, output: &Output) -> anyhow::Result<ExitCode> {
     }
     let in_force = Arc::new(Mutex::new(loaded.value.clone()));
     let logs = telemetry::start(&loaded.value.log)?;
+    environment::misspelt(&settings::keys()).iter().for_each(|told| tracing::warn!("{told}"));
     // A runtime of its own for the listeners; models run on theirs. With one thread, the
     // scheduler that never hands work over saves some 4 % of a small request's CPU.
     let threads = settings::threads(&loaded.value.server);

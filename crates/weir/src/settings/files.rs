@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::anyhow;
 use weir_clients::{S3Config, redis::RedisConfig};
-use weir_config::{Layer, Loaded, MAX_BYTES, Origin, Override, Places, Problem};
+use weir_config::{Layer, Loaded, MAX_BYTES, Origin, Override, Places, Problem, Source};
 
 use super::{Settings, checks::impossible, defaults, lines};
 use crate::{args::Sources, environment, host::Limits};
@@ -60,7 +60,7 @@ pub(crate) fn read_within(
     place_paths(&mut loaded.value, &loaded.places);
     if !sources.paths.is_empty() {
         loaded.value.server.models = sources.paths.clone();
-        loaded.places.lay("server.models", Origin::Override("arguments".to_owned()));
+        loaded.places.lay("server.models", Origin::Override(Source::Argument("arguments".to_owned())));
     }
     let problems = impossible(&loaded.value, &loaded.places);
     Ok((loaded, problems))

@@ -2,6 +2,7 @@
 
 use std::{fs, net::TcpListener};
 
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
@@ -89,4 +90,44 @@ fn an_address_in_use_is_told_with_its_key() {
         assert!(told.contains(&format!("`server.{key}`")) && told.contains(flag), "{told}");
         assert_eq!(told.contains("with --"), !flag.is_empty(), "{told}");
     }
+}
+
+#[test]
+fn programs_are_told_what_is_wrong_as_people_are() {
+    let folder = TempDir::new().unwrap();
+    let check = |variables: &[(&str, &str)]| {
+        let (ok, out, told) =
+            run(folder.path(), &["--json", "config", "check", "--config", "weir.toml"], variables);
+        let report: Value = serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e}: {out}{told}"));
+        assert_eq!(report["ok"], ok);
+        report
+    };
+    fs::write(folder.path().join("weir.toml"), "[server]\nthread = 1\n[log]\nlevels = 1\n").unwrap();
+    let problems = check(&[])["problems"].as_array().unwrap().clone();
+    assert_eq!(problems.len(), 2, "{problems:?}");
+    assert!(problems[0].as_str().unwrap().starts_with("weir.toml:2:1: unknown key `thread`"), "{problems:?}");
+    fs::write(folder.path().join("weir.toml"), file("", "a")).unwrap();
+    let report = check(&[("WEIR_REDIS_PASSWORD", "canary")]);
+    let warnings = report["warnings"].as_array().unwrap();
+    assert!(report["ok"] == true && warnings.len() == 1, "{report}");
+    assert!(warnings[0].as_str().unwrap().contains("WEIR_REDIS__PASSWORD_FILE"), "{report}");
+    assert!(!report.to_string().contains("canary"), "{report}");
+
+    let away = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (ok, out, _) = run(folder.path(), &["--json", "health", "--url", &format!("http://{away}")], &[]);
+    let report: Value = serde_json::from_str(&out).unwrap();
+    assert!(!ok && report["ready"] == false && report["error"].as_str().is_some(), "{report}");
+}
+
+#[test]
+fn a_variable_says_where_a_value_is_from_also_where_its_name_is_none_of_ours() {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("weir.toml"), file("", "a")).unwrap();
+    let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")];
+    let arguments = ["--json", "config", "show", "--origin", "--config", "weir.toml"];
+    let (ok, out, told) = run(folder.path(), &arguments, &variables);
+    assert!(ok, "{told}");
+    let rows: Vec<Value> = serde_json::from_str(&out).unwrap();
+    let row = rows.iter().find(|row| row["key"] == "telemetry.endpoint").unwrap();
+    assert_eq!(row["origin"], json!({"kind": "environment", "name": "OTEL_EXPORTER_OTLP_ENDPOINT"}));
 }

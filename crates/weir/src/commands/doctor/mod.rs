@@ -23,6 +23,7 @@ use self::{finding::Finding, host::Facts, report::Report};
 use crate::{
     args::Doctor,
     commands::start::{Prepared, prepare},
+    environment,
     host::Limits,
     output::Output,
     settings,
@@ -56,9 +57,14 @@ fn configuration(problems: &[String]) -> Finding {
     }
 }
 
+fn misspelt(found: String) -> Finding {
+    Finding::warn("environment", found, "give it that name, or remove it")
+}
+
 fn examine(prepared: Prepared, facts: &Facts, report: &Report<'_>) -> anyhow::Result<()> {
     let settings = &prepared.settings;
     report.add([configuration(&prepared.problems)]);
+    report.add(environment::misspelt(&settings::keys()).into_iter().map(misspelt));
     report.add(host::check(facts));
     report.add(host::check_for(facts, settings));
     report.add(ports::look(&settings.server));
