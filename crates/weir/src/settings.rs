@@ -19,7 +19,7 @@ use weir_clients::{
     S3Config,
     redis::{Redis, RedisConfig, RedisConfigError, RedisProblem},
 };
-use weir_config::{Places, Problem};
+use weir_config::{Origin, Places, Problem};
 use weir_engine::EngineOptions;
 use weir_features::{IdempotencyConfig, StateConfig, ViewConfig};
 use weir_serving::{
@@ -100,9 +100,16 @@ pub(crate) fn failure_lines(failures: &[Failure]) -> String {
 
 /// Problems of routes, placed in the file.
 pub(crate) fn route_lines(problems: &[RouteProblem], places: &Places) -> String {
-    let place = |problem: &RouteProblem| match problem.route {
-        Some(index) => places.problem(&format!("route[{index}]"), problem.to_string()).to_string(),
-        None => problem.to_string(),
+    let beside = |problem: &RouteProblem| {
+        let origin = problem.beside.map(|other| places.origin(&format!("route[{other}]")));
+        origin.filter(Origin::is_file).map(|at| format!(" (the other is at {at})")).unwrap_or_default()
+    };
+    let place = |problem: &RouteProblem| {
+        let text = format!("{problem}{}", beside(problem));
+        match problem.route {
+            Some(index) => places.problem(&format!("route[{index}]"), text).to_string(),
+            None => text,
+        }
     };
     problems.iter().map(place).collect::<Vec<_>>().join("\n")
 }

@@ -3,6 +3,7 @@
 use std::{
     net::{IpAddr, SocketAddr},
     path::Path,
+    time::Duration,
 };
 
 use weir_api::config::ServerConfig;
@@ -29,6 +30,11 @@ pub(super) fn impossible(settings: &Settings, places: &Places) -> Vec<Problem> {
             zero(server.request_timeout),
             "must be longer than nothing: no request could be answered",
         ),
+        (
+            "max_queue",
+            server.max_queue == 0,
+            "must be at least 1: a model with threads of its own could answer nothing",
+        ),
         ("threads", server.threads > MOST_THREADS, "is at most 1024; 0 means one a core"),
         (
             "access_log_sample",
@@ -48,8 +54,10 @@ pub(super) fn impossible(settings: &Settings, places: &Places) -> Vec<Problem> {
              that asks for credentials",
         ),
     ];
-    let broken = checks.into_iter().filter(|(_, broken, _)| *broken);
-    let problem = |(key, _, why)| places.problem(&format!("server.{key}"), format!("`server.{key}` {why}"));
+    let server = checks.map(|(key, broken, why)| (format!("server.{key}"), broken, why));
+    let others = others(settings).map(|(key, broken, why)| (key.to_owned(), broken, why));
+    let broken = server.into_iter().chain(others).filter(|(_, broken, _)| *broken);
+    let problem = |(key, _, why): (String, bool, &str)| places.problem(&key, format!("`{key}` {why}"));
     let level = telemetry::wrong_filter(&settings.log.level);
     let level = level.map(|why| places.problem("log.level", format!("`log.level` {why}")));
     let variable = environment::log_filter().and_then(|filter| telemetry::wrong_filter(&filter));
@@ -57,8 +65,32 @@ pub(super) fn impossible(settings: &Settings, places: &Places) -> Vec<Problem> {
     let telemetry = &settings.telemetry;
     let headers = telemetry.wrong_headers(environment::otlp_headers().as_deref());
     let filters = level.into_iter().chain(variable);
-    let all = broken.map(problem).chain(shared(server, places)).chain(filters);
+    let all = broken.map(problem).chain(shared(&settings.server, places)).chain(filters);
     all.chain(telemetry.impossible(places)).chain(headers).collect()
+}
+
+/// The same of other tables.
+fn others(settings: &Settings) -> [(&'static str, bool, &'static str); 3] {
+    const MOST_WRITES: usize = 1 << 20;
+    const LEAST_PURGE_INTERVAL: Duration = Duration::from_millis(10);
+    let Settings { cache, state, idempotency, .. } = settings;
+    [
+        (
+            "cache.purge_interval",
+            cache.purge_interval.get() < LEAST_PURGE_INTERVAL,
+            "must be 10ms at least: each replica asks Redis as often",
+        ),
+        (
+            "state.queue",
+            !(1..=MOST_WRITES).contains(&state.queue),
+            "must be from 1 to 1048576: that many writes may wait for the disk",
+        ),
+        (
+            "idempotency.ttl",
+            idempotency.ttl.get().is_zero(),
+            "must be longer than nothing: no answer would be given a second time",
+        ),
+    ]
 }
 
 /// Listeners that want what one above them has.

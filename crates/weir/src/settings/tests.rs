@@ -21,6 +21,20 @@ fn settings_that_cannot_work_are_told_with_their_places() {
         assert!(error.contains(place), "{error}");
     }
     assert_eq!(error.lines().count(), 3, "{error}");
+    // What would be something else than it says, or a loop without a pause.
+    for (table, low, high, good) in [
+        ("server]\nmax_queue", "0", None, "1"),
+        ("state]\nqueue", "0", Some("1048577"), "1"),
+        ("idempotency]\nttl", "'0s'", None, "'1ns'"),
+        ("cache]\npurge_interval", "'9ms'", None, "'10ms'"),
+    ] {
+        let of = |value: &str| written(&format!("[{table} = {value}\n")).map_err(|e| e.to_string());
+        assert!(of(good).is_ok(), "{table} = {good}");
+        for value in [Some(low), high].into_iter().flatten() {
+            let error = of(value).unwrap_err();
+            assert!(error.contains(":2:") && error.contains("must be "), "{table} = {value}: {error}");
+        }
+    }
 }
 
 #[test]

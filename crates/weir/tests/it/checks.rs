@@ -131,3 +131,22 @@ fn a_variable_says_where_a_value_is_from_also_where_its_name_is_none_of_ours() {
     let row = rows.iter().find(|row| row["key"] == "telemetry.endpoint").unwrap();
     assert_eq!(row["origin"], json!({"kind": "environment", "name": "OTEL_EXPORTER_OTLP_ENDPOINT"}));
 }
+
+#[test]
+fn problems_of_routes_come_in_the_order_of_the_file_with_the_place_of_the_other() {
+    let folder = TempDir::new().unwrap();
+    let route = |path: &str, model: &str| {
+        format!(
+            "[[route]]\npath = \"{path}\"\nmodel = \"{model}\"\nresponse = {{ prediction = \"prediction\" }}\n"
+        )
+    };
+    let text = file("", "a") + &route("/b", "huosing") + &route("/a", "housing") + &route("/d//", "housing");
+    fs::write(folder.path().join("weir.toml"), text).unwrap();
+    let (ok, _, told) = run(folder.path(), &["config", "check", "--config", "weir.toml"], &[]);
+    assert!(!ok);
+    let lines: Vec<&str> = told.lines().map(|line| line.trim_start_matches("error: ")).collect();
+    let starts = ["weir.toml:8:1: [[route]] 2", "weir.toml:12:1: [[route]] 3", "weir.toml:16:1: [[route]] 4"];
+    assert_eq!(lines.len(), starts.len(), "{told}");
+    assert!(lines.iter().zip(starts).all(|(line, start)| line.starts_with(start)), "{told}");
+    assert!(lines[1].ends_with("(the other is at weir.toml:4:1)"), "{told}");
+}
