@@ -43,7 +43,7 @@ bench-cache: cargo ## slow lane: what a stored answer costs and saves, with wrk 
 bench-outage: cargo servers ## slow lane: what predictions take longer while Redis hangs or is gone (two minutes)
 	@python3 bench/outage.py
 
-bench-telemetry: cargo ## slow lane: what traces cost, off, unsampled, at 1 % and at 100 %
+bench-telemetry: cargo ## slow lane: what traces and metrics cost: off, unsampled, 1 %, all, metrics, both
 	@python3 bench/telemetry.py
 
 fuzz: cargo ## slow lane: each fuzz target for a minute, or `make fuzz SECONDS=600`
@@ -66,7 +66,7 @@ test-container: cargo ## slow lane: the images, built and run hardened by Docker
 	@cargo xtask fetch
 	@python3 tests/container/run.py $(if $(BINARY),--binary $(BINARY))
 
-test-container-arm64: cargo ## slow lane: the image for arm64, cross-compiled, run by an emulator (15 minutes, root)
+test-container-arm64: cargo ## slow lane: the image for arm64, cross-compiled, run by an emulator (18 minutes, root)
 	@cargo xtask fetch
 	@python3 tests/container/run.py --arm64
 

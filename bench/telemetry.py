@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What telemetry costs: one binary without it, with it and nothing sampled, with 1 %, with metrics too, with all.
+"""What telemetry costs: one binary without it, with traces (none, 1 %, all sampled), with metrics, and with both.
 
     bench/telemetry.py           Markdown (make bench-telemetry)
     bench/telemetry.py --json    the same as JSON
@@ -28,10 +28,13 @@ from machine import LOAD_CORE, ROOT, note
 
 ROTEL = ROOT / ".cache/venvs/otlp"
 MOST_COST = 0.03
-ONE = "on, 1 % sampled"
+# Sixty times as often as by default: what one message costs shows within a stretch.
 METRICS = 'metrics = true\nmetrics_interval = "1s"\n'
-MODES = {"off": None, "off again": None, "on, none sampled": "sample = 0.0\n", ONE: "sample = 0.01\n",
-         "on, 1 % and metrics": "sample = 0.01\n" + METRICS, "on, all sampled": "sample = 1.0\n"}
+# What is held to the goal: what people run in production.
+GOALS = {"on, 1 % sampled": "sample = 0.01\n", "metrics, no traces": "traces = false\n" + METRICS,
+         "on, 1 % and metrics": "sample = 0.01\n" + METRICS}
+MODES = {"off": None, "off again": None, "on, none sampled": "sample = 0.0\n", **GOALS,
+         "on, all sampled": "sample = 1.0\n"}
 
 
 def arguments():
@@ -96,7 +99,7 @@ def lost(contestant):
     if MODES[contestant.name] is None:
         return None
     spans, messages = (dropped(contestant.server, signal) for signal in ("traces", "metrics"))
-    if messages or (spans and "1 %" in contestant.name):
+    if messages or (spans and contestant.name in GOALS):
         sys.exit(f"bench: {contestant.name}: {spans} spans, {messages} messages of metrics were dropped: "
                  "what was measured is not what it costs to send them")
     return spans
@@ -116,9 +119,9 @@ def measure(model, folder, workload, routes, port, options):
         spans = {c.name: lost(c) for c in contestants}
     first = contestants[0]
     rows = [{**report.as_row(c), **load.ratios(c, first), "dropped_spans": spans[c.name]} for c in contestants]
-    one = next(row for row in rows if row["name"] == ONE)
-    return {"model": model, "title": workload.title, "concurrency": workload.concurrency, "rows": rows,
-            "cost": 1 - one["by_rate"], "met": 1 - one["by_rate"] <= MOST_COST}
+    costs = {row["name"]: 1 - row["by_rate"] for row in rows if row["name"] in GOALS}
+    goals = {name: {"cost": cost, "met": cost <= MOST_COST} for name, cost in costs.items()}
+    return {"model": model, "title": workload.title, "concurrency": workload.concurrency, "rows": rows, "goals": goals}
 
 
 def dropped_text(row):
@@ -133,9 +136,10 @@ def table(found):
     for row in found["rows"]:
         lines.append(f"| {row['name']} | {s(row['requests_per_s'])} | {s(row['p50_ms'])} / {s(row['p99_ms'])} | "
                      f"{row['by_rate']:.3f} | {1 / row['by_cpu']:.3f} | {dropped_text(row)} |")
-    verdict = "met" if found["met"] else "**missed**"
-    return [*lines, "", f"1 % sampled costs {100 * found['cost']:.1f} % of the rate (goal: at most "
-            f"{100 * MOST_COST:.0f} %, {verdict}).", ""]
+    lines += ["", f"Goal: at most {100 * MOST_COST:.0f} % of the rate.", ""]
+    for name, goal in found["goals"].items():
+        lines.append(f"- {name}: {100 * goal['cost']:.1f} %, {'met' if goal['met'] else '**missed**'}")
+    return [*lines, ""]
 
 
 def main():

@@ -31,8 +31,6 @@ class Emulated:
         with tarfile.open(image.export(docker, name)) as archive:
             archive.extractall(self.root, filter="fully_trusted")
         shutil.copy(EMULATOR, self.root / "emulator")
-        # For qemu, and for what Weir reads of itself.
-        subprocess.run(["mount", "--bind", "/proc", self.root / "proc"], check=True)
         for model in models:
             shutil.copytree(model.resolve(), self.root / "models" / model.name)
         self.log = docker.folder / "arm64.log"
@@ -45,14 +43,14 @@ class Emulated:
     def __exit__(self, *_):
         self.process.kill()
         self.process.wait()
-        subprocess.run(["umount", self.root / "proc"], check=True)
         shutil.rmtree(self.root)
 
     def weir(self, *arguments, **options):
-        """Starts `weir …`."""
-        command = ["chroot", f"--userspec={image.UID}:{image.UID}", self.root, "/emulator", "/usr/local/bin/weir"]
+        """Starts `weir …`. /proc, which the emulator and Weir read, is mounted for this process alone."""
+        script = f'mount --bind /proc "$0/proc" && exec chroot --userspec={image.UID}:{image.UID} "$0" "$@"'
+        command = ["unshare", "--mount", "sh", "-c", script, self.root, "/emulator", "/usr/local/bin/weir"]
         settings = {"WEIR_SERVER__LISTEN": f"127.0.0.1:{PORT}", "WEIR_SERVER__ADMIN_LISTEN": f"127.0.0.1:{PORT + 1}"}
-        return subprocess.Popen([*command, *arguments], text=True, env=settings, **options)
+        return subprocess.Popen([*command, *arguments], text=True, env={**os.environ, **settings}, **options)
 
     def ask(self, path, body=None):
         """Asks the server: status and body."""

@@ -136,6 +136,7 @@ def checks(docker, table):
         table.check(f"{name}: models mounted", running.healthy_and_right, docker, name, both, running.mounted(*both))
     table.check(f"{VARIANT}: engine", running.on_onnxruntime, docker, VARIANT)
     table.check(f"{BAKED}: model baked in", running.healthy_and_right, docker, BAKED, both[:1], [])
+    table.check("model fetched", running.fetched, docker, WEIR)
     table.check("SIGTERM under load", running.drains, docker, WEIR, [])
     table.check("SIGTERM while it loads", running.ends_while_it_loads, docker, WEIR)
     table.check("limits of the cgroup", running.follows_its_cgroup, docker, WEIR)

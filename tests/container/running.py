@@ -1,5 +1,7 @@
 """What must be true of a container that runs, hardened as `docker.HARDENED` says."""
 
+import contextlib
+import hashlib
 import json
 import os
 import re
@@ -79,6 +81,54 @@ def healthy_and_right(docker, image, models, arguments):
         assert code == 200 and sum(map(int, counted)) >= len(models), metrics[:2000]
         resident = re.search(r"^process_resident_memory_bytes (\S+)", metrics, re.MULTILINE)
         return f"healthy after {took:.1f} s, {asked} golden rows right, {float(resident[1]) / 1e6:.0f} MB resident"
+
+
+@contextlib.contextmanager
+def web(container, folder):
+    """A web server that gives the files of a folder, at a loopback that has nothing but the container."""
+    command = container.inside(sys.executable, "-m", "http.server", "8099", "--bind", "127.0.0.1", "--directory", folder)
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        server.kill()
+        server.wait()
+
+
+def fetched(docker, image):
+    """A model comes from a web server into the one folder that may be written, and is there after a restart; nothing is
+    unpacked where it has another SHA-256 than was said."""
+    place = docker.folder / "fetched"
+    place.mkdir(exist_ok=True)
+    place.chmod(0o777)
+    packed = docker.once(image, f"--volume={HOUSING}:/in/housing:ro", f"--volume={place}:/out",
+                         command=("package", "/in/housing", "--output", "/out/housing.tar.gz", "--force"))
+    assert packed.returncode == 0, packed.stdout + packed.stderr
+    right = hashlib.sha256((place / "housing.tar.gz").read_bytes()).hexdigest()
+
+    def start(said, *mount):
+        config = place / f"{said}.toml"
+        config.write_text('[server]\nlisten = "0.0.0.0:8000"\nmodels = ["/models"]\n\n[[archive]]\n'
+                          f'url = "http://127.0.0.1:8099/housing.tar.gz"\nsha256 = "{said}"\n')
+        return docker.start(image, f"--volume={config}:/etc/weir/weir.toml:ro", *mount)
+
+    # An earlier run may have kept its daemon's folder.
+    docker.run("volume", "rm", "--force", "fetched")
+    kept = "--volume=fetched:/var/lib/weir"
+    with start(right, kept) as container:
+        await_that("it listens", lambda: "listening on" in container.logs, 60, lambda: container.logs)
+        code, missing = container.ask("/readyz")
+        assert code == 503 and "housing.tar.gz" in missing, missing
+        with web(container, place):
+            container.await_healthy()
+        asked = answers(container, [HOUSING])
+    with start(right, kept) as container:
+        container.await_healthy()
+        asked += answers(container, [HOUSING])
+    with start("0" * 64, f"--tmpfs=/var/lib/weir:uid={UID}") as container, web(container, place):
+        code = container.await_end(60)
+        assert code == 1 and right in container.logs, (code, container.logs)
+    return f"503 until it is there, {asked} golden rows right, half of them after a restart without the web server; another SHA-256: exit 1"
 
 
 def drains(docker, image, arguments):

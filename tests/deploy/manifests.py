@@ -59,7 +59,7 @@ def combinations():
 @functools.cache
 def combined(environment, components):
     """An environment with components, by a kustomization of its own."""
-    with tempfile.TemporaryDirectory(dir=ROOT / "target") as folder:
+    with tempfile.TemporaryDirectory() as folder:
         place = lambda *parts: os.path.relpath(DEPLOY.joinpath("k8s", *parts), os.path.realpath(folder))
         kustomization = {
             "apiVersion": "kustomize.config.k8s.io/v1beta1",

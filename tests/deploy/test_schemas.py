@@ -126,7 +126,7 @@ class Chart(unittest.TestCase):
         """Of the pods' template: other names (kustomize), another annotation (Helm)."""
         template = lambda found: json.dumps(the(found, "Deployment")["spec"]["template"], sort_keys=True)
         before = template(combined("prod", ()))
-        with tempfile.TemporaryDirectory(dir=ROOT / "target") as folder:
+        with tempfile.TemporaryDirectory() as folder:
             for path in ("base", "environments"):
                 shutil.copytree(DEPLOY / "k8s" / path, Path(folder, path))
             self.assertEqual(template(kustomize(f"{folder}/environments/prod")), before)

@@ -1,6 +1,7 @@
 """What can be said of the files of deploy/ without running a server."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import yaml
 from expressions import DASHBOARDS, ELSEWHERE, ROOT, RULES, panels, rules
 
 sys.path.insert(0, str(ROOT / "scripts"))
-from stack import program  # noqa: E402
+from stack import program, weir_binary  # noqa: E402
 
 PROMETHEUS = ROOT / "deploy/prometheus"
 RUNBOOKS = ROOT / "docs/runbooks"
@@ -91,7 +92,7 @@ class Rules(unittest.TestCase):
         fires, silent = set(), set()
         for path in (PROMETHEUS / "tests").glob("*.yml"):
             for case in yaml.safe_load(path.read_text())["tests"]:
-                for check in case["alert_rule_test"]:
+                for check in case.get("alert_rule_test", []):
                     (fires if check["exp_alerts"] else silent).add(check["alertname"])
         alerts = set(rules("alert"))
         self.assertEqual((alerts - fires, alerts - silent), (set(), set()))
@@ -176,6 +177,55 @@ class Compose(unittest.TestCase):
         self.assertIn("WEIR_REDIS__URL", self.compose["services"]["weir"]["environment"])
         sources = yaml.safe_load((ROOT / "deploy/grafana/provisioning/datasources/prometheus.yml").read_text())
         self.assertEqual(sources["datasources"][0]["url"], "http://prometheus:9090")
+
+    def test_weir_is_built_here_and_accepts_what_it_is_told(self):
+        weir = self.compose["services"]["weir"]
+        context = (COMPOSE.parent / weir["build"]["context"]).resolve()
+        self.assertEqual((weir["image"], context), ("weir:dev", ROOT))
+        self.assertTrue((context / weir["build"]["dockerfile"]).samefile(ROOT / "deploy/docker/Dockerfile"))
+        told = {name: value for name, value in os.environ.items() if not name.startswith("WEIR")} | weir["environment"]
+        command = [weir_binary(), "config", "show", "--json", "--config", ROOT / "deploy/docker/weir.toml"]
+        said = json.loads(subprocess.run(command, env=told, capture_output=True, text=True, check=True).stdout)
+        self.assertEqual((said["cache"]["all"], said["redis"]["url"]), (True, "redis://redis:6379"))
+        # Prometheus asks every 15 s, and a load balancer more often.
+        seconds = lambda text: int(text.removesuffix("s"))
+        self.assertGreaterEqual(seconds(said["server"]["drain_delay"]), 5)
+        whole = sum(seconds(said["server"][name]) for name in ("drain_delay", "drain_timeout"))
+        self.assertGreater(seconds(weir["stop_grace_period"]), whole + 3, "killed before it has drained and told its traces")
+        mounts = dict(mount.split(":")[:2] for mount in weir["volumes"])
+        [model] = [source for source, target in mounts.items() if target.startswith(said["server"]["models"][0] + "/")]
+        self.assertTrue((COMPOSE.parent / model / "model.toml").exists())
+        self.assertTrue(said["state"]["path"].startswith(mounts["weir"] + "/"), "the state would be lost with the container")
+
+    def test_the_others_are_as_the_guides_say(self):
+        ports = {name: service.get("ports", []) for name, service in self.compose["services"].items()}
+        self.assertEqual(ports, {"weir": ["127.0.0.1:8000:8000"], "redis": [], "prometheus": ["127.0.0.1:9090:9090"],
+                                 "grafana": ["127.0.0.1:3000:3000"]})
+        for name, service in self.compose["services"].items():
+            self.assertRegex(service["image"], r":v?\d+\.\d+\.\d+" if name != "weir" else ":dev$", name)
+            if "healthcheck" in service:
+                [asked] = re.findall(r":(\d+)/", " ".join(service["healthcheck"]["test"])) or [None]
+                self.assertIn(asked, (None, *(port.rsplit(":", 1)[1] for port in ports[name])), name)
+        redis = self.compose["services"]["redis"]
+        words = dict(zip(redis["command"], redis["command"][1:]))
+        self.assertEqual((words["--save"], words["--appendonly"], redis["tmpfs"]), ("", "no", ["/data"]), "nothing else can be written")
+        self.assertEqual(words["--maxmemory-policy"], "allkeys-lru")
+        self.assertLess(int(words["--maxmemory"].removesuffix("mb")), int(redis["mem_limit"].removesuffix("m")))
+        self.assertGreater(int(redis["user"].split(":")[0]), 0)
+        prometheus = self.compose["services"]["prometheus"]
+        flags = dict(flag.removeprefix("--").split("=") for flag in prometheus["command"])
+        mounts = {target: source for source, target in (mount.split(":")[:2] for mount in prometheus["volumes"])}
+        self.assertEqual(mounts[str(Path(flags["config.file"]).parent)], "../prometheus")
+        self.assertEqual(mounts[flags["storage.tsdb.path"]], "prometheus")
+        self.assertEqual((flags["enable-feature"], "storage.tsdb.retention.size" in flags), ("exemplar-storage", True))
+        grafana = self.compose["services"]["grafana"]["environment"]
+        mounts = {mount.split(":")[1] for mount in self.compose["services"]["grafana"]["volumes"]}
+        self.assertLessEqual({"/etc/grafana/provisioning", "/var/lib/grafana"}, mounts)
+        self.assertEqual(self.compose["services"]["grafana"]["tmpfs"], ["/tmp"])
+        home = Path(grafana["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
+        self.assertIn(home.name, [path.name for path in DASHBOARDS])
+        # To look only, without a password: the port is this machine's alone.
+        self.assertEqual((grafana["GF_AUTH_ANONYMOUS_ENABLED"], grafana["GF_AUTH_ANONYMOUS_ORG_ROLE"]), ("true", "Viewer"))
 
     def test_grafana_finds_the_dashboards(self):
         provider = yaml.safe_load((ROOT / "deploy/grafana/provisioning/dashboards/weir.yml").read_text())

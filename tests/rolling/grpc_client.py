@@ -2,7 +2,6 @@
 
 import struct
 import threading
-import time
 
 import grpc
 
@@ -48,7 +47,7 @@ class Callers:
             except grpc.RpcError as error:
                 with self.lock:
                     self.failed.append(f"{error.code()}: {error.details()}")
-            time.sleep(self.pause)
+            self.done.wait(self.pause)
 
     def stop(self):
         self.done.set()

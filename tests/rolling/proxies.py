@@ -67,6 +67,7 @@ class Envoy:
 
     def __init__(self, place, stable, canary=None, changes=(), expected=None):
         self.port, self.admin = free_port(), free_port()
+        self.all_http2 = over_http2 in changes
         # Aliases of YAML become one object in Python: changed once, changed everywhere. Copied, they do not.
         config = json.loads(json.dumps(yaml.safe_load(ENVOY_CONFIG.read_text())))
         for change in changes:
@@ -136,9 +137,22 @@ class Envoy:
         hosts = [host for cluster in clusters for host in cluster.get("host_statuses", [])]
         return next(h for h in hosts if h["address"]["socket_address"]["port_value"] == replica.port)
 
+    def host_stat(self, replica, name):
+        return sum(int(stat.get("value", 0)) for stat in self.host(replica)["stats"] if stat["name"] == name)
+
     def sent_to(self, replica):
         """The same to one of them."""
-        return sum(int(stat.get("value", 0)) for stat in self.host(replica)["stats"] if stat["name"] == "rq_total")
+        return self.host_stat(replica, "rq_total")
+
+    def unanswered(self, replica):
+        """Requests that a replica has now."""
+        return self.host_stat(replica, "rq_active")
+
+    def holds_json(self, replica):
+        """Whether a replica that stands still has requests that came as JSON. Streams over HTTP/2 are gRPC's,
+        unless all goes over HTTP/2; counted after the requests, they are at least those that it had then."""
+        held = self.unanswered(replica)
+        return held > (0 if self.all_http2 else self.stat("http2.streams_active"))
 
     def leaves_out(self, replica):
         """Whether its health check has failed."""
@@ -226,6 +240,9 @@ class HaProxy:
 
     def places(self, replica):
         return [row for b in BACKENDS for row in self.servers(b) if row["addr"] == replica.address]
+
+    def holds_json(self, replica):
+        return any(int(row["scur"]) > 0 for row in self.places(replica) if "grpc" not in row["pxname"])
 
     def leaves_out(self, replica):
         return all(row["status"].startswith("DOWN") for row in self.places(replica))

@@ -85,6 +85,33 @@ class Same(unittest.TestCase):
             self.assertIn(f"acl stateless path_reg ^{regex}$", haproxy)
         self.assertIn(f"acl stateless path {' '.join('/' + p for p in our[2][2:-1].split('|'))}\n", haproxy)
 
+    def mesh_route(self, path, gateway="weir", port=8000):
+        """The first route of the VirtualService that takes a path, as it comes through a gateway or from inside."""
+        def takes(match):
+            [(kind, value)] = (match.get("uri") or {"prefix": ""}).items()
+            matched = {"regex": lambda: re.fullmatch(value, path), "exact": lambda: path == value,
+                       "prefix": lambda: path.startswith(value)}[kind]()
+            return matched and gateway in match.get("gateways", ["weir", "mesh"]) and port == match.get("port", port)
+
+        return next(route for route in self.service["http"] if any(map(takes, route.get("match", [{}]))))
+
+    def test_each_path_takes_the_same_route(self):
+        self.assertEqual(self.service["gateways"], ["mesh", "weir"])
+        for path in PUBLIC:
+            our = next(r for r in routes(self.envoy) if re.fullmatch(r["match"]["safe_regex"]["regex"], path))
+            their = self.mesh_route(path)
+            self.assertEqual(their["name"], our["name"], path)
+            grpc = their["name"].startswith("grpc")
+            self.assertEqual({to["destination"]["port"]["number"] for to in their["route"]}, {9000 if grpc else 8000}, path)
+        # What Istio would decode otherwise than Weir ends at the gateway; the rest is the AuthorizationPolicy's (class Public).
+        ended = [path for path in INSIDE if self.mesh_route(path).get("directResponse") == {"status": 404}]
+        self.assertEqual(ended, [p for p in INSIDE if "%2F" in p or p in ("/livez", "/readyz", "/startupz", "/metrics")])
+        # From inside, the port tells.
+        for path, port, name in (("/inference.GRPCInferenceService/RepositoryIndex", 9000, "grpc"), ("/metrics", 8000, "everything-else"),
+                                 ("/inference.GRPCInferenceService/ModelStreamInfer", 9000, "grpc-streams"),
+                                 ("/v1/models/housing:predict", 8000, "stateless-models"), ("/v1/events/a", 8000, "everything-else")):
+            self.assertEqual(self.mesh_route(path, "mesh", port)["name"], name, path)
+
     def test_clusters(self):
         http, tcp = self.policy["connectionPool"]["http"], self.policy["connectionPool"]["tcp"]
         outliers, budget = self.policy["outlierDetection"], self.policy["retryBudget"]

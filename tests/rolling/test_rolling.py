@@ -10,7 +10,6 @@ import os
 import shutil
 import signal
 import tempfile
-import time
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -162,7 +161,7 @@ class Losses(Scenario):
             for _ in range(ROUNDS):
                 # Stopped first, so that it dies with requests in its hands, whatever the rate.
                 victim.process.signal(signal.SIGSTOP)
-                time.sleep(0.1 if LONG else 0.5)
+                until("it holds some of every proxy", lambda: all(w.proxy.holds_json(victim) for w in ways))
                 victim.process.kill()
                 self.rotation(ways, 2)
                 victim.start()
@@ -183,8 +182,8 @@ class Losses(Scenario):
         try:
             for _ in range(3):
                 replicas[0].process.signal(signal.SIGSTOP)
-                # Until it holds some of both callers, as far as that can be seen.
-                time.sleep(0.5)
+                # More than one caller has threads: it holds some of both.
+                until("it holds some of both callers", lambda: envoy.unanswered(replicas[0]) > len(callers[0].threads))
                 replicas[0].process.kill()
                 until("two replicas in rotation", lambda: envoy.in_rotation() == 2)
                 replicas[0].start()

@@ -1,18 +1,11 @@
 //! What the head of a request says: ids, deadline, caching, whether it is one request at all.
 
-use std::{
-    hash::{BuildHasher, RandomState},
-    sync::{
-        LazyLock,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header, request::Parts};
 
 use weir_serving::{CacheControl, CacheMode};
-use weir_types::{SequenceId, SequenceStep};
+use weir_types::{SequenceId, SequenceStep, unique_wide};
 
 use crate::listener::Ambiguous;
 
@@ -23,6 +16,10 @@ const SEQUENCE_START: HeaderName = HeaderName::from_static("sequence-start");
 const SEQUENCE_END: HeaderName = HeaderName::from_static("sequence-end");
 /// What says which step of which sequence a request is.
 pub(crate) const SEQUENCE: [HeaderName; 3] = [SEQUENCE_ID, SEQUENCE_START, SEQUENCE_END];
+/// Bytes of JSON before V2's tensors; 0 for a body that is one raw tensor.
+pub(crate) const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
+/// What says how a body is to be read.
+pub(crate) const FRAMING: [HeaderName; 2] = [header::CONTENT_ENCODING, JSON_LENGTH];
 
 /// Longest request id taken from a caller.
 const MAX_ID_BYTES: usize = 128;
@@ -36,21 +33,14 @@ pub(crate) fn request_id(headers: &HeaderMap) -> HeaderValue {
     given.cloned().unwrap_or_else(next_id)
 }
 
-/// 128 bits as hex: random for the process, then a counter. Unique, not secret.
+/// 128 bits as hex. Unique, not secret.
 fn next_id() -> HeaderValue {
-    static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one("weir"));
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let mut text = [0; 32];
-    write_hex(*PROCESS, &mut text[..16]);
-    write_hex(COUNT.fetch_add(1, Ordering::Relaxed), &mut text[16..]);
-    HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("-"))
-}
-
-fn write_hex(number: u64, text: &mut [u8]) {
+    let (number, mut text) = (unique_wide(), [0; 32]);
     for (i, digit) in text.iter_mut().enumerate() {
-        let nibble = (number >> (60 - 4 * i)) & 0xf;
+        let nibble = (number >> (124 - 4 * i)) & 0xf;
         *digit = b"0123456789abcdef"[nibble as usize];
     }
+    HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("-"))
 }
 
 /// How long the caller waits: `Request-Timeout` in decimal seconds, at most `longest`.

@@ -4,7 +4,9 @@
 //! is bounded. Handles are looked up when a route is compiled, not for each request.
 
 mod cache;
+mod durations;
 mod format;
+mod latency;
 mod listeners;
 mod models;
 mod process;
@@ -31,10 +33,7 @@ use http::StatusCode;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, prometheus_text, text},
-    metrics::{
-        counter::Counter, exemplar::HistogramWithExemplars, family::Family, gauge::Gauge,
-        histogram::Histogram, info::Info,
-    },
+    metrics::{counter::Counter, family::Family, gauge::Gauge, info::Info},
     registry::{Registry, Unit},
 };
 use tokio::runtime::RuntimeMetrics;
@@ -42,7 +41,9 @@ use weir_clients::redis::Redis;
 use weir_serving::{Admission, ServedVersion, ServingSnapshot};
 use weir_types::trace::TraceContext;
 
+use durations::{DurationFamily, Durations};
 pub(crate) use format::Format;
+use latency::Latencies;
 pub(crate) use listeners::{Connections, ListenerMetrics};
 use models::{ModelCollector, version_labels};
 pub(crate) use readiness::Readiness;
@@ -51,14 +52,6 @@ use telemetry::TelemetryCollector;
 pub use telemetry::TelemetryStats;
 
 use crate::{state::State, v2::core::TraceCounters};
-
-/// Upper bounds of all latency buckets, seconds: from a tree ensemble to a deadline, and each
-/// objective that people set (5, 10, 25, 50, 100, 250, 500 ms, 1, 2, 2.5, 5 s) is one of them, so
-/// that the share within it is counted, not interpolated (ADR 0019).
-const BUCKETS: [f64; 19] = [
-    25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 0.1, 0.25, 0.5, 1.0, 2.0,
-    2.5, 5.0, 10.0,
-];
 
 /// The labels of `weir_build_info`.
 const BUILD: [(&str, &str); 4] = [
@@ -69,7 +62,7 @@ const BUILD: [(&str, &str); 4] = [
 ];
 
 /// Which route, and which model behind it (empty where there is none).
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct RouteLabels {
     method: String,
     route: String,
@@ -109,39 +102,15 @@ impl KeyMetrics {
     }
 }
 
-/// Where an observation is found again: at the trace that it was part of.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ExemplarLabels {
-    trace_id: String,
-    span_id: String,
-}
-
-impl ExemplarLabels {
-    fn of(trace: TraceContext) -> Self {
-        Self { trace_id: trace.trace.to_string(), span_id: trace.span.to_string() }
-    }
-}
-
-/// What a request took, and for each bucket the last sampled request in it.
-type Durations = HistogramWithExemplars<ExemplarLabels>;
-
 /// A request that is sampled, and when it ended.
 pub(crate) type Sampled = (TraceContext, SystemTime);
-
-fn histogram() -> Histogram {
-    Histogram::new(BUCKETS)
-}
-
-fn durations() -> Durations {
-    Durations::new(BUCKETS.into_iter())
-}
 
 /// Everything that is counted.
 pub(crate) struct Metrics {
     registry: Registry,
     requests: Family<CodeLabels, Counter>,
-    duration: Family<RouteLabels, Durations, fn() -> Durations>,
-    stages: Family<StageLabels, Histogram, fn() -> Histogram>,
+    duration: DurationFamily,
+    stages: Family<StageLabels, Latencies>,
     /// Requests being answered now.
     pub(crate) in_flight: Gauge,
     /// Connections, and those that were ended.
@@ -168,17 +137,10 @@ impl Metrics {
     /// Counts requests, and reads each scrape what `snapshot` serves.
     pub(crate) fn new(snapshot: Arc<ArcSwap<ServingSnapshot>>, bodies: Admission) -> Self {
         let requests = Family::default();
-        let duration = Family::new_with_constructor(durations as fn() -> Durations);
-        let stages = Family::new_with_constructor(histogram as fn() -> Histogram);
+        let stages = Family::default();
         let in_flight = Gauge::default();
         let mut registry = Registry::default();
         registry.register("weir_requests", "Requests answered", requests.clone());
-        registry.register_with_unit(
-            "weir_request_duration",
-            "From the request's head to its answer",
-            Unit::Seconds,
-            duration.clone(),
-        );
         registry.register_with_unit(
             "weir_stage_duration",
             "Parts of a prediction: decode, features, queue, engine, encode",
@@ -213,7 +175,7 @@ impl Metrics {
             telemetry,
             registry,
             requests,
-            duration,
+            duration: DurationFamily::default(),
             stages,
             in_flight,
             listeners,
@@ -236,9 +198,13 @@ impl Metrics {
     pub(crate) fn render(&self, format: Format) -> String {
         let mut written = String::new();
         let _ = match format {
-            Format::OpenMetrics => text::encode(&mut written, &self.registry),
+            Format::OpenMetrics => text::encode_registry(&mut written, &self.registry),
             Format::Text => prometheus_text::encode(&mut written, &self.registry),
         };
+        let _ = self.duration.write(&mut written, format);
+        if format == Format::OpenMetrics {
+            let _ = text::encode_eof(&mut written);
+        }
         written
     }
 
@@ -249,18 +215,13 @@ impl Metrics {
             None => Default::default(),
         };
         let labels = RouteLabels { method: method.into(), route: route.into(), model, version };
-        let code = CodeLabels {
-            method: labels.method.clone(),
-            route: labels.route.clone(),
-            model: labels.model.clone(),
-            version: labels.version.clone(),
-            code: StatusCode::OK.as_u16(),
-        };
+        let RouteLabels { method, route, model, version } = labels.clone();
+        let code = CodeLabels { method, route, model, version, code: StatusCode::OK.as_u16() };
         RouteMetrics {
             ok: self.requests.get_or_create_owned(&code),
             requests: self.requests.clone(),
             code,
-            duration: self.duration.get_or_create_owned(&labels),
+            duration: self.duration.of(labels),
         }
     }
 
@@ -312,19 +273,18 @@ impl RouteMetrics {
         } else {
             self.requests.get_or_create(&CodeLabels { code: status.as_u16(), ..self.code.clone() }).inc();
         }
-        let (labels, at) = sampled.map(|(trace, at)| (ExemplarLabels::of(trace), at)).unzip();
-        self.duration.observe(took.as_secs_f64(), labels, at);
+        self.duration.observe(took, sampled);
     }
 }
 
 /// Handles of the parts of a prediction.
 pub(crate) struct StageMetrics {
-    pub(crate) decode: Histogram,
-    pub(crate) queue: Histogram,
-    pub(crate) engine: Histogram,
-    pub(crate) encode: Histogram,
+    pub(crate) decode: Latencies,
+    pub(crate) queue: Latencies,
+    pub(crate) engine: Latencies,
+    pub(crate) encode: Latencies,
     /// For versions whose rows may leave features to be looked up.
-    pub(crate) features: Option<Histogram>,
+    pub(crate) features: Option<Latencies>,
 }
 
 /// Reads how many bytes of bodies are held.

@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header, request::Parts};
 use hyper::body::Incoming;
-use weir_codec::{DecodeLimits, Rejection, RowDecoder, write_answer, write_string};
+use weir_codec::{DecodeLimits, FieldError, Rejection, RowDecoder, write_answer, write_string};
 use weir_features::EventTime;
 use weir_serving::{Admitted, Executed, Incomplete, ServedVersion};
 use weir_types::{Access, Credentials, Deadline, Error, trace::Scope};
@@ -26,7 +26,7 @@ use crate::{
     operation::{ResponseTemplate, Word},
     respond,
     server::Shared,
-    state::idempotency::Once,
+    state::idempotency::{Once, Refuse},
 };
 
 /// A compiled route to one version of a model.
@@ -64,12 +64,21 @@ impl From<Error> for Refusal {
     }
 }
 
-impl Refusal {
-    /// Whether the same request would be refused again, whenever it is sent.
-    pub(crate) fn is_final(&self) -> bool {
-        matches!(self, Refusal::Rejected(_))
+impl Refuse for Refusal {
+    fn last_word(self) -> Result<Response<Body>, Self> {
+        match self {
+            Refusal::Rejected(_) => Ok(self.response(&HeaderValue::from_static("-"))),
+            other => Err(other),
+        }
     }
 
+    fn reused(text: &'static str) -> Self {
+        let error = FieldError::elsewhere("idempotency_key_reused", ["header", "Idempotency-Key"], text);
+        Refusal::NotKnown(Rejection::Invalid(vec![error]))
+    }
+}
+
+impl Refusal {
     pub(crate) fn response(&self, request_id: &HeaderValue) -> Response<Body> {
         match self {
             Refusal::Failed(error) => respond::error(error, request_id),
@@ -237,17 +246,17 @@ async fn execute(
     record(shared, trace, "decode", Some(start));
     let decoded = decoded.map_err(Refusal::Rejected)?;
     let decoding = clock.now() - start;
-    handler.stages.decode.observe(decoding.as_secs_f64());
+    handler.stages.decode.observe(decoding);
     let looked_up = handler.stages.features.as_ref().filter(|_| !decoded.lookups.is_empty());
     let looked_up = looked_up.map(|stage| (stage, clock.now()));
     let ready = admitted.route(handler.version.clone()).complete(&handler.decoder, decoded).await?;
     if let Some((stage, start)) = looked_up {
         record(shared, trace, "features", Some(start));
-        stage.observe((clock.now() - start).as_secs_f64());
+        stage.observe(clock.now() - start);
     }
     let executed = ready.execute().await?;
-    handler.stages.queue.observe(executed.queued.as_secs_f64());
-    handler.stages.engine.observe(executed.ran.as_secs_f64());
+    handler.stages.queue.observe(executed.queued);
+    handler.stages.engine.observe(executed.ran);
     Ok((executed, decoding))
 }
 
@@ -267,11 +276,9 @@ fn encode(
         response.headers_mut().insert(respond::NON_FINITE, nulls.into());
     }
     respond::cached(executed.cache, response.headers_mut());
-    if let Some(asof) = executed.feature_asof.and_then(|time| HeaderValue::from_str(&rfc3339(time)).ok()) {
-        response.headers_mut().insert(respond::FEATURE_ASOF, asof);
-    }
+    respond::looked_up(executed.feature_asof, response.headers_mut());
     let encoding = clock.now() - start;
-    handler.stages.encode.observe(encoding.as_secs_f64());
+    handler.stages.encode.observe(encoding);
     (response, encoding)
 }
 
@@ -310,15 +317,9 @@ fn write_word(word: &Word, many: bool, executed: &Executed, out: &mut Vec<u8>) -
     nulls
 }
 
-/// An event time as RFC 3339 has it, in UTC.
-pub(crate) fn rfc3339(time: EventTime) -> String {
-    // Event times lie within the years that jiff knows.
-    jiff::Timestamp::from_microsecond(time.micros()).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
-}
-
 fn write_time(time: Option<EventTime>, out: &mut Vec<u8>) -> usize {
     match time {
-        Some(time) => write_text(&rfc3339(time), out),
+        Some(time) => write_text(&respond::rfc3339(time), out),
         None => {
             out.extend_from_slice(b"null");
             0

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use weir_codec::write_string;
+use weir_features::EventTime;
 use weir_serving::{CacheOutcome, CacheVerdict};
 use weir_types::{Error, ErrorCode};
 
@@ -20,7 +21,7 @@ pub(crate) const NON_FINITE: HeaderName = HeaderName::from_static("x-weir-non-fi
 /// `Cache-Status`, which has no word for a part.
 pub(crate) const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 /// The oldest event time among the features that were looked up, as RFC 3339 has it.
-pub(crate) const FEATURE_ASOF: HeaderName = HeaderName::from_static("weir-feature-asof");
+const FEATURE_ASOF: HeaderName = HeaderName::from_static("weir-feature-asof");
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
@@ -129,6 +130,19 @@ pub(crate) fn cached(outcome: Option<CacheOutcome>, headers: &mut HeaderMap) {
     if let Some(age) = outcome.age {
         headers.insert(header::AGE, age.as_secs().into());
     }
+}
+
+/// Since when all is so that was looked up, where something was: `Weir-Feature-Asof`.
+pub(crate) fn looked_up(asof: Option<EventTime>, headers: &mut HeaderMap) {
+    if let Some(asof) = asof.and_then(|time| HeaderValue::from_str(&rfc3339(time)).ok()) {
+        headers.insert(FEATURE_ASOF, asof);
+    }
+}
+
+/// An event time as RFC 3339 has it, in UTC.
+pub(crate) fn rfc3339(time: EventTime) -> String {
+    // Event times lie within the years that jiff knows.
+    jiff::Timestamp::from_microsecond(time.micros()).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
 }
 
 /// The `Allow` header for `methods`.

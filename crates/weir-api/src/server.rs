@@ -309,6 +309,7 @@ impl Server {
         self.shared.swap_problem.store(None);
         self.shared.predictor.resize(config.max_body_in_flight.0);
         self.shared.access_log.store(AccessLog::new(&config).map(Arc::new));
+        self.shared.metrics.listeners.limit(config.max_connections);
         self.shared.config.store(Arc::new(config));
         self.shared.routes.store(Arc::new(routes));
         Ok(())
@@ -341,8 +342,9 @@ impl Server {
     /// The address and what the system says, for example `AddrInUse`.
     pub async fn bind(self) -> Result<Bound, (SocketAddr, io::Error)> {
         let config = self.config();
+        self.shared.metrics.listeners.limit(config.max_connections);
         let bind = async |name, address| {
-            let connections = self.shared.metrics.listeners.listener(name, config.max_connections);
+            let connections = self.shared.metrics.listeners.listener(name);
             let bound = Listener::bind(address, self.shared.config.clone(), connections).await;
             bound.map_err(|error| (address, error))
         };

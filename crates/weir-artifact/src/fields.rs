@@ -5,7 +5,7 @@ use weir_types::{
 };
 
 use crate::{
-    CoerceWord, ExtraWord, FieldTable, InputTable, ScalarValue,
+    CoerceWord, ExtraWord, FieldTable, InputTable,
     report::Report,
     rules::{broken, rules, scalar},
 };
@@ -190,7 +190,7 @@ fn field(table: &FieldTable, dtype: DType, shape: Vec<Dim>, path: &str, report: 
         report.at(&format!("{path}.name"), "`name` must not be empty");
     }
     let rules = rules(table, dtype, path, report);
-    let mut single = |key: &str, value: &Option<ScalarValue>| {
+    let mut single = |key: &str, value: &Option<Scalar>| {
         let value = value.as_ref()?;
         report.keep(&format!("{path}.{key}"), single(key, value, dtype, &shape, &rules))
     };
@@ -209,13 +209,7 @@ fn field(table: &FieldTable, dtype: DType, shape: Vec<Dim>, path: &str, report: 
 }
 
 /// A default or example: of the field's type, allowed by its rules, and for a single value.
-fn single(
-    key: &str,
-    value: &ScalarValue,
-    dtype: DType,
-    shape: &[Dim],
-    rules: &Rules,
-) -> Result<Scalar, String> {
+fn single(key: &str, value: &Scalar, dtype: DType, shape: &[Dim], rules: &Rules) -> Result<Scalar, String> {
     if !shape.is_empty() {
         return Err(format!("`{key}` is for single values, this field takes {}", row(shape)));
     }

@@ -1,10 +1,8 @@
 //! Reading the files of a model folder: bounded, regular, and never outside the folder.
 
-use std::{
-    fs::File,
-    io::Read,
-    path::{Component, Path, PathBuf},
-};
+use std::path::{Component, Path, PathBuf};
+
+pub(crate) use weir_config::files::{read, text};
 
 /// Most bytes of each kind of file. Beyond these a file is not what it claims to be.
 pub(crate) mod limits {
@@ -56,7 +54,7 @@ impl Folders {
 
 /// Checks that `path`, links followed, is a regular file below `folder`.
 pub(crate) fn inside(folder: &Path, path: &Path) -> Result<(), String> {
-    let real = |p: &Path| p.canonicalize().map_err(|e| format!("cannot read {}: {e}", p.display()));
+    let real = |p: &Path| p.canonicalize().map_err(|e| format!("{} cannot be read: {e}", p.display()));
     let (root, target) = (real(folder)?, real(path)?);
     if !target.starts_with(&root) {
         return Err(format!("{} leads outside the model folder: copy the file there", path.display()));
@@ -65,31 +63,6 @@ pub(crate) fn inside(folder: &Path, path: &Path) -> Result<(), String> {
         return Err(format!("{} is no regular file", path.display()));
     }
     Ok(())
-}
-
-/// Reads a whole file of at most `max` bytes.
-pub(crate) fn read(path: &Path, max: u64) -> Result<Vec<u8>, String> {
-    let failed = |e| format!("cannot read {}: {e}", path.display());
-    // Asked before it is opened: opening a FIFO waits for somebody to write to it.
-    if !path.metadata().map_err(failed)?.is_file() {
-        return Err(format!("{} is no regular file", path.display()));
-    }
-    let file = File::open(path).map_err(failed)?;
-    let size = file.metadata().map_err(failed)?.len();
-    let too_large = || format!("{} has more than {max} bytes, the most that is read", path.display());
-    if size > max {
-        return Err(too_large());
-    }
-    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
-    // One byte more than allowed, to notice a file that grows while it is read.
-    file.take(max + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > max { Err(too_large()) } else { Ok(bytes) }
-}
-
-/// Reads a whole UTF-8 file of at most `max` bytes.
-pub(crate) fn text(path: &Path, max: u64) -> Result<String, String> {
-    String::from_utf8(read(path, max)?)
-        .map_err(|e| format!("{} is not UTF-8 text (byte {})", path.display(), e.utf8_error().valid_up_to()))
 }
 
 #[cfg(test)]
@@ -125,22 +98,5 @@ mod tests {
         let folders = Folders::new(&own, Some(&root.path().join("model.toml")));
         assert_eq!(folders.find("a"), Ok(own.join("a")));
         assert_eq!(folders.find("b"), Ok(root.path().join("b")));
-    }
-
-    #[test]
-    fn large_files_are_refused() {
-        let root = tempfile::tempdir().unwrap();
-        let path = root.path().join("f");
-        std::fs::write(&path, "12345").unwrap();
-        assert_eq!(read(&path, 5), Ok(b"12345".to_vec()));
-        assert!(read(&path, 4).is_err());
-    }
-
-    #[test]
-    fn a_fifo_is_refused_and_not_waited_for() {
-        let root = tempfile::tempdir().unwrap();
-        let path = root.path().join("f.onnx");
-        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
-        assert!(read(&path, 5).unwrap_err().contains("no regular file"));
     }
 }

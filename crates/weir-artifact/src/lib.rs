@@ -32,7 +32,7 @@ mod text;
 
 pub use batching::BatchingTable;
 pub use cache::{CacheDefault, CacheTable, CacheTier};
-pub use discover::{Candidate, Discovery, FolderProblem, Kind, MANIFEST_FILE, discover};
+pub use discover::{Candidate, Discovery, FolderProblem, Kind, MANIFEST_FILE, discover, is_empty_folder};
 pub use draft::draft;
 pub use example::scalar_json;
 pub use formats::{Foreign, Format};
@@ -44,7 +44,7 @@ pub use load::{LoadedModel, load};
 pub use lookups::Lookups;
 pub use manifest::{
     CoerceWord, DTypeWord, ExtraWord, FieldTable, InputTable, KeyTable, LimitsTable, Manifest, OutputTable,
-    ScalarValue, TextTable, V2Table,
+    TextTable, V2Table,
 };
 pub use remote::{
     BreakerTable, EncodingWord, LimitTable, RemoteDraft, RemoteFacts, RemoteTable, RetryTable, TensorTable,

@@ -123,7 +123,7 @@ pub struct KeyTable {
     /// For the docs page.
     pub description: Option<String>,
     /// A typical value, for the docs page.
-    pub example: Option<ScalarValue>,
+    pub example: Option<Scalar>,
 }
 
 /// What to do with keys that are no field.
@@ -168,7 +168,7 @@ pub struct FieldTable {
     #[serde(default)]
     pub nullable: bool,
     /// The value when the key is absent; with `from`, when nothing is known either.
-    pub default: Option<ScalarValue>,
+    pub default: Option<Scalar>,
     /// The feature, as `view.feature`, that is looked up when the key is absent and the row says
     /// of which entity. A value in the row counts.
     pub from: Option<String>,
@@ -185,7 +185,7 @@ pub struct FieldTable {
     pub lt: Option<f64>,
     /// The only values allowed.
     #[serde(rename = "enum")]
-    pub one_of: Option<Vec<ScalarValue>>,
+    pub one_of: Option<Vec<Scalar>>,
     /// Shortest string, in characters.
     pub min_length: Option<usize>,
     /// Longest string, in characters.
@@ -198,7 +198,7 @@ pub struct FieldTable {
     /// For the docs page.
     pub description: Option<String>,
     /// A typical value, for the docs page.
-    pub example: Option<ScalarValue>,
+    pub example: Option<Scalar>,
 }
 
 impl FieldTable {
@@ -225,28 +225,6 @@ impl FieldTable {
             allow_inf_nan: false,
             description: None,
             example: None,
-        }
-    }
-}
-
-/// A single value: a default, an allowed value, an example.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
-#[allow(missing_docs)] // the names say it
-pub enum ScalarValue {
-    Bool(bool),
-    Int(i64),
-    Float(f64),
-    String(String),
-}
-
-impl From<ScalarValue> for Scalar {
-    fn from(value: ScalarValue) -> Self {
-        match value {
-            ScalarValue::Bool(b) => Scalar::Bool(b),
-            ScalarValue::Int(i) => Scalar::Int(i),
-            ScalarValue::Float(f) => Scalar::Float(f),
-            ScalarValue::String(s) => Scalar::String(s),
         }
     }
 }

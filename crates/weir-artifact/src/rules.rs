@@ -3,7 +3,7 @@
 use regex::RegexBuilder;
 use weir_types::{DType, Rules, Scalar};
 
-use crate::{FieldTable, ScalarValue, report::Report};
+use crate::{FieldTable, report::Report};
 
 /// Most bytes a compiled pattern may take.
 const MAX_PATTERN_BYTES: usize = 1 << 20;
@@ -89,7 +89,7 @@ fn one_of(table: &FieldTable, dtype: DType, path: &str, report: &mut Report) -> 
     if values.is_empty() || values.len() > MAX_ENUM_VALUES {
         report.at(&path, format!("`enum` takes 1 to {MAX_ENUM_VALUES} values, got {}", values.len()));
     }
-    let fit = |(i, v): (usize, &ScalarValue)| report.keep(&format!("{path}[{i}]"), scalar(v, dtype));
+    let fit = |(i, v): (usize, &Scalar)| report.keep(&format!("{path}[{i}]"), scalar(v, dtype));
     Some(values.iter().enumerate().filter_map(fit).collect())
 }
 
@@ -97,17 +97,17 @@ fn one_of(table: &FieldTable, dtype: DType, path: &str, report: &mut Report) -> 
 ///
 /// # Errors
 /// A sentence where it is none.
-pub(crate) fn scalar(value: &ScalarValue, dtype: DType) -> Result<Scalar, String> {
+pub(crate) fn scalar(value: &Scalar, dtype: DType) -> Result<Scalar, String> {
     let wrong = |got: String| Err(format!("{got} is no {dtype}"));
     match value {
-        ScalarValue::Bool(b) if dtype == DType::Bool => Ok(Scalar::Bool(*b)),
-        ScalarValue::Bool(b) => wrong(b.to_string()),
-        ScalarValue::String(s) if dtype == DType::String => Ok(Scalar::String(s.clone())),
-        ScalarValue::String(s) => wrong(format!("{s:?}")),
-        ScalarValue::Float(f) if dtype.is_float() => Ok(Scalar::Float(*f)),
-        ScalarValue::Float(f) => wrong(f.to_string()),
-        ScalarValue::Int(i) if dtype.is_float() => Ok(Scalar::Float(*i as f64)),
-        ScalarValue::Int(i) => match dtype.int_bounds() {
+        Scalar::Bool(b) if dtype == DType::Bool => Ok(Scalar::Bool(*b)),
+        Scalar::Bool(b) => wrong(b.to_string()),
+        Scalar::String(s) if dtype == DType::String => Ok(Scalar::String(s.clone())),
+        Scalar::String(s) => wrong(format!("{s:?}")),
+        Scalar::Float(f) if dtype.is_float() => Ok(Scalar::Float(*f)),
+        Scalar::Float(f) => wrong(f.to_string()),
+        Scalar::Int(i) if dtype.is_float() => Ok(Scalar::Float(*i as f64)),
+        Scalar::Int(i) => match dtype.int_bounds() {
             Some((low, high)) if (low..=high).contains(&i128::from(*i)) => Ok(Scalar::Int(*i)),
             _ => wrong(i.to_string()),
         },

@@ -7,12 +7,13 @@
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue, header};
 
-use crate::{Answer, CallError, HttpPool, PoolOptions, plain, pool::retry_after};
+use crate::{Answer, CallError, HttpPool, PoolOptions, Trust, plain, pool::retry_after};
 
 const STATUS: &str = "grpc-status";
 const MESSAGE: &str = "grpc-message";
+const DETAILS: &str = "grpc-status-details-bin";
 /// Before each message: whether it is compressed, and its length.
 const PREFIX_BYTES: usize = 5;
 /// Most digits of a timeout.
@@ -24,16 +25,77 @@ pub struct GrpcPool {
     pool: HttpPool,
 }
 
+/// A status that is not OK.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GrpcStatus {
+    /// Its number (<https://grpc.github.io/grpc/core/md_doc_statuscodes.html>).
+    pub code: u32,
+    /// What it says, bounded.
+    pub text: String,
+    /// `Retry-After`, which some servers send.
+    pub retry_after: Option<Duration>,
+    /// `grpc-status-details-bin`: a `google.rpc.Status`, in base64.
+    pub details: Option<HeaderValue>,
+}
+
+/// Why a call has no message for an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GrpcError {
+    /// The server said so.
+    Status(GrpcStatus),
+    /// There is no status: the call failed, or what answered speaks HTTP alone.
+    Call(CallError),
+}
+
+impl From<CallError> for GrpcError {
+    fn from(error: CallError) -> Self {
+        GrpcError::Call(error)
+    }
+}
+
+/// gRPC's statuses as the HTTP statuses that they stand for.
+impl From<GrpcError> for CallError {
+    fn from(error: GrpcError) -> Self {
+        let GrpcStatus { code, text, retry_after, .. } = match error {
+            GrpcError::Status(status) => status,
+            GrpcError::Call(error) => return error,
+        };
+        let status = match code {
+            1 => return CallError::Connection("it cancelled the call".into()),
+            8 => return CallError::Overloaded { status: 429, retry_after, text },
+            14 => return CallError::Overloaded { status: 503, retry_after, text },
+            3 => 400,
+            4 => 504,
+            5 => 404,
+            7 => 403,
+            11 => 413,
+            12 => 501,
+            16 => 401,
+            _ => 500,
+        };
+        CallError::Status { status, text }
+    }
+}
+
 impl GrpcPool {
     /// Calls the server at `base`, of the form `grpc://host:port`: HTTP/2 over plain TCP.
     ///
     /// # Errors
     /// A sentence where `base` is something else.
     pub fn new(base: &str, options: &PoolOptions) -> Result<Self, String> {
-        let rest = base.strip_prefix("grpc://");
-        let rest = rest.ok_or_else(|| format!("{base:?} is no URL of the form grpc://host:port"))?;
+        let rest = address(base, "grpc://")?;
         let options = PoolOptions { http2: true, ..options.clone() };
         Ok(Self { pool: HttpPool::new(&format!("http://{rest}"), &options)? })
+    }
+
+    /// The same over TLS, to `grpcs://host:port`, if one of those in `trust` vouches for the server.
+    ///
+    /// # Errors
+    /// A sentence where `base` is something else.
+    pub fn secure(base: &str, options: &PoolOptions, trust: &Trust) -> Result<Self, String> {
+        let rest = address(base, "grpcs://")?;
+        let options = PoolOptions { http2: true, ..options.clone() };
+        Ok(Self { pool: HttpPool::secure(&format!("https://{rest}"), &options, trust)? })
     }
 
     /// Sends `message` to `method` (`/package.Service/Method`) and reads the one that is
@@ -57,6 +119,20 @@ impl GrpcPool {
         timeout: Duration,
         metadata: &[(HeaderName, HeaderValue)],
     ) -> Result<Bytes, CallError> {
+        Ok(self.call(method, message, timeout, metadata).await?)
+    }
+
+    /// The same for who reads gRPC's statuses by a table of its own.
+    ///
+    /// # Errors
+    /// The status that the server gave; [`HttpPool::send`]'s where there is none.
+    pub async fn call(
+        &self,
+        method: &str,
+        message: &[u8],
+        timeout: Duration,
+        metadata: &[(HeaderName, HeaderValue)],
+    ) -> Result<Bytes, GrpcError> {
         let mut headers = vec![
             (header::CONTENT_TYPE, HeaderValue::from_static("application/grpc")),
             (header::TE, HeaderValue::from_static("trailers")),
@@ -69,13 +145,14 @@ impl GrpcPool {
         body.put_u8(0);
         body.put_u32(length);
         body.put_slice(message);
-        let Answer { headers, body, trailers } =
-            self.pool.send(method, &headers, Some(body.freeze())).await?;
-        // A call that ends before any message has its status among the headers.
-        let told = if trailers.contains_key(STATUS) { &trailers } else { &headers };
-        check_status(told)?;
-        unframe(body)
+        let answer = self.pool.ask(method, &headers, Some(body.freeze())).await?;
+        check_status(&answer)?;
+        Ok(unframe(answer.body)?)
     }
+}
+
+fn address<'a>(base: &'a str, scheme: &str) -> Result<&'a str, String> {
+    base.strip_prefix(scheme).ok_or_else(|| format!("{base:?} is no URL of the form {scheme}host:port"))
 }
 
 /// The largest unit that tells it within eight digits, rounded down: a server that gives up a
@@ -87,26 +164,21 @@ fn timeout_value(timeout: Duration) -> HeaderValue {
     HeaderValue::try_from(format!("{n}{unit}")).unwrap_or(HeaderValue::from_static("1S"))
 }
 
-/// <https://grpc.github.io/grpc/core/md_doc_statuscodes.html>
-fn check_status(headers: &HeaderMap) -> Result<(), CallError> {
-    let code = headers.get(STATUS).and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
-    let code = code.ok_or_else(|| CallError::Broken("it has no grpc-status".into()))?;
-    let text = headers.get(MESSAGE).map(|value| plain(&unescape(value.as_bytes()))).unwrap_or_default();
-    let status = |status| Err(CallError::Status { status, text: text.clone() });
-    match code {
-        0 => Ok(()),
-        1 => Err(CallError::Connection("it cancelled the call".into())),
-        3 => status(400),
-        4 => status(504),
-        5 => status(404),
-        7 => status(403),
-        8 => Err(CallError::Overloaded { status: 429, retry_after: retry_after(headers), text }),
-        11 => status(413),
-        12 => status(501),
-        14 => Err(CallError::Overloaded { status: 503, retry_after: retry_after(headers), text }),
-        16 => status(401),
-        _ => status(500),
+fn check_status(answer: &Answer) -> Result<(), GrpcError> {
+    // A call that ends before any message has its status among the headers.
+    let told = if answer.trailers.contains_key(STATUS) { &answer.trailers } else { &answer.headers };
+    let code = told.get(STATUS).and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
+    let Some(code) = code else {
+        let broken = || CallError::Broken("it has no grpc-status".into());
+        // A proxy's answer, say.
+        return Err(if answer.is_success() { broken() } else { answer.refusal() }.into());
+    };
+    if code == 0 {
+        return Ok(());
     }
+    let text = told.get(MESSAGE).map(|value| plain(&unescape(value.as_bytes()))).unwrap_or_default();
+    let (retry_after, details) = (retry_after(told), told.get(DETAILS).cloned());
+    Err(GrpcError::Status(GrpcStatus { code, text, retry_after, details }))
 }
 
 /// `grpc-message` is percent-encoded; what is not stays as it is.
@@ -147,6 +219,8 @@ fn unframe(mut body: Bytes) -> Result<Bytes, CallError> {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderMap;
+
     use super::*;
 
     #[test]
@@ -158,27 +232,43 @@ mod tests {
         assert_eq!(of(Duration::MAX), "99999999S");
     }
 
+    fn answer<const N: usize>(status: u16, trailers: [(&'static str, &'static str); N]) -> Answer {
+        let pair = |(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value));
+        let trailers = HeaderMap::from_iter(trailers.map(pair));
+        Answer { status, headers: HeaderMap::new(), body: Bytes::new(), trailers }
+    }
+
     #[test]
     fn statuses_become_http_ones_and_messages_are_read() {
-        let of = |code: &'static str| {
-            let headers = [
-                (HeaderName::from_static(STATUS), HeaderValue::from_static(code)),
-                (HeaderName::from_static(MESSAGE), HeaderValue::from_static("a%C3%A4%0Ab%")),
-            ];
-            check_status(&HeaderMap::from_iter(headers))
+        let of = |code: &'static str| -> Result<(), CallError> {
+            Ok(check_status(&answer(200, [(STATUS, code), (MESSAGE, "a%C3%A4%0Ab%")]))?)
         };
         assert_eq!(of("0"), Ok(()));
         assert_eq!(of("3"), Err(CallError::Status { status: 400, text: "aä b%".into() }));
         assert!(matches!(of("14"), Err(CallError::Overloaded { status: 503, retry_after: None, .. })));
-        let after = [(header::RETRY_AFTER, "7"), (HeaderName::from_static(STATUS), "14")];
-        let after = after.map(|(name, value)| (name, HeaderValue::from_static(value)));
-        let wait = Some(Duration::from_secs(7));
-        assert!(matches!(check_status(&HeaderMap::from_iter(after)),
-                         Err(CallError::Overloaded { retry_after, .. }) if retry_after == wait));
         assert!(matches!(of("8"), Err(CallError::Overloaded { status: 429, .. })));
         assert!(matches!(of("13"), Err(CallError::Status { status: 500, .. })));
         assert!(matches!(of("no"), Err(CallError::Broken(_))));
-        assert!(matches!(check_status(&HeaderMap::new()), Err(CallError::Broken(_))));
+        assert!(matches!(check_status(&answer(200, [])), Err(GrpcError::Call(CallError::Broken(_)))));
+    }
+
+    #[test]
+    fn a_status_counts_before_that_of_http_and_http_s_where_there_is_none() {
+        let of = |status, trailers| check_status(&answer(status, trailers)).unwrap_err();
+        assert!(matches!(of(503, [(STATUS, "3")]), GrpcError::Status(GrpcStatus { code: 3, .. })));
+        let proxy = check_status(&answer(502, [])).unwrap_err();
+        assert_eq!(proxy, GrpcError::Call(CallError::Status { status: 502, text: String::new() }));
+    }
+
+    #[test]
+    fn when_to_come_again_and_details_are_handed_on() {
+        let told = check_status(&answer(200, [(STATUS, "14"), ("retry-after", "7"), (DETAILS, "CA4")]));
+        let Err(GrpcError::Status(told)) = told else { panic!("{told:?}") };
+        let wait = Some(Duration::from_secs(7));
+        assert_eq!((told.code, told.retry_after), (14, wait));
+        assert_eq!(told.details, Some(HeaderValue::from_static("CA4")));
+        assert!(matches!(CallError::from(GrpcError::Status(told)),
+                         CallError::Overloaded { status: 503, retry_after, .. } if retry_after == wait));
     }
 
     #[test]

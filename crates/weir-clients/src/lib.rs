@@ -11,14 +11,17 @@ mod http;
 mod pool;
 pub mod redis;
 mod resilience;
+mod tls;
 
 pub use self::http::{Client, ClientError, Reply};
 pub use download::{
-    DownloadError, DownloadOptions, DownloadProblem, Downloader, Location, S3Config, S3Keys, Sink,
+    Came, DownloadError, DownloadOptions, DownloadProblem, Downloader, Location, S3Config, S3Keys, Sink,
+    is_passing as is_passing_io,
 };
-pub use grpc::GrpcPool;
+pub use grpc::{GrpcError, GrpcPool, GrpcStatus};
 pub use pool::{Answer, HttpPool, PoolOptions, plain};
 pub use resilience::{
     Breaker, BreakerPolicy, BreakerState, CallError, Guard, GuardStats, Health, LimitPolicy, Limiter, Pass,
     Policy, RetryBudget, RetryPolicy, Sample,
 };
+pub use tls::{Trust, certificates};

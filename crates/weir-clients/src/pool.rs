@@ -1,18 +1,28 @@
 //! An asynchronous HTTP client: connections are kept, answers are bounded, a dropped call
 //! closes its connection.
 
-use std::{error::Error, time::Duration};
+use std::{
+    error::Error,
+    io,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use hyper_rustls::HttpsConnector;
 use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
+    client::legacy::{
+        Client,
+        connect::{Connect, HttpConnector},
+    },
     rt::{TokioExecutor, TokioTimer},
 };
+use rustls::Error as TlsError;
 
-use crate::CallError;
+use crate::{CallError, Trust};
 
 /// Longest part of an error's text that is kept, bytes.
 const MAX_ERROR_BYTES: usize = 16 * 1024;
@@ -36,8 +46,8 @@ pub struct PoolOptions {
     pub max_idle: usize,
     /// Largest answer, bytes.
     pub max_answer_bytes: usize,
-    /// HTTP/2 over plain TCP from the first byte ("prior knowledge", RFC 9113 section 3.3), all
-    /// calls on one connection; else HTTP/1.1.
+    /// HTTP/2 from the first byte ("prior knowledge", RFC 9113 section 3.3), over TLS as ALPN's `h2`,
+    /// all calls on one connection; else HTTP/1.1.
     pub http2: bool,
 }
 
@@ -52,9 +62,11 @@ impl Default for PoolOptions {
     }
 }
 
-/// An answer whose status is a success.
+/// What a server answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
     /// The headers.
     pub headers: HeaderMap,
     /// The body.
@@ -66,9 +78,17 @@ pub struct Answer {
 /// Calls one server. Runs on the tokio runtime that awaits it; the connections end with that.
 #[derive(Debug, Clone)]
 pub struct HttpPool {
-    client: Client<HttpConnector, Full<Bytes>>,
+    wire: Wire,
     base: String,
     max_answer_bytes: usize,
+}
+
+/// What the bytes go over. Two clients rather than one that can do both: calls over plain TCP are on the
+/// way of predictions, and pay nothing for TLS.
+#[derive(Debug, Clone)]
+enum Wire {
+    Plain(Client<HttpConnector, Full<Bytes>>),
+    Tls(Client<HttpsConnector<HttpConnector>, Full<Bytes>>),
 }
 
 impl HttpPool {
@@ -78,36 +98,47 @@ impl HttpPool {
     /// # Errors
     /// A sentence where `base` is no plain `http` address.
     pub fn new(base: &str, options: &PoolOptions) -> Result<Self, String> {
-        let uri: Uri = base.parse().map_err(|e| format!("{base:?} is no URL: {e}"))?;
-        if uri.scheme_str() != Some("http") || uri.host().is_none_or(str::is_empty) || uri.query().is_some() {
-            return Err(format!("{base:?} is no URL of the form http://host:port"));
-        }
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(options.connect_timeout));
-        let client = Client::builder(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(options.max_idle)
-            .http2_only(options.http2)
-            .http2_initial_stream_window_size(WINDOW_BYTES)
-            .http2_initial_connection_window_size(4 * WINDOW_BYTES)
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .http2_keep_alive_timeout(KEEP_ALIVE)
-            .build(connector);
-        let base = base.trim_end_matches('/').to_owned();
-        Ok(Self { client, base, max_answer_bytes: options.max_answer_bytes })
+        let base = address(base, "http")?;
+        let wire = Wire::Plain(client(tcp(options), options));
+        Ok(Self { wire, base, max_answer_bytes: options.max_answer_bytes })
+    }
+
+    /// Calls the server at `base`, for example `https://collector:4318`, if one of those in `trust`
+    /// vouches for it. Connects when it is first called.
+    ///
+    /// # Errors
+    /// A sentence where `base` is no `https` address.
+    pub fn secure(base: &str, options: &PoolOptions, trust: &Trust) -> Result<Self, String> {
+        let base = address(base, "https")?;
+        let (mut tls, mut tcp) = (trust.config()?, tcp(options));
+        tls.alpn_protocols = vec![if options.http2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
+        tcp.enforce_http(false);
+        let wire = Wire::Tls(client(HttpsConnector::from((tcp, Arc::new(tls))), options));
+        Ok(Self { wire, base, max_answer_bytes: options.max_answer_bytes })
     }
 
     /// Sends `body` (a `GET` where there is none) to `path` and reads the whole answer.
     /// Give it a deadline by dropping the future.
     ///
     /// # Errors
-    /// [`CallError::Connection`], [`CallError::Overloaded`] for 429 and 503,
-    /// [`CallError::Status`] for everything else that is no success, [`CallError::Broken`] for
-    /// an answer beyond the bound.
+    /// As [`ask`](Self::ask); [`CallError::Overloaded`] for 429 and 503, [`CallError::Status`] for
+    /// everything else that is no success.
     pub async fn send(
+        &self,
+        path: &str,
+        headers: &[(HeaderName, HeaderValue)],
+        body: Option<Bytes>,
+    ) -> Result<Answer, CallError> {
+        let answer = self.ask(path, headers, body).await?;
+        if answer.is_success() { Ok(answer) } else { Err(answer.refusal()) }
+    }
+
+    /// The same for who reads statuses by a table of its own: an answer is one whatever its status. Of
+    /// one that is no success, the body is kept to 16 KiB, or not at all.
+    ///
+    /// # Errors
+    /// [`CallError::Connection`], [`CallError::Untrusted`]; [`CallError::Broken`] for an answer beyond the bound.
+    pub async fn ask(
         &self,
         path: &str,
         headers: &[(HeaderName, HeaderValue)],
@@ -119,18 +150,77 @@ impl HttpPool {
         *request.uri_mut() =
             format!("{}{path}", self.base).parse().map_err(|e| CallError::Broken(format!("{path}: {e}")))?;
         request.headers_mut().extend(headers.iter().cloned());
-        let response = self.client.request(request).await.map_err(|e| connection(&e))?;
+        let response = match &self.wire {
+            Wire::Plain(client) => client.request(request).await,
+            Wire::Tls(client) => client.request(request).await,
+        };
+        let response = response.map_err(|e| connection(&e))?;
         let (head, incoming) = response.into_parts();
-        if !head.status.is_success() {
-            let body = read(incoming, MAX_ERROR_BYTES).await.map(|(body, _)| body).unwrap_or_default();
-            return Err(refusal(head.status.as_u16(), &head.headers, &body));
-        }
-        if head.headers.contains_key(header::CONTENT_ENCODING) {
+        let (status, success) = (head.status.as_u16(), head.status.is_success());
+        let (body, trailers) = if !success {
+            read(incoming, MAX_ERROR_BYTES).await.unwrap_or_default()
+        } else if head.headers.contains_key(header::CONTENT_ENCODING) {
             return Err(CallError::Broken("it is compressed, which was not asked for".into()));
-        }
-        let (body, trailers) = read(incoming, self.max_answer_bytes).await?;
-        Ok(Answer { headers: head.headers, body, trailers })
+        } else {
+            read(incoming, self.max_answer_bytes).await?
+        };
+        Ok(Answer { status, headers: head.headers, body, trailers })
     }
+}
+
+impl Answer {
+    /// Whether the status is a success.
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// What the body of an error says, as a log may repeat it.
+    pub fn said(&self) -> String {
+        message(&self.body)
+    }
+
+    /// `Retry-After` in either of its forms (RFC 9110 section 10.2.3), from `now` on; an hour at most.
+    pub fn retry_after(&self, now: SystemTime) -> Option<Duration> {
+        retry_after(&self.headers).or_else(|| retry_date(&self.headers, now))
+    }
+
+    pub(crate) fn refusal(&self) -> CallError {
+        let (status, text) = (self.status, self.said());
+        match status {
+            429 | 503 => CallError::Overloaded { status, retry_after: retry_after(&self.headers), text },
+            _ => CallError::Status { status, text },
+        }
+    }
+}
+
+/// `base` without the slash behind it, where it is an address of this scheme.
+fn address(base: &str, scheme: &str) -> Result<String, String> {
+    let uri: Uri = base.parse().map_err(|e| format!("{base:?} is no URL: {e}"))?;
+    if uri.scheme_str() != Some(scheme) || uri.host().is_none_or(str::is_empty) || uri.query().is_some() {
+        return Err(format!("{base:?} is no URL of the form {scheme}://host:port"));
+    }
+    Ok(base.trim_end_matches('/').to_owned())
+}
+
+fn tcp(options: &PoolOptions) -> HttpConnector {
+    let mut connector = HttpConnector::new();
+    connector.set_nodelay(true);
+    connector.set_connect_timeout(Some(options.connect_timeout));
+    connector
+}
+
+fn client<C: Connect + Clone>(connector: C, options: &PoolOptions) -> Client<C, Full<Bytes>> {
+    Client::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE)
+        .pool_max_idle_per_host(options.max_idle)
+        .http2_only(options.http2)
+        .http2_initial_stream_window_size(WINDOW_BYTES)
+        .http2_initial_connection_window_size(4 * WINDOW_BYTES)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .http2_keep_alive_timeout(KEEP_ALIVE)
+        .build(connector)
 }
 
 /// All of a body of at most `most` bytes; memory is taken as it comes, not as it is declared.
@@ -152,32 +242,55 @@ async fn read(mut body: Incoming, most: usize) -> Result<(Bytes, HeaderMap), Cal
     Ok((whole.freeze(), trailers))
 }
 
+/// A certificate that nobody trusts, or else the whole chain of causes.
+pub(crate) fn connection(error: &(dyn Error + 'static)) -> CallError {
+    match tls(error) {
+        Some(TlsError::InvalidCertificate(why)) => CallError::Untrusted(why.to_string()),
+        _ => CallError::Connection(chain(error)),
+    }
+}
+
 /// The whole chain of causes: the first one alone says "client error (Connect)".
-pub(crate) fn connection(error: &dyn Error) -> CallError {
+pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
         text = format!("{text}: {error}");
         cause = error.source();
     }
-    CallError::Connection(text)
+    text
 }
 
-fn refusal(status: u16, headers: &HeaderMap, body: &[u8]) -> CallError {
-    let text = message(body);
-    match status {
-        429 | 503 => CallError::Overloaded { status, retry_after: retry_after(headers), text },
-        _ => CallError::Status { status, text },
+/// The error of TLS that is the cause. An `io::Error` is no link of the chain that it holds: it is asked apart.
+pub(crate) fn tls<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a TlsError> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        cause = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner as &(dyn Error + 'static)),
+            None => error.source(),
+        };
     }
+    None
 }
 
 /// Longest wait that another server is believed to mean.
 const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
 
-/// Seconds only: a date would need the wall clock, and nobody's inference server sends one.
+/// Seconds only: a date needs the wall clock, and nobody's inference server sends one.
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds: u64 = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds).min(LONGEST_WAIT))
+}
+
+/// The other form, a date; one that is over is "at once".
+fn retry_date(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let date = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    let date = jiff::fmt::rfc2822::parse(date).ok()?.timestamp();
+    let at = UNIX_EPOCH.checked_add(Duration::from_secs(u64::try_from(date.as_second()).ok()?))?;
+    Some(at.duration_since(now).unwrap_or_default().min(LONGEST_WAIT))
 }
 
 /// What an error's body says: V2's `error`, FastAPI's `detail`, else the body itself.
@@ -212,6 +325,12 @@ mod tests {
         for bad in ["localhost:8000", "https://a", "http://", "grpc://a:1", "http://a/?b", ""] {
             assert!(HttpPool::new(bad, &PoolOptions::default()).is_err(), "{bad}");
         }
+        let trust = Trust::new(None).unwrap();
+        let secure = |base| HttpPool::secure(base, &PoolOptions::default(), &trust);
+        assert!(secure("https://a:4318/prefix/").is_ok());
+        for bad in ["http://a", "https://", "https://a?b", "a:1"] {
+            assert!(secure(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]
@@ -231,5 +350,20 @@ mod tests {
         assert_eq!(of("7"), Some(Duration::from_secs(7)));
         assert_eq!(of("Wed, 21 Oct 2015 07:28:00 GMT"), None);
         assert_eq!(of("-1"), None);
+    }
+
+    #[test]
+    fn who_knows_the_time_reads_dates_too() {
+        let now = UNIX_EPOCH + Duration::from_secs(1_445_412_440);
+        let of = |text: &'static str| {
+            let headers = HeaderMap::from_iter([(header::RETRY_AFTER, HeaderValue::from_static(text))]);
+            let (body, trailers) = (Bytes::new(), HeaderMap::new());
+            Answer { status: 503, headers, body, trailers }.retry_after(now)
+        };
+        assert_eq!(of("7"), Some(Duration::from_secs(7)));
+        assert_eq!(of("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::from_secs(40)));
+        assert_eq!(of("Wed, 21 Oct 2015 07:27:00 GMT"), Some(Duration::ZERO), "it is over");
+        assert_eq!(of("Fri, 21 Oct 2095 07:28:00 GMT"), Some(LONGEST_WAIT));
+        assert_eq!(of("soon"), None);
     }
 }

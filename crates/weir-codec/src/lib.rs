@@ -11,6 +11,7 @@
 //! `docs/reference/validation.md` and held by a test against the real ones.
 
 mod answer;
+mod details;
 mod error;
 mod fast;
 mod full;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 use weir_types::{Batch, Schema};
 
 pub use answer::{write_answer, write_floats, write_string};
+pub use details::{STATUS_DETAILS, retry_info, told_retry_info};
 pub use error::{CodecError, Context, ContextValue, Echo, FieldError, Loc, Rejection, write_detail};
 pub use lookup::{Absent, Decoded, Lookups, Wanted};
 pub use query::{QueryDecoder, QueryParam, QueryValues};

@@ -16,6 +16,7 @@ mod byte_size;
 mod check;
 mod document;
 mod duration;
+pub mod files;
 mod keys;
 mod overrides;
 mod parse;

@@ -126,7 +126,7 @@ pub struct FeatureConfig {
     /// Its type. Default for aggregates: `int64` for count and distinct, else `float64`.
     pub dtype: Option<FeatureType>,
     /// The value where none is known. Default: none; 0 for count, sum and distinct.
-    pub default: Option<ScalarValue>,
+    pub default: Option<Scalar>,
     /// How events are drawn together.
     pub aggregate: Option<AggregateKind>,
     /// The events' field that is aggregated; `count` needs none.
@@ -192,28 +192,6 @@ impl From<FeatureType> for DType {
             FeatureType::Float32 => DType::Float32,
             FeatureType::Float64 => DType::Float64,
             FeatureType::String => DType::String,
-        }
-    }
-}
-
-/// A single value in `weir.toml`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
-#[allow(missing_docs)] // the names say it
-pub enum ScalarValue {
-    Bool(bool),
-    Int(i64),
-    Float(f64),
-    String(String),
-}
-
-impl From<ScalarValue> for Scalar {
-    fn from(value: ScalarValue) -> Self {
-        match value {
-            ScalarValue::Bool(b) => Scalar::Bool(b),
-            ScalarValue::Int(i) => Scalar::Int(i),
-            ScalarValue::Float(f) => Scalar::Float(f),
-            ScalarValue::String(s) => Scalar::String(s),
         }
     }
 }

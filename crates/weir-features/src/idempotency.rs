@@ -4,18 +4,11 @@
 //! (draft-ietf-httpapi-idempotency-key-header): same key and same request, the first answer;
 //! same key and another request, a mismatch; the first still running, a conflict.
 
-use std::{
-    hash::{BuildHasher, RandomState},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use weir_types::{Clock, Deadline, Error, ErrorCode};
+use weir_types::{Clock, Deadline, Error, ErrorCode, unique_wide};
 
 use crate::{
     config::IdempotencyConfig,
@@ -95,8 +88,6 @@ struct Inner {
     ttl: Duration,
     lease: Duration,
     max_answer: usize,
-    owners: RandomState,
-    count: AtomicU64,
 }
 
 impl Idempotency {
@@ -108,8 +99,6 @@ impl Idempotency {
             ttl: config.ttl.get(),
             lease: config.lease.get(),
             max_answer: config.max_answer.as_usize(),
-            owners: RandomState::new(),
-            count: AtomicU64::new(0),
         }))
     }
 
@@ -130,7 +119,7 @@ impl Idempotency {
         {
             return Err(IdempotencyError::Key(key.len()));
         }
-        let mark = Mark { owner: self.0.owner(), fingerprint };
+        let mark = Mark { owner: unique_wide().to_le_bytes(), fingerprint };
         let at = store_key(principal, key);
         let longest = deadline.remaining(self.0.clock.now()) + self.0.lease;
         let expires = Some(self.0.now().plus(longest));
@@ -159,17 +148,6 @@ fn unreadable() -> StoreError {
 impl Inner {
     fn now(&self) -> EventTime {
         self.clock.wall().into()
-    }
-
-    /// A number that no other request of any replica has: 128 bits, half of them random to
-    /// this process, half a keyed hash of a counter.
-    fn owner(&self) -> [u8; 16] {
-        let count = self.count.fetch_add(1, Ordering::Relaxed);
-        let (process, request) = (self.owners.hash_one(0u8), self.owners.hash_one((1u8, count)));
-        let mut owner = [0; 16];
-        owner[..8].copy_from_slice(&process.to_le_bytes());
-        owner[8..].copy_from_slice(&request.to_le_bytes());
-        owner
     }
 
     /// Changes the key to what `entry` says, if it still is the request's own.

@@ -14,8 +14,7 @@ mod value;
 mod view;
 
 pub use config::{
-    AggregateKind, FeatureConfig, FeatureType, IdempotencyConfig, KeyType, ScalarValue, StateConfig,
-    StoreKind, ViewConfig,
+    AggregateKind, FeatureConfig, FeatureType, IdempotencyConfig, KeyType, StateConfig, StoreKind, ViewConfig,
 };
 pub use error::{FeatureError, Part, Problem};
 pub use events::{Event, Events, MAX_EVENT_ID_BYTES, Taken};

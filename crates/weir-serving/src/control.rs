@@ -2,13 +2,15 @@
 //!
 //! Orders come from signals, from watched files and from the repository endpoints. They are
 //! obeyed by one [`Keeper`] on a thread of its own, because loading blocks; two of them at
-//! once could undo each other.
+//! once could undo each other. What a reload has to fetch comes in the background meanwhile: other orders are
+//! obeyed, and a newer reload replaces it.
+
+mod reload;
 
 use std::{
     collections::BTreeSet,
-    path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     time::{Duration, Instant},
@@ -17,7 +19,10 @@ use std::{
 use tokio::sync::oneshot;
 use weir_types::{Error, ErrorCode, ModelName};
 
-use crate::{Archives, Failure, Loader, ServingSnapshot, watch::Watch};
+use crate::{Archives, Loader, ServingSnapshot, fetch::NotFetched, watch::Watch};
+use reload::Waiting;
+
+pub use reload::{Change, PutInForce, Refused, Reread};
 
 /// Orders that may wait; one more is refused.
 const MAX_WAITING: usize = 16;
@@ -25,13 +30,9 @@ const MAX_WAITING: usize = 16;
 const LOOK: Duration = Duration::from_secs(1);
 /// How often a model is tried again whose server was away.
 const RETRY: Duration = Duration::from_secs(10);
-/// Longest wait before a configuration is read again that failed for a passing reason.
-const LONGEST_RETRY: Duration = Duration::from_secs(300);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Order {
-    /// The configuration and every model.
-    Reload,
     /// Every model.
     Models,
     Load(ModelName),
@@ -40,19 +41,35 @@ enum Order {
 
 type Reply = oneshot::Sender<Result<(), Error>>;
 
+/// What the [`Keeper`] is told.
+enum Told {
+    /// Read the configuration and every model; who asked for it is among the [`Asking`].
+    Reload,
+    Order(Order, Reply),
+    /// What the reload of this number waited for, or why it cannot be had.
+    Came(u64, Result<Archives, NotFetched>),
+}
+
+/// Those who asked for a reload that has not begun: it is one for all of them.
+type Asking = Mutex<Vec<Reply>>;
+
 /// Gives orders to the [`Keeper`]. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct ModelControl {
-    orders: SyncSender<(Order, Reply)>,
+    told: Arc<SyncSender<Told>>,
+    asking: Weak<Asking>,
 }
 
 impl ModelControl {
-    /// Reads the configuration again, where the [`Keeper`] knows how, and every model.
+    /// Reads the configuration again, where the [`Keeper`] knows how, and every model. Replaces a reload
+    /// that still waits for its archives.
     ///
     /// # Errors
-    /// Why nothing changed.
+    /// Why nothing changed; a newer reload may be why.
     pub async fn reload(&self) -> Result<(), Error> {
-        self.give(Order::Reload).await
+        let (reply, answer) = oneshot::channel();
+        self.ask(reply)?;
+        answer.await.unwrap_or_else(|_| Err(ended()))
     }
 
     /// Reads one model again, also one that was unloaded.
@@ -75,14 +92,38 @@ impl ModelControl {
 
     async fn give(&self, order: Order) -> Result<(), Error> {
         let (reply, answer) = oneshot::channel();
-        self.orders.try_send((order, reply)).map_err(|error| match error {
-            TrySendError::Full(_) => {
-                Error::new(ErrorCode::Overloaded, "models are being loaded; try again shortly")
-            }
-            TrySendError::Disconnected(_) => ended(),
-        })?;
+        self.tell(Told::Order(order, reply))?;
         answer.await.unwrap_or_else(|_| Err(ended()))
     }
+
+    /// Joins those who wait for the next reload to begin, or is the first of them.
+    fn ask(&self, reply: Reply) -> Result<(), Error> {
+        let asking = self.asking.upgrade().ok_or_else(ended)?;
+        let mut asking = lock(&asking);
+        if asking.len() >= MAX_WAITING {
+            return Err(busy());
+        }
+        if asking.is_empty() {
+            self.tell(Told::Reload)?;
+        }
+        asking.push(reply);
+        Ok(())
+    }
+
+    fn tell(&self, told: Told) -> Result<(), Error> {
+        self.told.try_send(told).map_err(|error| match error {
+            TrySendError::Full(_) => busy(),
+            TrySendError::Disconnected(_) => ended(),
+        })
+    }
+}
+
+fn lock(asking: &Asking) -> MutexGuard<'_, Vec<Reply>> {
+    asking.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn busy() -> Error {
+    Error::new(ErrorCode::Overloaded, "models are being loaded; try again shortly")
 }
 
 fn ended() -> Error {
@@ -92,38 +133,6 @@ fn ended() -> Error {
 /// Makes a new snapshot serve; the text says why it cannot.
 type Publish = Box<dyn FnMut(ServingSnapshot) -> Result<(), String> + Send>;
 
-/// Reads the configuration again, given the archives that serve.
-pub type Reread = Box<dyn FnMut(Option<&Archives>) -> Result<Change, Refused> + Send>;
-
-/// Why a configuration that was read again does not count.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
-    /// What is wrong.
-    pub text: String,
-    /// Whether it may count without anybody changing a file: a server was away.
-    pub passing: bool,
-}
-
-impl From<String> for Refused {
-    fn from(text: String) -> Self {
-        Self { text, passing: false }
-    }
-}
-
-/// Puts a configuration in force with what was loaded under it, or is told why it is not; the text says why
-/// it cannot.
-pub type PutInForce = Box<dyn FnOnce(Result<ServingSnapshot, String>) -> Result<(), String> + Send>;
-
-/// A configuration that was read again and would work.
-pub struct Change {
-    /// Where models are now.
-    pub paths: Vec<PathBuf>,
-    /// The archives of models, all of them here.
-    pub archives: Option<Archives>,
-    /// Puts it in force with what was loaded from there.
-    pub publish: PutInForce,
-}
-
 /// Obeys orders.
 pub struct Keeper {
     loader: Loader,
@@ -132,7 +141,14 @@ pub struct Keeper {
     publish: Publish,
     reread: Option<Reread>,
     configuration: Option<Watch>,
-    orders: Receiver<(Order, Reply)>,
+    told: Receiver<Told>,
+    /// To be told what came; it keeps nobody waiting for orders once all who give them are gone.
+    tell: Weak<SyncSender<Told>>,
+    asking: Arc<Asking>,
+    /// The reload that waits for its archives.
+    waiting: Option<Waiting>,
+    /// Reloads that waited for archives so far.
+    waited: u64,
     retry: Duration,
     tried: Instant,
     /// When the configuration is read again that failed for a passing reason, and how long that is waited for.
@@ -143,23 +159,27 @@ impl Keeper {
     /// Keeps what `loader` loads, beginning with `serving`; `publish` puts each new snapshot
     /// in force.
     pub fn new(loader: Loader, serving: Arc<ServingSnapshot>, publish: Publish) -> (Self, ModelControl) {
-        let (sender, orders) = sync_channel(MAX_WAITING);
+        let (sender, told) = sync_channel(MAX_WAITING);
+        let (sender, asking) = (Arc::new(sender), Arc::new(Asking::default()));
         let (retry, tried) = (RETRY, loader.clock().now());
-        (
-            Self {
-                loader,
-                serving,
-                unloaded: BTreeSet::new(),
-                publish,
-                reread: None,
-                configuration: None,
-                orders,
-                retry,
-                tried,
-                again: None,
-            },
-            ModelControl { orders: sender },
-        )
+        let control = ModelControl { told: sender.clone(), asking: Arc::downgrade(&asking) };
+        let keeper = Self {
+            loader,
+            serving,
+            unloaded: BTreeSet::new(),
+            publish,
+            reread: None,
+            configuration: None,
+            told,
+            tell: Arc::downgrade(&sender),
+            asking,
+            waiting: None,
+            waited: 0,
+            retry,
+            tried,
+            again: None,
+        };
+        (keeper, control)
     }
 
     /// Reads the configuration with `reread` at each reload, and when `files` say that it changed; with
@@ -179,11 +199,16 @@ impl Keeper {
     /// kept still are read again too. Blocks: give it a thread.
     pub fn run(mut self, mut files: Option<Watch>) {
         loop {
-            match self.orders.recv_timeout(LOOK) {
-                Ok((order, reply)) => {
-                    // Whoever asked may be gone; the order is obeyed all the same.
-                    let _ = reply.send(self.carry_out(&order, &mut files));
+            match self.told.recv_timeout(LOOK) {
+                Ok(Told::Reload) => {
+                    let asked = std::mem::take(&mut *lock(&self.asking));
+                    self.reload(asked, &mut files);
                 }
+                Ok(Told::Order(order, reply)) => {
+                    // Whoever asked may be gone; the order is obeyed all the same.
+                    let _ = reply.send(self.obey(&order));
+                }
+                Ok(Told::Came(number, archives)) => self.came(number, archives, &mut files),
                 Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => self.look(&mut files),
             }
@@ -194,40 +219,20 @@ impl Keeper {
     /// Obeys what the files say that changed.
     fn look(&mut self, models: &mut Option<Watch>) {
         let settled = |watch: &mut Option<Watch>| watch.as_mut().is_some_and(Watch::settled);
-        let order = if settled(&mut self.configuration) || self.is_due_again() {
-            Order::Reload
+        if settled(&mut self.configuration) || self.is_due_again() {
+            self.reload(Vec::new(), models);
         } else if settled(models) || self.archives_have_news() {
-            Order::Models
+            models.iter_mut().for_each(Watch::seen);
+            if let Err(error) = self.obey(&Order::Models) {
+                tracing::error!("reload failed: {error}");
+            }
         } else {
-            return self.retry_transient();
-        };
-        if let Err(error) = self.carry_out(&order, models) {
-            tracing::error!("reload failed: {error}");
+            self.retry_transient();
         }
-    }
-
-    /// Obeys, and notes which files were read for it: what an order does not read may have changed, and
-    /// counts the next time somebody looks.
-    fn carry_out(&mut self, order: &Order, models: &mut Option<Watch>) -> Result<(), Error> {
-        let before = match order {
-            Order::Reload => models.clone(),
-            _ => None,
-        };
-        match order {
-            Order::Reload => models.iter_mut().chain(&mut self.configuration).for_each(Watch::seen),
-            Order::Models => models.iter_mut().for_each(Watch::seen),
-            Order::Load(_) | Order::Unload(_) => {}
-        }
-        let outcome = self.obey(order);
-        if outcome.is_err() && before.is_some() {
-            // Models that changed meanwhile count under the configuration in force.
-            *models = before;
-        }
-        outcome
     }
 
     fn is_due_again(&self) -> bool {
-        self.again.is_some_and(|(due, _)| due <= self.loader.clock().now())
+        self.waiting.is_none() && self.again.is_some_and(|(due, _)| due <= self.loader.clock().now())
     }
 
     /// Loads models again whose server was away, when it is time.
@@ -255,39 +260,12 @@ impl Keeper {
 
     fn obey(&mut self, order: &Order) -> Result<(), Error> {
         let next = match order {
-            Order::Reload if self.reread.is_some() => return self.reconfigure(),
-            Order::Reload | Order::Models => self.loader.load(&self.serving, &self.unloaded, &|_| {}),
+            Order::Models => self.loader.load(&self.serving, &self.unloaded, &|_| {}),
             Order::Load(model) => self.load(model)?,
             Order::Unload(model) => self.unload(model)?,
         };
         self.put_in_force(next)?;
         self.verdict(order)
-    }
-
-    /// Reads configuration and models, and puts both in force, or neither.
-    fn reconfigure(&mut self) -> Result<(), Error> {
-        let outcome = self.change();
-        let passes = outcome.as_ref().is_err_and(|refused| refused.passing);
-        self.again = (passes && self.configuration.is_some()).then(|| {
-            let wait = self.again.map_or(self.retry, |(_, wait)| (wait * 2).min(LONGEST_RETRY));
-            (self.loader.clock().now() + wait, wait)
-        });
-        outcome.map_err(|refused| Error::new(ErrorCode::Conflict, refused.text))
-    }
-
-    fn change(&mut self) -> Result<(), Refused> {
-        let Some(reread) = &mut self.reread else { return Ok(()) };
-        let Change { paths, archives, publish } = reread(self.loader.archives())?;
-        let loader = self.loader.at(paths).with_archives(archives);
-        let next = loader.load(&self.serving, &self.unloaded, &|_| {});
-        if let Some(refused) = lost(&next) {
-            let _ = publish(Err(refused.text.clone()));
-            return Err(refused);
-        }
-        let published = publish(Ok(next.clone()));
-        self.published(next, published).map_err(|error| error.message.into_owned())?;
-        self.loader = loader;
-        Ok(())
     }
 
     fn put_in_force(&mut self, next: ServingSnapshot) -> Result<(), Error> {
@@ -328,17 +306,4 @@ impl Keeper {
         self.unloaded.insert(model.clone());
         Ok(next)
     }
-}
-
-/// Why a configuration does not count under which models that serve now would have no version left.
-fn lost(next: &ServingSnapshot) -> Option<Refused> {
-    let passing = next.kept().all(|failure| failure.transient);
-    let line = |f: &Failure| match &f.version {
-        Some(version) => format!("model {}/{version}: {}", f.model, f.reason),
-        None => format!("model {}: {}", f.model, f.reason),
-    };
-    let lines: Vec<_> = next.kept().map(line).collect();
-    let text =
-        format!("{}\nnothing of it would be left where it is read from; nothing changed", lines.join("\n"));
-    (!lines.is_empty()).then_some(Refused { text, passing })
 }

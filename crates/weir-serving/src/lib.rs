@@ -23,6 +23,7 @@ mod predict;
 mod samples;
 mod sequence;
 mod snapshot;
+mod stored;
 mod watch;
 
 pub use admission::{Admission, Admitted, Room, Sender};
@@ -38,7 +39,7 @@ pub use executor::{
 };
 pub use features::{Incomplete, Lookup};
 pub use fetch::{
-    ArchiveConfig, Archives, FetchConfig, FetchParts, FetchProblem, Fetcher, Missing as MissingArchive,
+    ArchiveConfig, Archives, Bring, FetchConfig, FetchParts, FetchProblem, Fetcher, Missing as MissingArchive,
 };
 pub use load::{LoadOptions, Loader, Progress};
 pub use predict::{Executed, Predictor, Ready, Routed};

@@ -225,7 +225,9 @@ impl Loader {
     fn discover(&self) -> Discovery {
         let mut all = Discovery::default();
         let fetched = self.archives.as_ref().map(Archives::folders).unwrap_or_default();
-        for path in self.paths.iter().chain(&fetched) {
+        // An image names a folder to mount models into: beside archives nothing has to be there.
+        let meant = |path: &&PathBuf| self.archives.is_none() || !weir_artifact::is_empty_folder(path);
+        for path in self.paths.iter().filter(meant).chain(&fetched) {
             let Discovery { found, problems } = weir_artifact::discover(path);
             all.found.extend(found);
             all.problems.extend(problems);

@@ -28,6 +28,11 @@ impl Predictor {
         &*self.clock
     }
 
+    /// The same clock, to be kept.
+    pub fn shared_clock(&self) -> Arc<dyn Clock> {
+        self.clock.clone()
+    }
+
     /// Admits up to `max_bytes` of bodies at once from now on.
     pub fn resize(&self, max_bytes: u64) {
         self.admission.resize(max_bytes);

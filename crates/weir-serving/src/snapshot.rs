@@ -91,6 +91,13 @@ impl ServingSnapshot {
         self.awaited.iter().map(|archive| (archive.name.as_str(), archive.reason.as_str()))
     }
 
+    /// Whether a model answers, or may without anybody changing anything: its server may come back, its archive
+    /// be fetched.
+    pub fn has_prospects(&self) -> bool {
+        let coming = self.awaited.iter().any(|archive| !archive.lasting);
+        coming || !self.models.is_empty() || self.failures.iter().any(|failure| failure.transient)
+    }
+
     /// Whether every model has a version that answers, and all models are known. A newer version that
     /// failed beside one that serves does not count, or one bad push would take down the fleet.
     pub fn can_answer(&self) -> bool {

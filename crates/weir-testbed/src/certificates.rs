@@ -1,8 +1,19 @@
 //! Certificates for one test.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        ServerConfig,
+        crypto::ring,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    },
+};
 
 /// An authority of our own, and what it signed: PEM files.
 #[derive(Debug)]
@@ -41,5 +52,16 @@ impl Certificates {
             client: signed("client", &["weir"]),
             ca: write("ca.pem", authority.pem()),
         }
+    }
+    /// What speaks TLS for a server with its certificate, and ALPN's `protocol`.
+    pub fn acceptor(&self, protocol: &str) -> TlsAcceptor {
+        let (certificate, key) = &self.server;
+        let chain = CertificateDer::pem_file_iter(certificate).unwrap().collect::<Result<_, _>>().unwrap();
+        let key = PrivateKeyDer::from_pem_file(key).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+        let mut config = config.with_single_cert(chain, key).unwrap();
+        config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+        Arc::new(config).into()
     }
 }

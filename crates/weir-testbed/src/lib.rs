@@ -17,3 +17,4 @@ pub use certificates::Certificates;
 pub use cluster::RedisCluster;
 pub use redis_server::{RedisOptions, RedisServer};
 pub use sentinel::RedisSentinel;
+pub use tokio_rustls::TlsAcceptor;

@@ -16,6 +16,7 @@ mod signature;
 mod tensor;
 mod time;
 pub mod trace;
+mod unique;
 
 pub use access::{Access, AllowLocal, Authorizer, Credentials, Grant, Principal};
 pub use answer::Answer;
@@ -29,3 +30,4 @@ pub use sequence::{SequenceId, SequenceStep};
 pub use signature::{Dim, Signature, TensorSpec};
 pub use tensor::{Tensor, TensorData, TensorError, element_count};
 pub use time::{Clock, Deadline, SystemClock};
+pub use unique::{Unique, unique, unique_wide};

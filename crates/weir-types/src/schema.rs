@@ -1,10 +1,16 @@
 //! The typed rows of a model: named fields, their rules, and where each lands in the
 //! model's input tensors.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use crate::{DType, Dim, EntityKey, FeatureSource};
 
-/// A single value in a schema: a default, an allowed value, an example.
-#[derive(Debug, Clone, PartialEq)]
+/// A single value in a schema: a default, an allowed value, an example. It is read as it stands in a
+/// configuration file, where the element type that it is for has no say yet: `1` is an integer, whatever it
+/// becomes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
 #[allow(missing_docs)] // the names say it
 pub enum Scalar {
     Bool(bool),

@@ -46,11 +46,24 @@ pub(crate) fn otel() -> Vec<Override> {
     let variables = [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.endpoint"),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "telemetry.protocol"),
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", "telemetry.ca_file"),
         ("OTEL_SERVICE_NAME", "telemetry.service_name"),
         ("OTEL_RESOURCE_ATTRIBUTES", "telemetry.resource"),
     ];
     let said = variables.into_iter().filter_map(|(name, key)| Some((name, key, text(name)?)));
-    said.map(|(name, key, value)| Override::new(Source::Variable(name.to_owned()), key, value)).collect()
+    let ours = |key, value| if key == "telemetry.protocol" { protocol(value) } else { value };
+    said.map(|(name, key, value)| Override::new(Source::Variable(name.to_owned()), key, ours(key, value)))
+        .collect()
+}
+
+/// OpenTelemetry's names of protocols as ours. Also who asks for JSON is sent protobuf, which receivers of OTLP over
+/// HTTP prefer: a variable that a platform sets for every pod should not keep one from starting, and what a
+/// receiver refuses is logged and counted.
+fn protocol(name: String) -> String {
+    match name.as_str() {
+        "http/protobuf" | "http/json" => "http".to_owned(),
+        _ => name,
+    }
 }
 
 /// Headers for telemetry, which may be secrets: no setting, so that nothing shows them.

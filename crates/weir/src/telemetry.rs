@@ -12,11 +12,12 @@ use tracing_subscriber::{Layer, fmt, layer::SubscriberExt, registry, util::Subsc
 use crate::environment;
 
 mod config;
+pub(crate) mod files;
 mod otlp;
 mod verbosity;
 
 pub(crate) use config::{Protocol, TelemetryConfig};
-pub(crate) use otlp::Telemetry;
+pub(crate) use otlp::{Telemetry, probe};
 pub(crate) use verbosity::Control;
 
 /// The `[log]` table.

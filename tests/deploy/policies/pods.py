@@ -1,6 +1,7 @@
 """What a pod may, and how much it gets."""
 
 import re
+from pathlib import Path
 
 from manifests import container, of_kind, pod, quantity, servers, settings, workloads
 from policies.registry import each_container, policy
@@ -151,3 +152,27 @@ def redis_rewrites_within_its_memory(found):
             yield "redis: a rewrite may take as much again, and the limit has no room for it"
         if said["maxmemory-policy"] != "noeviction":
             yield "redis: would evict state"
+
+
+@policy
+def redis_keeps_what_it_is_told(found):
+    """It reads the configuration and the users that are mounted, and writes to a volume that outlives the pod."""
+    for redis in of_kind(found, "StatefulSet", "redis"):
+        [config] = [c for c in of_kind(found, "ConfigMap") if "redis.conf" in c.get("data", {})]
+        said = dict(line.split(" ", 1) for line in config["data"]["redis.conf"].splitlines() if line and not line.startswith("#"))
+        mounts = {m["mountPath"]: m["name"] for m in container(redis).get("volumeMounts", [])}
+        volumes = {v["name"]: v for v in pod(redis).get("volumes", [])}
+        file, users = "/etc/redis/redis.conf", Path(said.get("aclfile", "/none"))
+        if container(redis).get("command") != ["redis-server", file] or volumes.get(mounts.get("/etc/redis"), {}).get("configMap", {}).get("name") != config["metadata"]["name"]:
+            yield "redis: does not read its configuration"
+        secret = volumes.get(mounts.get(str(users.parent)), {}).get("secret", {})
+        if secret.get("secretName") != "weir-redis" or users.name not in [item["path"] for item in secret.get("items", [])]:
+            yield "redis: has no users, so that anybody may do everything"
+        kept = [claim["metadata"]["name"] for claim in redis["spec"].get("volumeClaimTemplates", [])]
+        if said.get("appendonly") != "yes" or said.get("appendfsync") != "everysec" or mounts.get(said.get("dir")) not in kept:
+            yield "redis: what was written is lost with the pod"
+        if redis["spec"].get("replicas") != 1:
+            yield "redis: several would not know of each other"
+        ping = {"command": ["redis-cli", "-e", "ping"]}
+        if any(container(redis).get(probe, {}).get("exec") != ping for probe in ("startupProbe", "readinessProbe")) or "tcpSocket" not in container(redis).get("livenessProbe", {}):
+            yield "redis: nobody asks whether it answers; or it is restarted because it loads"

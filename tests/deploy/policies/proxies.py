@@ -81,12 +81,17 @@ def ejection_leaves_somebody(found):
 def mutual_tls(found):
     if not of_kind(found, "VirtualService"):
         return
+    for one in of_kind(found, "DestinationRule"):
+        if one["spec"]["trafficPolicy"].get("tls") != {"mode": "ISTIO_MUTUAL"}:
+            yield f"{one['metadata']['name']}: proxies do not say who they are"
     for server in servers(found):
         said = [p["spec"] for p in of_kind(found, "PeerAuthentication") if selects(p["spec"]["selector"]["matchLabels"], labels_of(server))]
         if [p["mtls"]["mode"] for p in said] != ["STRICT"]:
             yield f"{server['metadata']['name']}: mutual TLS is not required"
         elif set(said[0].get("portLevelMtls", {})) - {"9090"}:
             yield f"{server['metadata']['name']}: plain text on more than the metrics"
+        elif of_kind(found, "ServiceMonitor") and said[0].get("portLevelMtls", {}).get("9090") != {"mode": "PERMISSIVE"}:
+            yield f"{server['metadata']['name']}: a Prometheus outside the mesh reads no metrics"
         allowed = [p["spec"] for p in of_kind(found, "AuthorizationPolicy") if selects(p["spec"]["selector"]["matchLabels"], labels_of(server))]
         if not allowed or any(p["action"] != "ALLOW" for p in allowed):
             yield f"{server['metadata']['name']}: nothing says who may call"

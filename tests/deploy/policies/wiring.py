@@ -1,6 +1,6 @@
 """Who scales, and what has to fit together."""
 
-from manifests import container, of_kind, pod, servers, settings, workloads
+from manifests import container, of_kind, pod, quantity, servers, settings, workloads
 from policies.registry import labels_of, policy, selects
 
 
@@ -122,6 +122,13 @@ def backends_are_there(found):
     for who, service, port in backends(found):
         if (service, port) not in ports:
             yield f"{who}: no port {port} of a Service {service}"
+    subsets = {(rule["spec"]["host"], s["name"]) for rule in of_kind(found, "DestinationRule") for s in rule["spec"].get("subsets", [])}
+    gateways = {"mesh", *(gateway["metadata"]["name"] for gateway in of_kind(found, "Gateway"))}
+    for service in of_kind(found, "VirtualService"):
+        name = service["metadata"]["name"]
+        targets = {(to["destination"]["host"], to["destination"]["subset"]) for r in service["spec"]["http"] for to in r.get("route", [])}
+        yield from (f"VirtualService {name}: nothing says what the subset {missing} is" for missing in targets - subsets)
+        yield from (f"VirtualService {name}: no Gateway {missing}" for missing in set(service["spec"]["gateways"]) - gateways)
     for rule in of_kind(found, "DestinationRule"):
         for subset in rule["spec"].get("subsets", []):
             if not any(selects(subset["labels"], labels_of(server)) for server in servers(found)):
@@ -162,6 +169,93 @@ def hosts_agree(found):
     for service in of_kind(found, "VirtualService"):
         if service["spec"]["hosts"] != ["weir", public]:
             yield f"VirtualService {service['metadata']['name']}: not for {public}"
+
+
+@policy
+def tracks_are_apart(found):
+    """Where a proxy shares requests out between two Services, each has its own pods and no other."""
+    for track in ("stable", "canary"):
+        for service in of_kind(found, "Service", f"weir-{track}"):
+            chosen = [labels_of(server).get("weir.dev/track") for server in servers(found) if selects(service["spec"]["selector"], labels_of(server))]
+            if chosen != [track]:
+                yield f"Service weir-{track}: sends to {chosen}"
+
+
+@policy
+def grpc_is_spoken(found):
+    """All the way: proxies take the protocol from the Service's port, nginx from its Ingress; and a stream is not cut off."""
+    for service in of_kind(found, "Service"):
+        for port in service["spec"]["ports"]:
+            if port["name"] == "grpc" and port.get("appProtocol") != "kubernetes.io/h2c":
+                yield f"Service {service['metadata']['name']}: the port grpc does not say h2c"
+    for ingress in of_kind(found, "Ingress"):
+        named = {path["backend"]["service"]["port"]["name"] for rule in ingress["spec"]["rules"] for path in rule["http"]["paths"]}
+        spoken = ingress["metadata"]["annotations"].get("nginx.ingress.kubernetes.io/backend-protocol")
+        if (named, spoken) not in (({"http"}, "HTTP"), ({"grpc"}, "GRPC")):
+            yield f"Ingress {ingress['metadata']['name']}: speaks {spoken} to {named}"
+    for route in of_kind(found, "HTTPRoute"):
+        for rule in route["spec"]["rules"]:
+            streams = any("Stream" in match["path"]["value"] for match in rule.get("matches", []))
+            if streams and rule.get("timeouts") != {"request": "0s", "backendRequest": "0s"}:
+                yield f"HTTPRoute {route['metadata']['name']}: ends streams"
+
+
+@policy
+def bodies_fit_through_the_entrance(found):
+    for ingress in of_kind(found, "Ingress"):
+        most = max(quantity(settings(found, server)["server"]["max_body"]) for server in servers(found))
+        said = ingress["metadata"]["annotations"].get("nginx.ingress.kubernetes.io/proxy-body-size", "1m")
+        if quantity(said.upper() + "i") != most:
+            yield f"Ingress {ingress['metadata']['name']}: lets {said} through, Weir takes {most:.0f} bytes"
+
+
+@policy
+def metrics_are_scraped(found):
+    """Of every pod once, the canary as a job of its own, which is what alerts and scaling ask."""
+    for monitor in of_kind(found, "ServiceMonitor"):
+        chosen = [s for s in of_kind(found, "Service") if selects(monitor["spec"]["selector"].get("matchLabels"), s["metadata"].get("labels", {}))]
+        [end] = monitor["spec"]["endpoints"]
+        ports = [port["name"] for s in chosen for port in s["spec"]["ports"]]
+        if [s["metadata"]["name"] for s in chosen] != ["weir"] or end.get("port") not in ports or end.get("path") != "/metrics":
+            yield f"ServiceMonitor {monitor['metadata']['name']}: scrapes {[s['metadata']['name'] for s in chosen]} at {end.get('port')}{end.get('path')}"
+        elif not all(selects(chosen[0]["spec"]["selector"], labels_of(server)) for server in servers(found)):
+            yield f"ServiceMonitor {monitor['metadata']['name']}: not of every server"
+        canary = {"sourceLabels": ["__meta_kubernetes_pod_label_weir_dev_track"], "regex": "canary", "targetLabel": "job", "replacement": "weir-canary"}
+        if canary not in end.get("relabelings", []):
+            yield f"ServiceMonitor {monitor['metadata']['name']}: the canary is one of the replicas"
+    for scaled in of_kind(found, "ScaledObject"):
+        for asked in (t["metadata"]["query"] for t in scaled["spec"]["triggers"] if t["type"] == "prometheus"):
+            if asked != f'sum(weir_requests_in_flight{{namespace="{scaled["metadata"]["namespace"]}",job="weir"}})':
+                yield f"ScaledObject {scaled['metadata']['name']}: asks {asked}"
+
+
+@policy
+def callers_come_over_tls(found):
+    """Through every entrance: what comes in plain text is sent to https, and gets no answer of Weir's."""
+    for ingress in of_kind(found, "Ingress"):
+        covered = {host for tls in ingress["spec"].get("tls", []) if tls.get("secretName") for host in tls["hosts"]}
+        redirects = ingress["metadata"]["annotations"].get("nginx.ingress.kubernetes.io/ssl-redirect") == "true"
+        if not redirects or {rule["host"] for rule in ingress["spec"]["rules"]} - covered:
+            yield f"Ingress {ingress['metadata']['name']}: plain text is answered"
+    plain = set()
+    for gateway in of_kind(found, "Gateway"):
+        name, spec = gateway["metadata"]["name"], gateway["spec"]
+        for server in spec.get("servers", []):
+            tls = server.get("tls", {})
+            encrypted = tls.get("mode") in ("SIMPLE", "MUTUAL") and tls.get("credentialName") and tls.get("minProtocolVersion") in ("TLSV1_2", "TLSV1_3")
+            if not (encrypted if server["port"]["protocol"] == "HTTPS" else tls.get("httpsRedirect")):
+                yield f"Gateway {name}: plain text on {server['port']['number']}"
+        for listener in spec.get("listeners", []):
+            if not listener.get("tls", {}).get("certificateRefs"):
+                plain.add((name, listener["name"]))
+        ports = {place["port"]["number"] for place in spec.get("servers", [])} | {place["port"] for place in spec.get("listeners", [])}
+        if 443 not in ports:
+            yield f"Gateway {name}: nobody listens on 443"
+    for route in of_kind(found, "HTTPRoute"):
+        for parent in route["spec"]["parentRefs"]:
+            answers = any("backendRefs" in rule for rule in route["spec"]["rules"])
+            if answers and ("sectionName" not in parent or (parent["name"], parent["sectionName"]) in plain):
+                yield f"HTTPRoute {route['metadata']['name']}: answers plain text"
 
 
 @policy

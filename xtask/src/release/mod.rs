@@ -31,6 +31,8 @@ const SHELLS: &[(&str, &str)] = &[("bash", "weir"), ("zsh", "_weir"), ("fish", "
 /// # Errors
 /// A program is missing or fails, or a file cannot be written.
 pub(crate) fn run(words: &[&str]) -> Result<ExitCode> {
+    // First, so that what is missing is said before the minutes that a build takes.
+    succeed(Command::new("sh").arg(repo::root().join("tests/sbom/setup.sh")))?;
     let binary = match words {
         [] => build()?,
         ["--binary", path] => PathBuf::from(path),
@@ -43,6 +45,7 @@ pub(crate) fn run(words: &[&str]) -> Result<ExitCode> {
     pack(&binary, &name, &archive)?;
     let bill = folder.join(format!("{name}.cdx.json"));
     fs::write(&bill, sbom::of(&sbom::metadata(&target()?)?, "weir")?)?;
+    sbom::check(&bill)?;
     let sums = [&archive, &bill].map(|file| sum_line(file));
     let sums = sums.into_iter().collect::<Result<String>>()?;
     fs::write(folder.join("SHA256SUMS"), &sums)?;

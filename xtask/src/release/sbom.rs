@@ -2,9 +2,13 @@
 //! of, without what builds and tests alone need. Written from `cargo metadata`, without a time or a serial
 //! number, so that the same `Cargo.lock` makes the same bill.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    process::Command,
+};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package, PackageId};
 use serde_json::{Value, json};
 
@@ -60,9 +64,23 @@ pub(super) fn of(metadata: &Metadata, root: &str) -> Result<String> {
     Ok(format!("{bill:#}\n"))
 }
 
-/// The package's URL (<https://github.com/package-url/purl-spec>).
+/// Checks the bill in the file `path` by the schema that CycloneDX publishes, its addresses and licences too.
+///
+/// # Errors
+/// What is wrong with it, or the environment of `tests/sbom` is not there.
+pub(super) fn check(path: &Path) -> Result<()> {
+    let python = repo::root().join(".cache/venvs/sbom/bin/python");
+    ensure!(python.exists(), "{} is not there: run `make venvs`", python.display());
+    let told = Command::new(python).arg(repo::root().join("tests/sbom/check.py")).arg(path).output()?;
+    let said = String::from_utf8_lossy(&told.stderr);
+    ensure!(told.status.success(), "the bill of materials is wrong:\n{said}");
+    Ok(())
+}
+
+/// The package's URL (<https://github.com/package-url/purl-spec>). Of what versions may have, only the
+/// plus sign is written as a code.
 fn purl(package: &Package) -> String {
-    format!("pkg:cargo/{}@{}", package.name, package.version)
+    format!("pkg:cargo/{}@{}", package.name, package.version).replace('+', "%2B")
 }
 
 fn component(package: &Package, kind: &str) -> Value {
@@ -84,8 +102,31 @@ fn component(package: &Package, kind: &str) -> Value {
 mod tests {
     use super::*;
 
-    /// By the required keys and the references that the specification names; the schema itself is not
-    /// among what is tested with.
+    /// What [`check`] says of a text.
+    fn checked(text: &str) -> Result<()> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        check(file.path())
+    }
+
+    #[test]
+    fn the_bill_is_what_the_schema_asks_for_and_a_broken_one_is_refused() {
+        let text = of(&metadata("x86_64-unknown-linux-gnu").unwrap(), "weir").unwrap();
+        checked(&text).unwrap();
+        for (right, wrong, said) in [
+            (r#""type": "library""#, r#""type": "crate""#, "'crate' is not one of"),
+            (r#""specVersion""#, r#""specVersoin""#, "'specVersion' is a required property"),
+            (r#""version": 1,"#, r#""version": 1, "made": "by hand","#, "'made' was unexpected"),
+            (r#""expression": "MIT""#, r#""expression": "as is""#, "is no SPDX expression"),
+            (r#""pkg:cargo/hyper@"#, r#""pkg:Cargo/hyper@"#, "is written pkg:cargo/hyper@"),
+            (r#""bom-ref": "pkg:cargo/hyper@"#, r#""bom-ref": "pkg:cargo/hyp@"#, "is no component"),
+        ] {
+            assert!(text.contains(right), "{right}");
+            let error = checked(&text.replace(right, wrong)).unwrap_err().to_string();
+            assert!(error.contains(said), "{wrong}: {error}");
+        }
+    }
+
     #[test]
     fn the_bill_names_what_is_linked_and_nothing_twice() {
         let metadata = metadata("x86_64-unknown-linux-gnu").unwrap();

@@ -2,11 +2,12 @@
 
 use std::{net::IpAddr, sync::Arc, time::Instant};
 
+use bytes::Bytes;
 use http::{HeaderMap, header, request::Parts};
 use hyper::body::Incoming;
 use prost::Message;
-use weir_serving::{CacheControl, CacheOutcome, Sender};
-use weir_types::{Access, Credentials, Deadline, Error, ErrorCode, Grant, trace::Scope};
+use weir_serving::{CacheControl, Sender};
+use weir_types::{Access, Credentials, Deadline, Error, ErrorCode, Grant, Principal, trace::Scope};
 
 use super::{
     Noted,
@@ -15,8 +16,14 @@ use super::{
     timeout,
 };
 use crate::{
-    body::BodyLimits, coding::Coding, exchange::Origin, head, metrics::InFlight, metrics::RouteMetrics,
+    body::BodyLimits,
+    coding::Coding,
+    exchange::Origin,
+    head,
+    metrics::InFlight,
+    metrics::RouteMetrics,
     server::Shared,
+    state::idempotency::{self, Once},
 };
 
 /// Largest message of a method that takes names only.
@@ -28,7 +35,7 @@ pub(super) struct Call {
     peer: IpAddr,
     /// Its place in a trace.
     pub(super) trace: Option<Scope>,
-    headers: HeaderMap,
+    head: Parts,
     /// When it came.
     pub(super) received: Instant,
     /// When a call that is not a stream stops being of use.
@@ -64,7 +71,7 @@ impl Call {
             stream_deadline: own.map(|own| Deadline::after(received, own)),
             answers: Coding::of_answers(&head.headers, request),
             noted: Arc::default(),
-            headers: head.headers,
+            head,
             shared,
             peer,
             trace,
@@ -85,17 +92,28 @@ impl Call {
         let _ = self.noted.metrics.set(metrics.clone());
     }
 
-    /// What the answer's metadata say of the model's cache.
-    pub(super) fn answered_from(&self, cache: Option<CacheOutcome>) {
-        if let Some(outcome) = cache {
-            // A call that is not a stream has one answer.
-            let _ = self.noted.cache.set(outcome);
-        }
+    /// What is told in the metadata of the answer, be it an error.
+    pub(super) fn tells(&self, metadata: HeaderMap) {
+        // A call that is not a stream has one answer.
+        let _ = self.noted.metadata.set(metadata);
+    }
+
+    /// Whether it is to run once.
+    pub(super) fn is_keyed(&self) -> bool {
+        idempotency::is_keyed(&self.head.headers)
+    }
+
+    /// What it is to run once under, `body` being its message.
+    ///
+    /// # Errors
+    /// As [`Once::of`].
+    pub(super) fn once(&self, principal: &Principal, body: &Bytes) -> Result<Option<Once>, Error> {
+        Once::of(&self.shared, &self.head, principal, body, self.deadline)
     }
 
     /// What the caller wants of the model's cache.
     pub(super) fn cache_control(&self) -> CacheControl {
-        head::cache_control(&self.headers)
+        head::cache_control(&self.head.headers)
     }
 
     /// Asks for access.
@@ -103,7 +121,7 @@ impl Call {
     /// # Errors
     /// What the authorizer says.
     pub(super) fn authorize(&self, access: Access<'_>) -> Result<Grant, Error> {
-        let authorization = self.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
+        let authorization = self.head.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
         self.shared.authorizer.authorize(Credentials { authorization }, access)
     }
 

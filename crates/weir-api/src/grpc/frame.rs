@@ -155,10 +155,25 @@ pub(super) fn decode<M: Message + Default>(bytes: Bytes) -> Result<M, Error> {
 /// # Errors
 /// `TooLarge` beyond what four bytes can say.
 pub(super) fn encode(message: &impl Message, coding: Option<Coding>) -> Result<Bytes, Error> {
-    let length = message.encoded_len();
-    let mut out = BytesMut::with_capacity(PREFIX_BYTES + length);
+    let mut out = BytesMut::with_capacity(PREFIX_BYTES + message.encoded_len());
     out.put_bytes(0, PREFIX_BYTES);
     message.encode(&mut out).map_err(|_| Error::internal("the answer could not be written"))?;
+    finish(out, coding)
+}
+
+/// The same for one that is written already.
+///
+/// # Errors
+/// As [`encode`].
+pub(super) fn wrap(message: &[u8], coding: Option<Coding>) -> Result<Bytes, Error> {
+    let mut out = BytesMut::with_capacity(PREFIX_BYTES + message.len());
+    out.put_bytes(0, PREFIX_BYTES);
+    out.extend_from_slice(message);
+    finish(out, coding)
+}
+
+/// Fills in the prefix that `out` has room for.
+fn finish(mut out: BytesMut, coding: Option<Coding>) -> Result<Bytes, Error> {
     let small = coding.and_then(|c| c.pack_message(&out[PREFIX_BYTES..]));
     if let Some(small) = &small {
         out.truncate(PREFIX_BYTES);

@@ -2,23 +2,25 @@
 
 use std::{sync::Arc, time::Instant};
 
+use http::HeaderMap;
 use hyper::body::Incoming;
 use tokio::time::timeout_at;
-use weir_serving::{CacheOutcome, Room};
+use weir_serving::Room;
 use weir_types::{Access, Deadline, Error, trace::Scope};
 
 use super::{
     call::{Call, late},
     frame,
     generated::inference::*,
-    messages,
+    keyed, messages,
     reply::Reply,
     weight,
 };
 use crate::{
+    respond,
     server::Shared,
     v2::core::{
-        self, ModelView, Timeline, Transport, UNLOAD_PARAMETERS, control, datatype, model_name,
+        self, ModelView, Refused, Timeline, Transport, UNLOAD_PARAMETERS, control, datatype, model_name,
         repository_index,
     },
 };
@@ -123,9 +125,13 @@ pub(super) async fn infer(call: Call, body: Incoming) -> Result<Reply, Error> {
     let question = read(message, &mut room)?;
     let view = view(&call, &question)?;
     call.counts_for(view.grpc(&call.shared, false));
-    let times = (call.received, call.deadline);
-    let (answer, cache) = ask((&call, call.trace.as_ref()), &view, question, room, times).await?;
-    call.answered_from(cache);
+    if call.is_keyed() {
+        return keyed::infer(call, view, question, room).await;
+    }
+    let until = Until::Deadline(call.deadline);
+    let times = (call.received, until);
+    let (answer, told) = ask((&call, call.trace.as_ref()), &view, question, room, times).await?;
+    call.tells(told);
     call.reply(&answer)
 }
 
@@ -147,8 +153,17 @@ pub(super) fn view(call: &Call, question: &ModelInferRequest) -> Result<Arc<Mode
     Ok(face.v2.view(&question.model_name, Some(&question.model_version))?.clone())
 }
 
-/// Asks the version behind `view`; the question was received and is of use until then. Returns
-/// the answer and what the model's cache did.
+/// Until when an answer is worked on.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Until {
+    /// It is given up when it comes too late.
+    Deadline(Deadline),
+    /// What has begun before then is done to its end, whoever waits.
+    Done(Deadline),
+}
+
+/// Asks the version behind `view`; the question was received and is of use until then. Returns the answer,
+/// and what metadata tell beside it.
 ///
 /// # Errors
 /// What is wrong with the question, and what the model says.
@@ -157,22 +172,28 @@ pub(super) async fn ask(
     view: &ModelView,
     question: ModelInferRequest,
     room: Room,
-    (received, deadline): (Instant, Deadline),
-) -> Result<(ModelInferResponse, Option<CacheOutcome>), Error> {
+    (received, until): (Instant, Until),
+) -> Result<(ModelInferResponse, HeaderMap), Refused> {
     let name = &view.version().spec.name;
     let sender = call.sender(Access::Invoke(name), scope)?;
     let trace = call.shared.tracer.sample(name.as_str());
-    let mut line = Timeline::new(call.shared.predictor.clock(), received, trace, scope);
+    let mut line = Timeline::new(call.shared.predictor.shared_clock(), received, trace, scope);
     line.read();
     let run = async {
+        let (Until::Deadline(deadline) | Until::Done(deadline)) = until;
         let mut admitted = room.admit(sender, deadline);
         admitted.cache(call.cache_control());
         admitted.would_run(view.version())?;
-        let (request, form) = messages::request(question)?;
-        let answer = timeout_at(deadline.instant().into(), core::infer(admitted, view, request, &mut line));
-        let answer = answer.await.map_err(|_| late())??;
-        let cache = answer.cache;
-        Ok((messages::response(answer, form), cache))
+        let (request, form) = messages::request(question).map_err(Refused::always)?;
+        let answer = core::infer(admitted, view, request, &mut line);
+        let answer = match until {
+            Until::Deadline(at) => timeout_at(at.instant().into(), answer).await.map_err(|_| late())??,
+            Until::Done(_) => answer.await?,
+        };
+        let mut told = HeaderMap::new();
+        respond::cached(answer.cache, &mut told);
+        respond::looked_up(answer.feature_asof, &mut told);
+        Ok((messages::response(answer, form), told))
     };
     let answer = run.await;
     if answer.is_ok() {

@@ -10,11 +10,11 @@
 mod call;
 mod config;
 mod contents;
-mod details;
 mod frame;
 mod generated;
 mod health;
 mod inference;
+mod keyed;
 mod messages;
 mod method;
 mod reflection;
@@ -38,7 +38,6 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method as HttpMethod, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
-use weir_serving::CacheOutcome;
 use weir_types::{Error, ErrorCode, trace::Scope};
 
 use call::Call;
@@ -85,7 +84,7 @@ pub(crate) async fn handle(shared: Arc<Shared>, peer: IpAddr, request: Request<I
         Err(error) => (reply::response(Err(&error), None), Some(error)),
     };
     response.0.headers_mut().insert(head::REQUEST_ID, id);
-    respond::cached(noted.cache.get().copied(), response.0.headers_mut());
+    response.0.headers_mut().extend(noted.metadata.get().cloned().unwrap_or_default());
     let metrics = noted.metrics.get().map(Arc::as_ref).unwrap_or_else(|| shared.grpc.metrics(method));
     observe(&shared, method, &response, metrics, (trace, start));
     response.0
@@ -125,8 +124,8 @@ fn prepare(
 struct Noted {
     /// What it counts for, once it is known which model it asks.
     metrics: OnceLock<Arc<RouteMetrics>>,
-    /// What the model's cache did, where it has one.
-    cache: OnceLock<CacheOutcome>,
+    /// What the answer's metadata say besides.
+    metadata: OnceLock<HeaderMap>,
 }
 
 /// The answer, and why there is none.

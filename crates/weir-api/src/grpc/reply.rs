@@ -11,9 +11,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use http_body::Frame;
 use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 use tokio::sync::mpsc::Receiver;
+use weir_codec::{STATUS_DETAILS, retry_info};
 use weir_types::Error;
 
-use super::details::{DETAILS, retry_info};
 use crate::{
     coding::{self, Coding},
     listener::Body,
@@ -96,7 +96,8 @@ fn status(end: &Result<(), Error>) -> HeaderMap {
     // By the name it has in HTTP, and in gRPC's own form.
     respond::advise(error, &mut headers);
     let info = respond::wait(error).and_then(|wait| retry_info(error.code.grpc_status(), message, wait));
-    headers.extend(info.map(|info| (DETAILS, info)));
+    let info = info.and_then(|info| HeaderValue::try_from(info).ok());
+    headers.extend(info.map(|info| (HeaderName::from_static(STATUS_DETAILS), info)));
     headers
 }
 
@@ -135,8 +136,8 @@ mod tests {
         assert_eq!(status(&Ok(()))[STATUS], "0");
         let details = ErrorCode::ALL.into_iter().filter(|code| {
             let headers = status(&Err(Error::new(*code, "why")));
-            assert_eq!(headers.contains_key(DETAILS), headers.contains_key(header::RETRY_AFTER));
-            headers.contains_key(DETAILS)
+            assert_eq!(headers.contains_key(STATUS_DETAILS), headers.contains_key(header::RETRY_AFTER));
+            headers.contains_key(STATUS_DETAILS)
         });
         assert_eq!(details.count(), 3, "a quota, too much to do, not available");
     }

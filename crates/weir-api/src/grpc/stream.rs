@@ -70,9 +70,14 @@ pub(super) fn closing() -> Error {
 /// once. A request that fails is a message; the stream lives on.
 ///
 /// # Errors
-/// Without access.
+/// Without access; `InvalidArgument` under a key.
 pub(super) fn infer(call: Call, body: Incoming) -> Result<Reply, Error> {
     call.authorize(Access::Read)?;
+    if call.is_keyed() {
+        let text =
+            "an idempotency-key is one request's, and a stream has many: leave it out, or ask ModelInfer";
+        return Err(Error::invalid(text));
+    }
     let call = std::sync::Arc::new(call);
     Ok(open(call.stream_deadline, |parts| async move {
         let (asked, answers) = channel(IN_FLIGHT);
@@ -163,7 +168,10 @@ async fn ask(
     // Handed in by itself: the call's own span ends where its answers begin.
     let mut part = call.trace.as_ref().and_then(|scope| scope.own_part("message", times.0));
     let scope = part.as_ref().map_or(call.trace.as_ref(), |part| Some(part.scope()));
-    let result = inference::ask((call, scope), &view, question, room, times).await;
+    let (received, deadline) = times;
+    let until = inference::Until::Deadline(deadline);
+    let result = inference::ask((call, scope), &view, question, room, (received, until)).await;
+    let result = result.map_err(Error::from);
     let end = call.shared.predictor.clock().now();
     let took = end - times.0;
     let failed = result.as_ref().is_err_and(|e| e.code.http_status() >= 500);
@@ -172,7 +180,7 @@ async fn ask(
     let status = result.as_ref().map_or_else(|error| error.code.http_status(), |_| 200);
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     view.grpc(&call.shared, true).observe(status, took, at_the_end(&call.shared, sampled));
-    // Metadata belong to the stream; of one message of it, the cache is not told.
+    // Metadata belong to the stream; of one message of it, nothing is told.
     result.map(|(answer, _)| answer)
 }
 

@@ -25,6 +25,7 @@ use crate::{
     listener::Body,
     metrics::{Metrics, RouteMetrics},
     server::Shared,
+    state::idempotency::{Once, Refuse},
     v2::core::{ModelView, NamedTensor},
 };
 
@@ -78,23 +79,36 @@ pub(crate) fn embedders(snapshot: &ServingSnapshot) -> impl Iterator<Item = &Arc
 pub(crate) struct Refusal {
     error: Error,
     parameter: Option<&'static str>,
+    /// Whether it is the request's own mistake, which sending it again does not change.
+    always: bool,
 }
 
 impl Refusal {
     /// What is wrong with a request that was read is its texts.
     fn of_input(error: Error) -> Self {
         let parameter = (error.code == ErrorCode::InvalidArgument).then_some("input");
-        Self { error, parameter }
+        Self { error, parameter, always: parameter.is_some() }
+    }
+
+    /// The same, of a request that ran.
+    fn of_running(error: Error) -> Self {
+        Self { always: false, ..Self::of_input(error) }
     }
 
     fn invalid(parameter: &'static str, message: impl Into<String>) -> Self {
-        Self { error: Error::invalid(message.into()), parameter: Some(parameter) }
+        Self { error: Error::invalid(message.into()), parameter: Some(parameter), always: true }
     }
 }
 
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
-        Self { error, parameter: None }
+        Self { error, parameter: None, always: false }
+    }
+}
+
+impl Refuse for Refusal {
+    fn last_word(self) -> Result<Response<Body>, Self> {
+        if self.always { Ok(respond::refusal(&self)) } else { Err(self) }
     }
 }
 
@@ -127,8 +141,6 @@ impl Call<'_> {
         let (bytes, room) = self.read(incoming, deadline).await?;
         let start = self.shared.predictor.clock().now();
         let request = request::read(&bytes, self.face.embedders.max_rows)?;
-        // The texts are out of it: it need not be held while the model runs.
-        drop(bytes);
         let view = self.view(&request)?;
         let counts = self.face.embedders.metrics.get(view.version().spec.name.as_str());
         let counts = counts.ok_or_else(|| not_an_embedder(&request.model, &self.face.embedders))?;
@@ -136,7 +148,14 @@ impl Call<'_> {
             let mut admitted = room.admit(self.sender(view)?, deadline);
             admitted.cache(head::cache_control(&self.head.headers));
             admitted.would_run(view.version())?;
-            self.embed(view, request, admitted, start).await
+            let once = Once::of(self.shared, self.head, admitted.principal(), &bytes, deadline)?;
+            // The texts are out of it: it need not be held while the model runs.
+            drop(bytes);
+            let work = self.embed(view, request, admitted, start);
+            match once {
+                Some(once) => once.run(work).await,
+                None => work.await,
+            }
         };
         let mut response = work.await.unwrap_or_else(|refusal| respond::refusal(&refusal));
         response.extensions_mut().insert(counts.clone());
@@ -169,7 +188,7 @@ impl Call<'_> {
     fn view(&self, request: &Request) -> Result<&ModelView, Refusal> {
         match self.face.v2.view(&request.model, None) {
             Ok(view) => Ok(view),
-            Err(error) => Err(Refusal { error, parameter: Some("model") }),
+            Err(error) => Err(Refusal { parameter: Some("model"), ..error.into() }),
         }
     }
 
@@ -182,20 +201,21 @@ impl Call<'_> {
     ) -> Result<Response<Body>, Refusal> {
         check_dimensions(view, request.dimensions)?;
         let clock = self.shared.predictor.clock();
-        let batch = view.batch(vec![texts(view, request.input)?]);
-        let batch = batch.map_err(Refusal::of_input)?;
+        // Its only input is there: nothing is left to be looked up.
+        let decoded = view.decode(vec![texts(view, request.input)?]);
+        let batch = decoded.map_err(Refusal::of_input)?.batch;
         let decoding = clock.now() - start;
-        view.stages.decode.observe(decoding.as_secs_f64());
+        view.stages.decode.observe(decoding);
         let trace = self.from.trace;
         trace.iter().for_each(|scope| scope.add("decode", (start, start + decoding), |_| {}));
         let ready = admitted.route(view.version().clone()).batch(batch).map_err(Refusal::of_input)?;
-        let executed = ready.execute().await.map_err(Refusal::of_input)?;
-        view.stages.queue.observe(executed.queued.as_secs_f64());
-        view.stages.engine.observe(executed.ran.as_secs_f64());
+        let executed = ready.execute().await.map_err(Refusal::of_running)?;
+        view.stages.queue.observe(executed.queued);
+        view.stages.engine.observe(executed.ran);
         let start = clock.now();
         let response = respond::embeddings(view, &executed, request.encoding)?;
         let encoding = clock.now() - start;
-        view.stages.encode.observe(encoding.as_secs_f64());
+        view.stages.encode.observe(encoding);
         trace.iter().for_each(|scope| scope.add("encode", (start, start + encoding), |_| {}));
         executed.version.executor.stats().face(decoding, encoding);
         Ok(response)

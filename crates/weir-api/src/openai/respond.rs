@@ -71,7 +71,7 @@ fn write_vector(vector: &[f32], encoding: Encoding, out: &mut Vec<u8>) -> usize 
 }
 
 /// An error in OpenAI's form.
-pub(super) fn refusal(Refusal { error, parameter }: &Refusal) -> Response<Body> {
+pub(super) fn refusal(Refusal { error, parameter, .. }: &Refusal) -> Response<Body> {
     let status = StatusCode::from_u16(error.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let code = match (error.code, parameter) {
         (ErrorCode::NotFound, Some("model")) => "model_not_found",

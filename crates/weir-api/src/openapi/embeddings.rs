@@ -8,12 +8,17 @@ use weir_types::Dim;
 
 use super::{
     names::Components,
-    problems::{DEADLINE_EXCEEDED, retry_after},
+    problems::{DEADLINE_EXCEEDED, KEY_IN_USE, KEY_REUSED, retry_after},
+    state::idempotency_key,
 };
 use crate::openai::{FORMATS, TYPES};
 
 /// What stands beside the head of the operation.
-pub(super) fn describe(models: &[Arc<ModelSpec>], components: &mut Components) -> Map<String, Value> {
+pub(super) fn describe(
+    models: &[Arc<ModelSpec>],
+    idempotency: bool,
+    components: &mut Components,
+) -> Map<String, Value> {
     let body = components.schema(&["EmbeddingsRequest".into()], request(models));
     let answer = answer(components);
     let answer = components.schema(&["EmbeddingsResponse".into()], answer);
@@ -25,17 +30,22 @@ pub(super) fn describe(models: &[Arc<ModelSpec>], components: &mut Components) -
     for (status, text) in ERRORS {
         responses.insert(status.into(), error(status, text, components));
     }
+    for (status, text) in KEYED.into_iter().filter(|_| idempotency) {
+        responses.insert(status.into(), error(status, text, components));
+    }
     let text = "One vector a text, in the texts' order. `usage` counts the tokens that the model read: special \
                 tokens included, cut at the model's limit. The client libraries of OpenAI speak this with \
                 `base_url` set to this server's `/v1`.";
-    Map::from_iter([
+    let parameters = idempotency.then(|| ("parameters".to_owned(), json!([idempotency_key()])));
+    let described = [
         ("description".to_owned(), text.into()),
         (
             "requestBody".to_owned(),
             json!({"content": {"application/json": {"schema": body}}, "required": true}),
         ),
         ("responses".to_owned(), responses.into()),
-    ])
+    ];
+    described.into_iter().chain(parameters).collect()
 }
 
 fn request(models: &[Arc<ModelSpec>]) -> Value {
@@ -126,6 +136,9 @@ const ERRORS: [(&str, &str); 8] = [
     ("503", "Busy, starting or draining: try again"),
     ("504", DEADLINE_EXCEEDED),
 ];
+
+/// Of a server that keeps answers by `Idempotency-Key`.
+const KEYED: [(&str, &str); 2] = [("409", KEY_IN_USE), ("422", KEY_REUSED)];
 
 fn error(status: &str, description: &str, components: &mut Components) -> Value {
     let optional = json!({"anyOf": [{"type": "string"}, {"type": "null"}]});

@@ -96,14 +96,15 @@ impl Writer<'_> {
             }
             OperationKind::Embeddings { models, .. } if models.is_empty() => return None,
             OperationKind::Embeddings { models, cached } => {
-                let described = embeddings::describe(models, &mut self.components);
+                let described = embeddings::describe(models, self.idempotency, &mut self.components);
                 self.caching(merge(head, described), *cached)
             }
             OperationKind::State(endpoint) => {
                 merge(head, state::describe(endpoint, self.idempotency, &mut self.components))
             }
             OperationKind::V2(endpoint) => {
-                let described = v2::describe(*endpoint, &operation.path, &self.models, &mut self.components);
+                let at = (*endpoint, operation.path.as_str());
+                let described = v2::describe(at, &self.models, self.idempotency, &mut self.components);
                 self.caching(merge(head, described), self.cached && *endpoint == Endpoint::Infer)
             }
             OperationKind::Admin(endpoint) => merge(head, admin::describe(*endpoint, &mut self.components)?),

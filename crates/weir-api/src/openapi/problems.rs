@@ -9,6 +9,10 @@ use super::names::Components;
 pub(super) const DEADLINE_EXCEEDED: &str =
     "The deadline passed before there was an answer, or `only-if-cached` asked for one that is not stored";
 
+/// What 409 and 422 mean of an `Idempotency-Key`.
+pub(super) const KEY_IN_USE: &str = "The request with this `Idempotency-Key` is being answered";
+pub(super) const KEY_REUSED: &str = "Another request has used the `Idempotency-Key`";
+
 /// Adds the responses for `statuses`, in order.
 pub(super) fn add(statuses: &[u16], responses: &mut Map<String, Value>, components: &mut Components) {
     for &status in statuses {
@@ -25,8 +29,7 @@ fn response(status: u16, components: &mut Components) -> Value {
         408 => problem("RequestTimeout", "The body did not arrive in time", None, components),
         409 => {
             let headers = json!({"Retry-After": retry_after(components)});
-            let text = "The request with this `Idempotency-Key` is being answered";
-            problem("Conflict", text, Some(headers), components)
+            problem("Conflict", KEY_IN_USE, Some(headers), components)
         }
         413 => problem("TooLarge", "The body is larger than the server takes", None, components),
         501 => problem("Unsupported", "The server does not do this as it is set up", None, components),

@@ -256,7 +256,7 @@ fn the_tensor_face_of_the_demo() {
         }
         operations.push(predict);
     }
-    golden("openapi-v2.json", &operations);
+    golden_of("openapi-v2.json", &operations, true);
 }
 
 /// A model that reads texts of at most `max_length` characters.
@@ -276,12 +276,13 @@ fn entities_and_embeddings() {
     };
     let (tagger, models) = (Arc::new(tagger), vec![embedder("large", 900, 768), embedder("small", 100, 384)]);
     let embeddings = |models| OperationKind::Embeddings { models, cached: true };
-    golden(
+    golden_of(
         "openapi-text.json",
         &[
             predict("/entities", &tagger, BodyShape::Row, &[("found", "entities")]),
             operation(RouteMethod::Post, "/v1/embeddings", "models", embeddings(models)),
         ],
+        true,
     );
     let none = operation(RouteMethod::Post, "/v1/embeddings", "models", embeddings(vec![]));
     assert_eq!(document(&[none], false, "0")["paths"], json!({}), "described where there is a model to ask");

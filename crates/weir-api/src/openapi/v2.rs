@@ -7,7 +7,8 @@ use weir_types::{DType, Dim};
 
 use super::{
     names::Components,
-    problems::{DEADLINE_EXCEEDED, retry_after},
+    problems::{DEADLINE_EXCEEDED, KEY_IN_USE, retry_after},
+    state::idempotency_key,
     v2_schemas as schemas,
 };
 use crate::operation::Endpoint;
@@ -15,16 +16,19 @@ use crate::operation::Endpoint;
 /// Longest example of a tensor, in elements.
 const MAX_EXAMPLE: usize = 64;
 
-/// What stands beside the head of the operation `endpoint` at `path`, of a server with `models`.
+/// What stands beside the head of the operation `endpoint` at `path`, of a server with `models` that keeps
+/// answers by `Idempotency-Key` or not.
 pub(super) fn describe(
-    endpoint: Endpoint,
-    path: &str,
+    (endpoint, path): (Endpoint, &str),
     models: &[&ModelSpec],
+    idempotency: bool,
     components: &mut Components,
 ) -> Map<String, Value> {
     let mut described = Map::new();
     described.insert("description".into(), description(endpoint).into());
-    let parameters = parameters(endpoint, path, models);
+    let keyed = idempotency && endpoint == Endpoint::Infer;
+    let mut parameters = parameters(endpoint, path, models);
+    parameters.extend(keyed.then(idempotency_key));
     if !parameters.is_empty() {
         described.insert("parameters".into(), parameters.into());
     }
@@ -33,7 +37,10 @@ pub(super) fn describe(
     }
     let mut responses = Map::new();
     responses.insert("200".into(), success(endpoint, components));
-    for status in statuses(endpoint, path) {
+    let looks_up = models.iter().any(|spec| spec.columns && spec.schema.looks_up());
+    let more = [(409, keyed), (422, keyed || (looks_up && endpoint == Endpoint::Infer))];
+    let more = more.iter().filter_map(|(status, there)| there.then_some(status));
+    for status in statuses(endpoint, path).iter().chain(more) {
         responses.insert(status.to_string(), problem(*status, components));
     }
     if endpoint == Endpoint::Ready {
@@ -98,8 +105,12 @@ fn problem(status: u16, components: &mut Components) -> Value {
         403 => ("V2Forbidden", "Clients control nothing here"),
         404 => ("V2NotFound", "There is no such model or version"),
         408 => ("V2RequestTimeout", "The body did not arrive in time"),
+        409 => ("V2Conflict", KEY_IN_USE),
         413 => ("V2TooLarge", "The body is larger than the server takes, as sent or unpacked"),
         415 => ("V2UnsupportedMediaType", "The body has a Content-Encoding that is not undone"),
+        422 => {
+            ("V2Unprocessable", "A feature is not known, or another request has used the `Idempotency-Key`")
+        }
         501 => ("V2Unsupported", "The request asks for what is not supported"),
         503 => ("V2Unavailable", "Busy, or the model could not be loaded: try again"),
         504 => ("V2DeadlineExceeded", DEADLINE_EXCEEDED),
@@ -108,7 +119,7 @@ fn problem(status: u16, components: &mut Components) -> Value {
     components.response(name, |components| {
         let schema = components.schema(&["V2Error".into()], schemas::error());
         let mut response = json!({"description": text});
-        if status == 503 {
+        if matches!(status, 409 | 503) {
             response["headers"] = json!({"Retry-After": retry_after(components)});
         }
         response["content"] = json!({"application/json": {"schema": schema}});

@@ -23,8 +23,8 @@ use super::{StateEndpoint, idempotency::Once};
 use crate::{
     body, head,
     listener::Body,
-    predict::{Refusal, rfc3339},
-    respond,
+    predict::Refusal,
+    respond::{self, rfc3339},
     server::Shared,
 };
 

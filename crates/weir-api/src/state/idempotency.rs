@@ -15,19 +15,42 @@ use http_body_util::BodyExt;
 use sha2::{Digest, Sha256};
 use std::{future::Future, time::Duration};
 use tokio::time::timeout_at;
-use weir_codec::{FieldError, Rejection};
 use weir_features::{Begun, Idempotency, IdempotencyGuard, StoredAnswer};
 use weir_types::{Deadline, Error, ErrorCode, Principal};
 
-use crate::{head::SEQUENCE, listener::Body, metrics::KeyMetrics, predict::Refusal, respond, server::Shared};
+use crate::{
+    head::{FRAMING, SEQUENCE},
+    listener::Body,
+    metrics::KeyMetrics,
+    server::Shared,
+};
 
+/// The header, and gRPC's metadata of that name.
 pub(crate) const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Says that an answer is the first one's.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 /// When a request in flight is worth asking about again.
 const AGAIN: Duration = Duration::from_secs(1);
 
-type Answer = Result<Response<Body>, Refusal>;
+/// Why a face does not answer. Each tells in its own form what keys have to say.
+pub(crate) trait Refuse: From<Error> {
+    /// The refusal as an answer, where the same request would be refused again whenever it is sent:
+    /// that is kept. A face that knows this of an error hands it in as an answer, or says so here.
+    ///
+    /// # Errors
+    /// Itself, where time may change it.
+    fn last_word(self) -> Result<Response<Body>, Self> {
+        Err(self)
+    }
+
+    /// Another request has used the key, which `text` says.
+    fn reused(text: &'static str) -> Self {
+        Error::new(ErrorCode::ValidationFailed, text).into()
+    }
+}
+
+/// What V2's transports fail with.
+impl Refuse for Error {}
 
 /// A request that is to run once.
 pub(crate) struct Once {
@@ -70,7 +93,10 @@ impl Once {
     ///
     /// # Errors
     /// As [`run`](Self::run).
-    pub(crate) async fn binding(self, work: impl Future<Output = Answer> + Send + 'static) -> Answer {
+    pub(crate) async fn binding<E: Refuse + Send + 'static>(
+        self,
+        work: impl Future<Output = Result<Response<Body>, E>> + Send + 'static,
+    ) -> Result<Response<Body>, E> {
         let bound = Self { binding: true, ..self };
         let lost = |_| Error::internal("the request did not run to its end");
         tokio::spawn(bound.run(work)).await.map_err(lost)?
@@ -79,9 +105,13 @@ impl Once {
     /// Runs `work`, or answers what it answered before.
     ///
     /// # Errors
-    /// `Conflict` while the same request runs, a 422 for another request under the key, `Unavailable` where the store cannot be asked (running without it could be running
-    /// twice), else what `work` says.
-    pub(crate) async fn run(self, work: impl Future<Output = Answer>) -> Answer {
+    /// `Conflict` while the same request runs, and for one that was done and whose answer could not be
+    /// kept; [`Refuse::reused`] for another request under the key; `Unavailable` where the store cannot be
+    /// asked (running without it could be running twice); else what `work` says.
+    pub(crate) async fn run<E: Refuse>(
+        self,
+        work: impl Future<Output = Result<Response<Body>, E>>,
+    ) -> Result<Response<Body>, E> {
         let begun = self.begin().await?;
         self.keys.count(match begun {
             Begun::Fresh(_) => "nothing",
@@ -90,6 +120,11 @@ impl Once {
             Begun::Mismatch => "another_request",
         });
         match begun {
+            Begun::Replay(answer) if answer == unkept() => {
+                let text = "the request with this Idempotency-Key was done; its answer was larger than \
+                            `[idempotency] max_answer` and was not kept";
+                Err(Error::new(ErrorCode::Conflict, text).into())
+            }
             Begun::Replay(answer) => Ok(replay(answer)),
             Begun::Fresh(guard) if self.binding => {
                 let guard = guard.binding();
@@ -101,10 +136,7 @@ impl Once {
                 Err(Error::new(ErrorCode::Conflict, text).after(AGAIN).into())
             }
             Begun::Mismatch => {
-                let text = "Another request has used this key: choose a new one for each request";
-                let loc = ["header", "Idempotency-Key"];
-                let error = FieldError::elsewhere("idempotency_key_reused", loc, text);
-                Err(Refusal::NotKnown(Rejection::Invalid(vec![error])))
+                Err(E::reused("Another request has used this key: choose a new one for each request"))
             }
         }
     }
@@ -118,15 +150,18 @@ impl Once {
     }
 }
 
-/// What makes two requests of one scope the same. Which step of which sequence a request is
-/// counts where it says so, and only there: a request that names none is the same as it was
-/// before sequences were.
+/// What makes two requests of one scope the same. Which step of which sequence a request is, and where
+/// tensors begin in its body, count where it says so, and only there: a request that says nothing of them
+/// is the same as it was before they were.
 fn fingerprint(head: &Parts, body: &Bytes) -> [u8; 32] {
     let value = |name: &HeaderName| head.headers.get(name).map_or(&[][..], HeaderValue::as_bytes);
     let query = head.uri.query().unwrap_or_default().as_bytes();
     let mut parts = vec![query, value(&header::CONTENT_TYPE), &body[..]];
-    if SEQUENCE.iter().any(|name| head.headers.contains_key(name)) {
-        parts.extend(SEQUENCE.iter().map(value));
+    // Three and two of them: how many there are says whose they are.
+    for group in [&SEQUENCE[..], &FRAMING] {
+        if group.iter().any(|name| head.headers.contains_key(name)) {
+            parts.extend(group.iter().map(value));
+        }
     }
     let mut hash = Sha256::new();
     for part in parts {
@@ -134,6 +169,11 @@ fn fingerprint(head: &Parts, body: &Bytes) -> [u8; 32] {
         hash.update(part);
     }
     hash.finalize().into()
+}
+
+/// Whether a request has a key.
+pub(crate) fn is_keyed(headers: &HeaderMap) -> bool {
+    headers.contains_key(KEY)
 }
 
 /// The one key of a request: bare, or as the string of RFC 8941 that the draft has it as.
@@ -155,10 +195,13 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, Error> {
 
 /// Keeps an answer that is final, frees the key after any other. In the place of an answer that is
 /// too large to be kept, that of a binding request is that it was done.
-async fn settle(guard: IdempotencyGuard, answer: Answer, binding: bool) -> Answer {
-    let response = match answer {
+async fn settle<E: Refuse>(
+    guard: IdempotencyGuard,
+    answer: Result<Response<Body>, E>,
+    binding: bool,
+) -> Result<Response<Body>, E> {
+    let response = match answer.or_else(E::last_word) {
         Ok(response) => response,
-        Err(refusal) if refusal.is_final() => refusal.response(&HeaderValue::from_static("-")),
         Err(refusal) => {
             if let Err(error) = guard.release().await {
                 tracing::warn!("an Idempotency-Key was not freed, its lease ends it: {error}");
@@ -168,7 +211,7 @@ async fn settle(guard: IdempotencyGuard, answer: Answer, binding: bool) -> Answe
     };
     let (response, mut kept) = stored(response).await;
     if binding && !guard.fits(&kept) {
-        kept = stored(unkept()).await.1;
+        kept = unkept();
     }
     if let Err(error) = guard.finish(kept).await {
         tracing::warn!("an answer was not kept under its Idempotency-Key: {error}");
@@ -176,11 +219,9 @@ async fn settle(guard: IdempotencyGuard, answer: Answer, binding: bool) -> Answe
     Ok(response)
 }
 
-/// What a repetition is told of a request that was done, and whose answer was not kept.
-fn unkept() -> Response<Body> {
-    let text = "the request with this Idempotency-Key was done; its answer was larger than \
-                `[idempotency] max_answer` and was not kept";
-    respond::error(&Error::new(ErrorCode::Conflict, text), &HeaderValue::from_static("-"))
+/// What is kept of a request that was done and whose answer is too large. No face answers that.
+fn unkept() -> StoredAnswer {
+    StoredAnswer { status: StatusCode::CONFLICT.as_u16(), ..StoredAnswer::default() }
 }
 
 /// The answer, and as it is kept.
@@ -209,139 +250,4 @@ fn replay(answer: StoredAnswer) -> Response<Body> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{collections::HashSet, sync::Arc};
-
-    use http::Request;
-    use weir_features::{IdempotencyConfig, Memory};
-    use weir_types::{Clock, SystemClock};
-
-    use super::*;
-
-    fn print(headers: &[(&str, &str)]) -> [u8; 32] {
-        let mut request = Request::post("/v1/models/m:predict?outputs=a");
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        fingerprint(&request.body(()).unwrap().into_parts().0, &Bytes::from_static(b"[1]"))
-    }
-
-    #[test]
-    fn another_step_or_sequence_is_another_request() {
-        let steps = [
-            &[][..],
-            &[("sequence-id", "a")],
-            &[("sequence-id", "b")],
-            &[("sequence-id", "a"), ("sequence-start", "true")],
-            &[("sequence-id", "a"), ("sequence-end", "true")],
-            &[("sequence-id", "a"), ("sequence-start", "true"), ("sequence-end", "true")],
-            &[("sequence-id", "atrue")],
-        ];
-        let prints: HashSet<_> = steps.iter().map(|headers| print(headers)).collect();
-        assert_eq!(prints.len(), steps.len());
-        assert_eq!(print(&[("sequence-id", "a"), ("x", "1")]), print(&[("x", "2"), ("sequence-id", "a")]));
-        // What was kept before sequences were is still the answer to what names none.
-        let mut before = Sha256::new();
-        for part in [&b"outputs=a"[..], b"", b"[1]"] {
-            before.update((part.len() as u64).to_le_bytes());
-            before.update(part);
-        }
-        assert_eq!(print(&[]), <[u8; 32]>::from(before.finalize()));
-    }
-
-    fn once(service: &Idempotency) -> Once {
-        let deadline = Deadline::after(SystemClock.now(), Duration::from_secs(60));
-        let (service, keys) = (service.clone(), KeyMetrics::default());
-        Once {
-            service,
-            scope: String::new(),
-            key: "k".into(),
-            fingerprint: [1; 32],
-            deadline,
-            keys,
-            binding: false,
-        }
-    }
-
-    fn service() -> Idempotency {
-        let clock = Arc::new(SystemClock);
-        let config = IdempotencyConfig { max_answer: weir_config::ByteSize::kib(1), ..Default::default() };
-        Idempotency::new(&config, Arc::new(Memory::new(1 << 20, clock.clone())), clock)
-    }
-
-    fn answer(bytes: usize) -> Answer {
-        Ok(respond::json(StatusCode::OK, vec![b'7'; bytes]))
-    }
-
-    #[tokio::test]
-    async fn what_changes_something_is_done_to_the_end_and_once() {
-        let service = service();
-        let (begun, has_begun) = tokio::sync::oneshot::channel();
-        let (go, gate) = tokio::sync::oneshot::channel();
-        let (over, is_over) = tokio::sync::oneshot::channel();
-        let work = async move {
-            begun.send(()).unwrap();
-            gate.await.unwrap();
-            over.send(()).unwrap();
-            answer(1)
-        };
-        let mut call = Box::pin(once(&service).binding(work));
-        tokio::select! {
-            biased;
-            began = has_begun => began.unwrap(),
-            _ = &mut call => panic!("nobody said go"),
-        }
-        drop(call); // the client goes away
-        go.send(()).unwrap();
-        is_over.await.unwrap();
-        let again = loop {
-            match once(&service).run(async { unreachable!("it has been done") }).await {
-                Ok(response) => break response,
-                Err(Refusal::Failed(error)) if error.code == ErrorCode::Conflict => {
-                    tokio::task::yield_now().await;
-                }
-                Err(_) => panic!("neither running nor done"),
-            }
-        };
-        assert_eq!(again.status(), StatusCode::OK);
-        assert_eq!(again.headers()[REPLAYED], "true");
-    }
-
-    #[tokio::test]
-    async fn what_was_done_and_answered_at_length_is_not_done_again() {
-        let service = service();
-        let first = once(&service).binding(async { answer(5000) }).await;
-        assert!(first.is_ok_and(|response| response.status() == StatusCode::OK));
-        let again = once(&service).binding(async { unreachable!("it has been done") }).await;
-        assert!(again.is_ok_and(|response| response.status() == StatusCode::CONFLICT));
-        // What changes nothing may run again.
-        let service = self::service();
-        for _ in 0..2 {
-            let same = once(&service).run(async { answer(5000) });
-            assert!(same.await.is_ok_and(|response| response.status() == StatusCode::OK));
-            tokio::task::yield_now().await; // the key is freed in the background
-        }
-    }
-
-    fn of(values: &[&str]) -> Result<Option<String>, Error> {
-        let mut headers = HeaderMap::new();
-        values.iter().for_each(|value| {
-            headers.append(KEY, value.parse().unwrap());
-        });
-        key(&headers)
-    }
-
-    #[test]
-    fn a_key_is_bare_or_a_structured_string() {
-        assert_eq!(of(&[]), Ok(None));
-        for written in ["abc-1", "\"abc-1\"", " abc-1 "] {
-            assert_eq!(of(&[written]), Ok(Some("abc-1".into())), "{written}");
-        }
-        assert!(of(&["a", "a"]).is_err());
-        for none in ["\"\"", "", "\"", "\"half"] {
-            assert!(of(&[none]).is_err(), "{none}");
-        }
-        let half = of(&["\"zz"]).unwrap_err();
-        assert!(half.message.contains("quote"), "{half}");
-    }
-}
+mod tests;

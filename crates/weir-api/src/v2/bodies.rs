@@ -50,8 +50,14 @@ fn check_request(request: InferRequest, body_bytes: usize) -> Result<(), String>
     }
     let output = |NamedTensor { name, tensor }| OutputTensor { name, tensor };
     let outputs: Vec<OutputTensor> = request.inputs.into_iter().map(output).collect();
-    let response =
-        InferResponse { model: "m".into(), version: "1".into(), id: request.id, outputs, cache: None };
+    let response = InferResponse {
+        model: "m".into(),
+        version: "1".into(),
+        id: request.id,
+        outputs,
+        cache: None,
+        feature_asof: None,
+    };
     // BF16 has no JSON; all else has, and it must be JSON.
     if let Ok(encoded) = write_response(&response, &[]) {
         serde_json::from_slice::<serde_json::Value>(&encoded.body).map_err(|e| format!("written: {e}"))?;

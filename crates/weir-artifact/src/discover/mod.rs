@@ -6,6 +6,7 @@ mod model;
 
 use std::{
     collections::HashMap,
+    fs::DirEntry,
     path::{Path, PathBuf},
 };
 
@@ -43,6 +44,14 @@ pub fn discover(path: &Path) -> Discovery {
     finder.refuse_doubles();
     finder.found.sort_by(|a, b| (&a.name, &a.version).cmp(&(&b.name, &b.version)));
     Discovery { found: finder.found, problems: finder.problems }
+}
+
+/// Whether `path` is a folder with nothing in it but hidden entries: one that something is still to be put into,
+/// where [`discover`] has a problem with it.
+pub fn is_empty_folder(path: &Path) -> bool {
+    let visible =
+        |entry: std::io::Result<DirEntry>| !entry.is_ok_and(|e| file_name(&e.path()).starts_with('.'));
+    path.read_dir().is_ok_and(|mut entries| !entries.any(visible))
 }
 
 #[derive(Default)]

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-use crate::ScalarValue;
+use weir_types::Scalar;
 
 /// A model that is made of others: steps, and what of their answers is its own. A tensor is
 /// named `step.tensor`, the step alone where it has one output, and `input.tensor` for what
@@ -107,7 +106,7 @@ pub struct CaseTable {
     pub lt: Option<f64>,
     /// One of these values.
     #[serde(rename = "enum")]
-    pub one_of: Option<Vec<ScalarValue>>,
+    pub one_of: Option<Vec<Scalar>>,
 }
 
 impl CaseTable {

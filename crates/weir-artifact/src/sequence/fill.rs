@@ -2,7 +2,7 @@
 
 use weir_types::{DType, Scalar, Tensor, TensorData, element_count};
 
-use crate::{ScalarValue, rules::scalar};
+use crate::rules::scalar;
 
 /// Most elements of one state tensor: 16 million, 64 MiB of floats.
 const MAX_ELEMENTS: usize = 16 << 20;
@@ -11,7 +11,7 @@ const MAX_ELEMENTS: usize = 16 << 20;
 ///
 /// # Errors
 /// A value that is none of `dtype`, a half float other than 0, a tensor beyond the bound.
-pub(super) fn filled(dtype: DType, shape: Vec<usize>, value: Option<&ScalarValue>) -> Result<Tensor, String> {
+pub(super) fn filled(dtype: DType, shape: Vec<usize>, value: Option<&Scalar>) -> Result<Tensor, String> {
     let count = element_count(&shape).map_err(|e| e.to_string())?;
     if count > MAX_ELEMENTS {
         return Err(format!("{shape:?} has {count} elements, the limit is {MAX_ELEMENTS}"));
@@ -24,10 +24,10 @@ pub(super) fn filled(dtype: DType, shape: Vec<usize>, value: Option<&ScalarValue
 }
 
 /// Controls are written 0 and 1 also where the input is boolean.
-fn plain(value: &ScalarValue, dtype: DType) -> ScalarValue {
+fn plain(value: &Scalar, dtype: DType) -> Scalar {
     match value {
-        ScalarValue::Int(n @ (0 | 1)) if dtype == DType::Bool => ScalarValue::Bool(*n == 1),
-        ScalarValue::Bool(b) if dtype != DType::Bool => ScalarValue::Int(i64::from(*b)),
+        Scalar::Int(n @ (0 | 1)) if dtype == DType::Bool => Scalar::Bool(*n == 1),
+        Scalar::Bool(b) if dtype != DType::Bool => Scalar::Int(i64::from(*b)),
         other => other.clone(),
     }
 }
@@ -86,11 +86,11 @@ mod tests {
     #[test]
     fn values_are_held_to_their_type() {
         let of = |dtype, value| filled(dtype, vec![1], Some(&value)).map(|t| t.data().clone());
-        assert_eq!(of(DType::Float32, ScalarValue::Int(2)), Ok(TensorData::Float32(vec![2.0])));
-        assert_eq!(of(DType::Bool, ScalarValue::Int(1)), Ok(TensorData::Bool(vec![true])));
-        assert_eq!(of(DType::Int8, ScalarValue::Int(-7)), Ok(TensorData::Int8(vec![-7])));
-        assert_eq!(of(DType::Int8, ScalarValue::Int(200)).unwrap_err(), "200 is no int8");
-        assert!(of(DType::Float16, ScalarValue::Float(0.5)).unwrap_err().contains("only begin as 0"));
+        assert_eq!(of(DType::Float32, Scalar::Int(2)), Ok(TensorData::Float32(vec![2.0])));
+        assert_eq!(of(DType::Bool, Scalar::Int(1)), Ok(TensorData::Bool(vec![true])));
+        assert_eq!(of(DType::Int8, Scalar::Int(-7)), Ok(TensorData::Int8(vec![-7])));
+        assert_eq!(of(DType::Int8, Scalar::Int(200)).unwrap_err(), "200 is no int8");
+        assert!(of(DType::Float16, Scalar::Float(0.5)).unwrap_err().contains("only begin as 0"));
         assert!(filled(DType::Int8, vec![1 << 30], None).unwrap_err().contains("limit"));
     }
 }

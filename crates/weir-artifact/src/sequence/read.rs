@@ -1,6 +1,6 @@
 //! From `[sequence]` and the artefact's tensors to a [`SequenceSpec`].
 
-use weir_types::{DType, Dim, Signature, Tensor, TensorSpec};
+use weir_types::{DType, Dim, Scalar, Signature, Tensor, TensorSpec};
 
 use super::{
     ConstantTable, Control, ControlTable, ControlWord, Feed, SequenceSpec, SequenceTable, StateSpec,
@@ -99,7 +99,7 @@ impl Reader<'_> {
         let value = |which: usize| match &table.values {
             Some(values) => row(spec, Some(&values[which])),
             None if table.kind == ControlWord::Id => row(spec, None),
-            None => row(spec, Some(&crate::ScalarValue::Int(which as i64))),
+            None => row(spec, Some(&Scalar::Int(which as i64))),
         };
         let values = value(0).and_then(|no| Ok((no, value(1)?))).and_then(|values| match table.kind {
             ControlWord::Id if !ID_TYPES.contains(&spec.dtype) => {
@@ -209,7 +209,7 @@ fn same_rank(output: &TensorSpec, shape: &[usize]) -> bool {
 }
 
 /// The value of an input that is the server's own, for one row.
-fn row(spec: &TensorSpec, value: Option<&crate::ScalarValue>) -> Result<Tensor, String> {
+fn row(spec: &TensorSpec, value: Option<&Scalar>) -> Result<Tensor, String> {
     filled(spec.dtype, spec.shape.iter().map(|dim| dim.fixed().unwrap_or(1)).collect(), value)
 }
 

@@ -3,9 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use weir_config::HumanDuration;
-use weir_types::Signature;
-
-use crate::ScalarValue;
+use weir_types::{Scalar, Signature};
 
 /// A model that remembers: tensors that go from one request of a sequence to the next. Clients
 /// see none of the inputs and outputs named here.
@@ -88,7 +86,7 @@ pub struct StateTable {
     /// open.
     pub batch_axis: Option<usize>,
     /// The value of each element before the first step. Default: 0.
-    pub initial: Option<ScalarValue>,
+    pub initial: Option<Scalar>,
 }
 
 /// What a control input tells.
@@ -114,7 +112,7 @@ pub struct ControlTable {
     /// What it tells.
     pub kind: ControlWord,
     /// What stands for false and for true. Default: 0 and 1.
-    pub values: Option<[ScalarValue; 2]>,
+    pub values: Option<[Scalar; 2]>,
 }
 
 /// An input that is the same for all steps, such as a sampling rate.
@@ -124,5 +122,5 @@ pub struct ConstantTable {
     /// The model's input.
     pub input: String,
     /// The value of each of its elements.
-    pub value: ScalarValue,
+    pub value: Scalar,
 }

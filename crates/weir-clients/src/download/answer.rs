@@ -5,7 +5,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout};
 
-use super::{DownloadError, DownloadOptions, Sink};
+use super::{Came, DownloadError, DownloadOptions, Sink};
 use crate::{CallError, plain, pool};
 
 pub(super) type Response = http::Response<Incoming>;
@@ -42,7 +42,7 @@ pub(super) async fn receive(
     response: Response,
     sink: &mut (dyn Sink + Send),
     options: &DownloadOptions,
-) -> Result<(), DownloadError> {
+) -> Result<Came, DownloadError> {
     let (head, mut body) = response.into_parts();
     match head.status {
         StatusCode::OK => sink.restart().map_err(DownloadError::Write)?,
@@ -58,10 +58,13 @@ pub(super) async fn receive(
     if sink.bytes().saturating_add(body.size_hint().lower()) > options.max_bytes {
         return Err(too_large(options.max_bytes));
     }
+    let marked = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
+    let marked = marked.iter().any(|name| head.headers.contains_key(name));
+    let came = Came { in_one_piece: head.status == StatusCode::OK && marked };
     let mut pace = Pace { since: Instant::now(), bytes: 0 };
     loop {
         let frame = timeout(options.stall_timeout, body.frame()).await.map_err(|_| CallError::TimedOut)?;
-        let Some(frame) = frame else { return Ok(()) };
+        let Some(frame) = frame else { return Ok(came) };
         let frame = frame.map_err(|e| pool::connection(&e))?;
         if let Ok(piece) = frame.into_data() {
             take(&piece, sink, options.max_bytes)?;

@@ -6,6 +6,7 @@
 
 mod answer;
 mod config;
+mod error;
 mod location;
 mod s3;
 mod sign;
@@ -28,17 +29,13 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::ring,
-    pki_types::{CertificateDer, pem::PemObject},
-};
 use tokio::time::{sleep, timeout};
 
-use crate::{CallError, RetryPolicy};
-use s3::{S3, secret_file};
+use crate::{CallError, RetryPolicy, Trust};
+use s3::S3;
 
 pub use config::S3Config;
+pub use error::{DownloadError, is_passing};
 pub use location::Location;
 pub use sign::S3Keys;
 
@@ -87,29 +84,12 @@ pub trait Sink {
     fn restart(&mut self) -> std::io::Result<()>;
 }
 
-/// Why a file did not come. `Display` is for logs and operators.
-#[derive(Debug, thiserror::Error)]
-pub enum DownloadError {
-    /// The call failed; whether it is worth another try is in it.
-    #[error(transparent)]
-    Call(#[from] CallError),
-    /// It must not be done, or cannot be until somebody changes something.
-    #[error("{0}")]
-    Refused(String),
-    /// What came cannot be kept.
-    #[error("what came cannot be written: {0}")]
-    Write(std::io::Error),
-}
-
-impl DownloadError {
-    /// Whether the same again may end otherwise.
-    fn passing(&self) -> bool {
-        match self {
-            Self::Call(CallError::Status { status, .. }) => *status >= 500 || *status == 408,
-            Self::Call(_) => true,
-            Self::Refused(_) | Self::Write(_) => false,
-        }
-    }
+/// A file that came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Came {
+    /// It came in one piece, and its end was marked. Else it may be parts of two files, or be cut short unnoticed:
+    /// what differs from what was expected is then worth another try from the first byte.
+    pub in_one_piece: bool,
 }
 
 /// A mistake in what downloads are made by.
@@ -137,13 +117,12 @@ impl Downloader {
     pub fn new(options: DownloadOptions) -> Result<Self, Vec<DownloadProblem>> {
         let s3 = options.s3.as_ref().map(|config| S3::new(config, options.s3_keys.clone())).transpose();
         let s3 = s3.map_err(|(key, text)| DownloadProblem { key: s3_key(key), text });
-        let trusted = roots(options.ca_file.as_deref());
+        let trusted = Trust::new(options.ca_file.as_deref()).and_then(|trust| trust.config());
         let trusted = trusted.map_err(|text| DownloadProblem { key: "fetch.ca_file", text });
-        let (s3, trusted) = match (s3, trusted) {
-            (Ok(s3), Ok(trusted)) => (s3, trusted),
+        let (s3, tls) = match (s3, trusted) {
+            (Ok(s3), Ok(tls)) => (s3, tls),
             (s3, trusted) => return Err([s3.err(), trusted.err()].into_iter().flatten().collect()),
         };
-        let tls = tls(trusted).map_err(|text| vec![DownloadProblem { key: "fetch.ca_file", text }])?;
         let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
         // No connection is kept: a download is one request, and the next one is days away.
         let mut client = Client::builder(TokioExecutor::new());
@@ -161,24 +140,20 @@ impl Downloader {
         from: &Location,
         token_file: Option<&std::path::Path>,
         sink: &mut (dyn Sink + Send),
-    ) -> Result<(), DownloadError> {
+    ) -> Result<Came, DownloadError> {
         let (mut repeats, mut reached) = (0, sink.bytes());
         loop {
-            let Err(error) = self.attempt(from, token_file, sink).await else { return Ok(()) };
+            let error = match self.attempt(from, token_file, sink).await {
+                Ok(came) => return Ok(came),
+                Err(error) => error,
+            };
             if sink.bytes() >= reached + PROGRESS_BYTES {
                 (repeats, reached) = (0, sink.bytes());
             }
-            if !error.passing() || repeats >= self.options.retry.most {
+            if !error.resumes() || repeats >= self.options.retry.most {
                 return Err(error);
             }
-            let asked = match &error {
-                DownloadError::Call(CallError::Overloaded { retry_after, .. }) => {
-                    retry_after.unwrap_or_default()
-                }
-                _ => Duration::ZERO,
-            };
-            let random = RandomState::new().hash_one(repeats);
-            let wait = self.options.retry.wait(repeats, random).max(asked.min(self.options.retry.max));
+            let wait = error.wait(&self.options.retry, repeats, RandomState::new().hash_one(repeats));
             tracing::warn!(from = %from, bytes = sink.bytes(), "download broke off, again in {wait:.1?}: {error}");
             sleep(wait).await;
             repeats += 1;
@@ -190,7 +165,7 @@ impl Downloader {
         from: &Location,
         token_file: Option<&std::path::Path>,
         sink: &mut (dyn Sink + Send),
-    ) -> Result<(), DownloadError> {
+    ) -> Result<Came, DownloadError> {
         match from {
             Location::File(path) => self.copy(path, sink),
             Location::S3 { bucket, key } => {
@@ -211,8 +186,8 @@ impl Downloader {
         uri: &Uri,
         token_file: Option<&std::path::Path>,
         sink: &mut (dyn Sink + Send),
-    ) -> Result<(), DownloadError> {
-        let token = token_file.map(secret_file).transpose().map_err(DownloadError::Refused)?;
+    ) -> Result<Came, DownloadError> {
+        let token = token_file.map(weir_config::files::secret).transpose().map_err(DownloadError::Refused)?;
         let mut at = uri.clone();
         for _ in 0..=MAX_REDIRECTS {
             let mut request = Request::new(());
@@ -246,14 +221,13 @@ impl Downloader {
         let most = self.options.connect_timeout + self.options.stall_timeout;
         let response = timeout(most, self.client.request(request)).await;
         let response = response.map_err(|_| CallError::TimedOut)?;
-        response.map_err(|error| DownloadError::Call(crate::pool::connection(&error)))
+        response.map_err(|error| error::unanswered(&error))
     }
 
     /// A file of this machine comes as one from elsewhere does: copied, then checked, so that nobody
     /// changes it between.
-    fn copy(&self, path: &std::path::Path, sink: &mut (dyn Sink + Send)) -> Result<(), DownloadError> {
-        let refuse =
-            |e: std::io::Error| DownloadError::Refused(format!("{} cannot be read: {e}", path.display()));
+    fn copy(&self, path: &std::path::Path, sink: &mut (dyn Sink + Send)) -> Result<Came, DownloadError> {
+        let refuse = |source: std::io::Error| DownloadError::Read { path: path.to_owned(), source };
         sink.restart().map_err(DownloadError::Write)?;
         // Asked before it is opened: opening a FIFO waits for somebody to write to it.
         if !path.metadata().map_err(refuse)?.is_file() {
@@ -264,7 +238,7 @@ impl Downloader {
         loop {
             let read = file.read(&mut piece).map_err(refuse)?;
             if read == 0 {
-                return Ok(());
+                return Ok(Came { in_one_piece: true });
             }
             answer::take(&piece[..read], sink, self.options.max_bytes)?;
         }
@@ -285,28 +259,4 @@ fn s3_key(key: &str) -> &'static str {
         "endpoint" => "s3.endpoint",
         _ => "s3.access_key_file",
     }
-}
-
-/// The machine's authorities, and those of `file`.
-fn roots(file: Option<&std::path::Path>) -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    // What of the machine's cannot be read is left out: an image may have none, and plain http needs none.
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if let Some(file) = file {
-        let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(file).and_then(Iterator::collect);
-        let found = found.map_err(|e| format!("{}: {e}", file.display()))?;
-        if found.is_empty() {
-            return Err(format!("{} holds no certificate", file.display()));
-        }
-        for certificate in found {
-            roots.add(certificate).map_err(|e| format!("{}: {e}", file.display()))?;
-        }
-    }
-    Ok(roots)
-}
-
-fn tls(roots: RootCertStore) -> Result<ClientConfig, String> {
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-    let config = config.with_safe_default_protocol_versions().map_err(|e| e.to_string())?;
-    Ok(config.with_root_certificates(roots).with_no_client_auth())
 }

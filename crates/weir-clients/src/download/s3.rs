@@ -1,9 +1,10 @@
 //! Requests to an object store.
 
-use std::{fs, path::Path, time::SystemTime};
+use std::time::SystemTime;
 
 use http::{HeaderName, HeaderValue, Request, Uri, header};
 use jiff::Timestamp;
+use weir_config::files;
 
 use super::{
     S3Config,
@@ -109,21 +110,9 @@ impl S3 {
                     .to_owned()
             });
         };
-        let token = session_token_file.as_deref().map(secret_file).transpose()?;
-        Ok(S3Keys { id: secret_file(id)?, secret: secret_file(secret)?, token })
+        let token = session_token_file.as_deref().map(files::secret).transpose()?;
+        Ok(S3Keys { id: files::secret(id)?, secret: files::secret(secret)?, token })
     }
-}
-
-/// What a file holds, without the line's end. Its contents are in no message.
-pub(super) fn secret_file(path: &Path) -> Result<String, String> {
-    const MAX_BYTES: u64 = 64 << 10;
-    let failed = |e: std::io::Error| format!("{} cannot be read: {e}", path.display());
-    if fs::metadata(path).map_err(failed)?.len() > MAX_BYTES {
-        return Err(format!("{} is too large for a key", path.display()));
-    }
-    let text = fs::read_to_string(path).map_err(failed)?;
-    let text = text.trim();
-    if text.is_empty() { Err(format!("{} is empty", path.display())) } else { Ok(text.to_owned()) }
 }
 
 /// RFC 3986's unreserved characters and `/` as they are, all else by its bytes in hex: the one form

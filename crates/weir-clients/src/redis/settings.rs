@@ -1,11 +1,13 @@
 //! A [`RedisConfig`] that has been checked, with the files that it names read.
 
-use std::{fmt, fs, path::Path, sync::Arc, time::Duration};
+use std::{fmt, path::Path, sync::Arc, time::Duration};
 
 use redis::{ClientTlsConfig, RedisConnectionInfo, TlsCertificates};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use weir_config::files;
 
 use super::config::{RedisConfig, RedisConfigError, RedisMode, RedisProblem};
+use crate::tls::PEM_BYTES;
 
 /// Where a server listens.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -177,11 +179,10 @@ impl Checks {
         if let Some(username) = username {
             login = login.set_username(username);
         }
-        if let Some(bytes) = self.file(key, password_file) {
-            match String::from_utf8(bytes) {
-                Ok(text) => login = login.set_password(text.trim_end_matches(['\r', '\n'])),
-                Err(_) => self.add(key, "names a file that is not UTF-8"),
-            }
+        match password_file.map(files::secret) {
+            Some(Ok(password)) => login = login.set_password(password),
+            Some(Err(why)) => self.add(key, why),
+            None => {}
         }
         login
     }
@@ -201,17 +202,12 @@ impl Checks {
     }
 
     fn pem(&mut self, key: &'static str, path: Option<&Path>, holds: fn(&[u8]) -> bool) -> Option<Vec<u8>> {
-        let bytes = self.file(key, path)?;
+        let bytes = files::read(path?, PEM_BYTES).map_err(|why| self.add(key, why)).ok()?;
         if !holds(&bytes) {
             let what = if key == "key_file" { "private key" } else { "certificate" };
             self.add(key, format!("names a file without a {what} in PEM form"));
         }
         Some(bytes)
-    }
-
-    fn file(&mut self, key: &'static str, path: Option<&Path>) -> Option<Vec<u8>> {
-        let path = path?;
-        fs::read(path).map_err(|e| self.add(key, format!("{} cannot be read: {e}", path.display()))).ok()
     }
 }
 

@@ -36,6 +36,10 @@ pub enum CallError {
     /// The connection could not be made, or ended before the answer.
     #[error("{0}")]
     Connection(String),
+    /// The connection was not made: what the server shows is signed by nobody who is trusted, or is for
+    /// another server, or not valid now.
+    #[error("its certificate is not trusted: {0}")]
+    Untrusted(String),
     /// It answered that it has too much to do, and when to come back where it said so.
     #[error("it answered {status}: {text}")]
     Overloaded {

@@ -1,13 +1,14 @@
 //! What goes over the wire, and what ends a call.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::Notify;
-use weir_clients::{CallError, GrpcPool, PoolOptions};
+use weir_clients::{CallError, GrpcPool, PoolOptions, Trust};
+use weir_testbed::Certificates;
 
-use crate::server::{Asked, Said, serve};
+use crate::server::{Asked, Said, serve, serve_securely};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -74,4 +75,34 @@ async fn answers_are_bounded_over_http2_too() {
     assert_eq!(pool.unary("/s/Echo", &[0; 995], TIMEOUT).await.unwrap().len(), 995);
     let error = pool.unary("/s/Echo", &[0; 996], TIMEOUT).await.unwrap_err();
     assert!(matches!(error, CallError::Broken(_)), "{error}");
+}
+
+#[tokio::test]
+async fn over_tls_a_server_is_asked_whom_the_named_authority_vouches_for_and_no_other() {
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let certificates = Certificates::new(folder.path());
+    let stranger = Certificates::new(other.path());
+    let address = serve_securely(echo, certificates.acceptor("h2")).await;
+    let ask = async |ca: Option<&Path>| {
+        let trust = Trust::new(ca).unwrap();
+        let pool = GrpcPool::secure(&format!("grpcs://{address}"), &PoolOptions::default(), &trust).unwrap();
+        pool.unary("/s/Echo", b"abc", TIMEOUT).await
+    };
+    assert_eq!(ask(Some(&certificates.ca)).await.unwrap(), "abc");
+    for untrusted in [None, Some(&*stranger.ca)] {
+        let error = ask(untrusted).await.unwrap_err();
+        assert!(matches!(error, CallError::Untrusted(_)), "{error:?}");
+    }
+    let plainly = GrpcPool::new(&format!("grpc://{address}"), &PoolOptions::default()).unwrap();
+    let error = plainly.unary("/s/Echo", b"abc", TIMEOUT).await.unwrap_err();
+    assert!(matches!(error, CallError::Connection(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_speak_tls_is_none() {
+    let address = serve(echo, Arc::default()).await;
+    let trust = Trust::new(None).unwrap();
+    let pool = GrpcPool::secure(&format!("grpcs://{address}"), &PoolOptions::default(), &trust).unwrap();
+    let error = pool.unary("/s/Echo", b"abc", TIMEOUT).await.unwrap_err();
+    assert!(matches!(error, CallError::Connection(_)), "{error:?}");
 }

@@ -9,11 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use rustls::{
-    ServerConfig, ServerConnection, StreamOwned,
-    crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-};
+use rustls::{ServerConnection, StreamOwned};
 use weir_clients::{
     DownloadError, DownloadOptions, DownloadProblem, Downloader, Location, RetryPolicy, Sink,
 };
@@ -41,6 +37,8 @@ enum Act {
     /// Goes elsewhere.
     Redirect(String),
     /// No length, only the connection's end.
+    Unmarked,
+    /// No length, and no end.
     Unending,
 }
 
@@ -139,6 +137,10 @@ fn answer(mut stream: TcpStream, act: &Act, head: &str) -> io::Result<()> {
         Act::Redirect(to) => {
             stream.write_all(head(&format!("302 There\r\nlocation: {to}\r\n"), 0).as_bytes())
         }
+        Act::Unmarked => {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n")?;
+            stream.write_all(&file)
+        }
         Act::Unending => {
             stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n")?;
             loop {
@@ -190,16 +192,11 @@ fn trusting(
     Downloader::new(options)
 }
 
-/// A server that gives [`file`] over TLS to everyone who trusts its certificate.
+/// A server that gives [`file`] over TLS to everyone who trusts its certificate, on all of `127.0.0.0/8`.
 fn https(certificates: &Certificates) -> SocketAddr {
-    let (certificate, key) = &certificates.server;
-    let chain = CertificateDer::pem_file_iter(certificate).unwrap().collect::<Result<_, _>>().unwrap();
-    let key = PrivateKeyDer::from_pem_file(key).unwrap();
-    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
-    let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
-    let config = Arc::new(config.with_single_cert(chain, key).unwrap());
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
+    let config = certificates.acceptor("http/1.1").config().clone();
+    let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+    let address = SocketAddr::from(([127, 0, 0, 1], listener.local_addr().unwrap().port()));
     thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
             let connection = ServerConnection::new(config.clone()).unwrap();
@@ -220,7 +217,7 @@ fn https(certificates: &Certificates) -> SocketAddr {
 
 async fn fetch(from: &Location) -> Result<Vec<u8>, DownloadError> {
     let mut memory = Memory::default();
-    downloader(1 << 20, 3).fetch(from, None, &mut memory).await.map(|()| memory.0)
+    downloader(1 << 20, 3).fetch(from, None, &mut memory).await.map(|_| memory.0)
 }
 
 #[tokio::test]
@@ -263,13 +260,28 @@ async fn a_server_of_tls_is_trusted_by_the_authority_that_is_named_alone() {
     let get = async |ca: Option<PathBuf>| {
         let mut memory = Memory::default();
         let got = trusting(ca, 1 << 20, 0).unwrap().fetch(&from, None, &mut memory).await;
-        got.map(|()| memory.0)
+        got.map(|_| memory.0)
     };
     assert!(get(Some(certificates.ca.clone())).await.unwrap() == file());
     for untrusted in [None, Some(stranger.ca)] {
-        let error = get(untrusted).await.unwrap_err().to_string();
-        assert!(error.to_lowercase().contains("certificate"), "{error}");
+        let error = get(untrusted).await.unwrap_err();
+        assert!(matches!(error, DownloadError::Untrusted(_)) && !error.is_passing(), "{error:?}");
+        assert!(error.to_string().to_lowercase().contains("certificate"), "{error}");
     }
+    // A port that speaks no TLS, and a certificate for another name.
+    let plain = TcpListener::bind("127.0.0.1:0").unwrap();
+    let from = Location::parse(&format!("https://{}/a", plain.local_addr().unwrap())).unwrap();
+    thread::spawn(move || {
+        let mut stream = plain.accept().unwrap().0;
+        stream.read_exact(&mut [0; 16]).and_then(|()| stream.write_all(b"HTTP/1.1 400 No TLS\r\n\r\n"))
+    });
+    let error = trusting(None, 1 << 20, 3).unwrap().fetch(&from, None, &mut Memory::default()).await;
+    assert!(matches!(error, Err(DownloadError::Refused(text)) if text.contains("speaks no TLS")));
+    let named = https(&certificates).port();
+    let from = Location::parse(&format!("https://127.0.0.2:{named}/a")).unwrap();
+    let downloader = trusting(Some(certificates.ca), 1 << 20, 3).unwrap();
+    let error = downloader.fetch(&from, None, &mut Memory::default()).await.unwrap_err();
+    assert!(!error.is_passing(), "{error:?}");
     let empty = folder.path().join("empty.pem");
     std::fs::write(&empty, "").unwrap();
     for bad in [empty, folder.path().join("nowhere.pem")] {
@@ -286,12 +298,33 @@ async fn a_server_that_knows_no_parts_begins_again() {
 
 #[tokio::test]
 async fn it_gives_up_after_so_many_repeats_and_at_once_where_asking_again_is_no_use() {
-    for (act, calls) in
-        [(Act::Refuse("500 No"), 4), (Act::Cut(0), 4), (Act::Refuse("404 No"), 1), (Act::Refuse("403 No"), 1)]
-    {
+    let passing = ["408 No", "425 No", "429 No", "500 No", "502 No", "503 No", "504 No"];
+    let lasting = ["400 No", "401 No", "403 No", "404 No", "410 No", "304 No"];
+    let acts = passing.map(|line| (Act::Refuse(line), 4)).into_iter();
+    let acts = acts.chain(lasting.map(|line| (Act::Refuse(line), 1)));
+    for (act, calls) in acts.chain([(Act::Cut(0), 4), (Act::Stall(0), 4)]) {
         let server = Faulty::start(vec![act.clone()]);
-        let error = fetch(&server.at("/a")).await.unwrap_err().to_string();
+        let error = fetch(&server.at("/a")).await.unwrap_err();
         assert_eq!(server.heads().len(), calls, "{act:?}: {error}");
+        assert_eq!(error.is_passing(), calls > 1, "{act:?}: {error}");
+    }
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let error = fetch(&Location::parse(&format!("http://{nobody}/a")).unwrap()).await.unwrap_err();
+    assert!(error.is_passing(), "{error}");
+}
+
+#[tokio::test]
+async fn what_came_in_pieces_or_without_a_marked_end_is_told_from_what_did_not() {
+    for (acts, in_one_piece) in [
+        (vec![Act::Serve], true),
+        (vec![Act::Refuse("500 No"), Act::Serve], true),
+        (vec![Act::Cut(5), Act::Whole], true),
+        (vec![Act::Cut(5), Act::Serve], false),
+        (vec![Act::Unmarked], false),
+    ] {
+        let server = Faulty::start(acts.clone());
+        let came = downloader(1 << 20, 1).fetch(&server.at("/a"), None, &mut Memory::default()).await;
+        assert_eq!(came.unwrap().in_one_piece, in_one_piece, "{acts:?}");
     }
 }
 
@@ -336,6 +369,7 @@ async fn files_are_copied_and_devices_are_not() {
     let at = |path: &std::path::Path| Location::File(path.to_owned());
     assert!(fetch(&at(place.path())).await.unwrap() == file());
     for bad in ["/dev/zero", "/nowhere", "/tmp"] {
-        assert!(matches!(fetch(&at(bad.as_ref())).await, Err(DownloadError::Refused(_))), "{bad}");
+        let error = fetch(&at(bad.as_ref())).await.unwrap_err();
+        assert!(!error.is_passing() && error.to_string().contains(bad), "{error}");
     }
 }

@@ -11,6 +11,7 @@ use hyper::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{net::TcpListener, sync::Notify};
+use weir_testbed::TlsAcceptor;
 
 /// A request as it came.
 pub(crate) struct Asked {
@@ -24,14 +25,31 @@ pub(crate) type Said = Option<(HeaderMap, Bytes, HeaderMap)>;
 
 /// Answers each call by `answer`. Tells `left` of every call that ended unanswered.
 pub(crate) async fn serve(answer: fn(Asked) -> Said, left: Arc<Notify>) -> SocketAddr {
+    listen(answer, left, None).await
+}
+
+/// The same over TLS.
+pub(crate) async fn serve_securely(answer: fn(Asked) -> Said, tls: TlsAcceptor) -> SocketAddr {
+    listen(answer, Arc::default(), Some(tls)).await
+}
+
+async fn listen(answer: fn(Asked) -> Said, left: Arc<Notify>, tls: Option<TlsAcceptor>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let left = left.clone();
+            let (left, tls) = (left.clone(), tls.clone());
             let service = service_fn(move |request| call(request, answer, left.clone()));
             let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-            tokio::spawn(server.serve_connection(TokioIo::new(stream), service));
+            tokio::spawn(async move {
+                let Some(tls) = tls else {
+                    return drop(server.serve_connection(TokioIo::new(stream), service).await);
+                };
+                // Who does not trust the certificate has gone.
+                let Ok(stream) = tls.accept(stream).await else { return };
+                assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+                drop(server.serve_connection(TokioIo::new(stream), service).await);
+            });
         }
     });
     address

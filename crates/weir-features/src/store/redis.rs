@@ -13,17 +13,14 @@
 use std::{
     collections::{BTreeMap, HashSet},
     hash::{BuildHasher, RandomState},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
 use bytes::Bytes;
 use tokio::sync::{Mutex, MutexGuard};
 use weir_clients::redis::{Redis, RedisError, Swap, SwapCondition};
-use weir_types::Clock;
+use weir_types::{Clock, unique};
 
 use super::{Change, Decide, Store, StoreError, StoreFuture, Stored, Update, checked};
 use crate::{config::StoreKind, encoding::Reader, value::EventTime};
@@ -49,7 +46,6 @@ struct Inner {
     clock: Arc<dyn Clock>,
     stripes: Vec<Mutex<()>>,
     hasher: RandomState,
-    writes: AtomicU64,
 }
 
 impl RedisStore {
@@ -60,7 +56,6 @@ impl RedisStore {
             clock,
             stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
-            writes: AtomicU64::new(0),
         }))
     }
 }
@@ -231,9 +226,8 @@ impl Inner {
     }
 
     fn with_head(&self, stored: &Stored) -> Vec<u8> {
-        let stamp = self.hasher.hash_one(self.writes.fetch_add(1, Ordering::Relaxed));
         let expires = stored.expires.map_or(i64::MAX, EventTime::micros);
-        [&stamp.to_le_bytes()[..], &expires.to_le_bytes(), &stored.value].concat()
+        [&unique().to_le_bytes()[..], &expires.to_le_bytes(), &stored.value].concat()
     }
 }
 

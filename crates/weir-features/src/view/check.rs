@@ -190,7 +190,7 @@ fn dtype(config: &FeatureConfig, problems: &mut Problems) -> DType {
 }
 
 fn default(config: &FeatureConfig, dtype: DType, problems: &mut Problems) -> Option<Scalar> {
-    let said = config.default.clone().map(Scalar::from);
+    let said = config.default.clone();
     let zero = match config.aggregate {
         Some(AggregateKind::Count | AggregateKind::Distinct | AggregateKind::Sum) => Some(Scalar::Int(0)),
         _ => None,

@@ -10,17 +10,16 @@
 //! outputs a caller wants, and parameters of the V2 protocol, take no part: all outputs are
 //! stored, and no parameter reaches a model.
 
-use std::{
-    collections::hash_map::RandomState,
-    hash::{BuildHasher, Hasher},
-    ops::Range,
-};
+use std::{collections::hash_map::RandomState, hash::BuildHasher};
 
 use sha2::{Digest, Sha256};
-use siphasher::{sip::SipHasher13 as Sip64, sip128::SipHasher13};
-use weir_types::{Batch, Principal, Tensor, TensorData};
+use siphasher::sip128::SipHasher13;
+use weir_types::{Batch, Principal, Tensor};
 
-use crate::{Caller, ServedVersion};
+use crate::{
+    Caller, ServedVersion,
+    stored::{put_form, put_rows, put_size},
+};
 
 /// Changes whenever identities are written in another way.
 const FORM: u8 = 1;
@@ -132,54 +131,6 @@ fn row_bytes(tensor: &Tensor, rows: usize) -> usize {
     tensor.row_width().saturating_mul(rows).saturating_mul(element)
 }
 
-/// Appends type and dimensions.
-pub(super) fn put_form(bytes: &mut Vec<u8>, tensor: &Tensor, shape: &[usize]) {
-    bytes.push(tensor.dtype() as u8);
-    put_size(bytes, shape.len());
-    shape.iter().for_each(|dim| put_size(bytes, *dim));
-}
-
-/// Appends a number, seven bits a byte, the lowest first (LEB128).
-pub(super) fn put_size(bytes: &mut Vec<u8>, size: usize) {
-    let mut rest = size as u64;
-    while rest >= 0x80 {
-        bytes.push(rest as u8 | 0x80);
-        rest >>= 7;
-    }
-    bytes.push(rest as u8);
-}
-
-/// Appends the elements of some rows.
-pub(super) fn put_rows(bytes: &mut Vec<u8>, tensor: &Tensor, rows: Range<usize>) {
-    let width = tensor.row_width();
-    let range = match tensor.shape().is_empty() {
-        true => 0..tensor.data().len(),
-        false => rows.start * width..rows.end * width,
-    };
-    macro_rules! numbers {
-        ($values:expr) => {
-            $values[range].iter().for_each(|value| bytes.extend_from_slice(&value.to_le_bytes()))
-        };
-    }
-    match tensor.data() {
-        TensorData::Bool(v) => v[range].iter().for_each(|value| bytes.push(u8::from(*value))),
-        TensorData::Int8(v) => numbers!(v),
-        TensorData::Int16(v) => numbers!(v),
-        TensorData::Int32(v) => numbers!(v),
-        TensorData::Int64(v) => numbers!(v),
-        TensorData::Uint8(v) => bytes.extend_from_slice(&v[range]),
-        TensorData::Uint16(v) | TensorData::Float16(v) | TensorData::Bfloat16(v) => numbers!(v),
-        TensorData::Uint32(v) => numbers!(v),
-        TensorData::Uint64(v) => numbers!(v),
-        TensorData::Float32(v) => numbers!(v),
-        TensorData::Float64(v) => numbers!(v),
-        TensorData::String(v) => v[range].iter().for_each(|value| {
-            put_size(bytes, value.len());
-            bytes.extend_from_slice(value.as_bytes());
-        }),
-    }
-}
-
 /// A keyed hash of identities.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum KeyedHash {
@@ -212,16 +163,10 @@ impl KeyedHash {
     }
 }
 
-/// A checksum against damage: 64 bits of SipHash-1-3, which miss one change in 2^64.
-pub(super) fn checksum(bytes: &[u8]) -> u64 {
-    let mut sip = Sip64::new_with_keys(1, 2);
-    sip.write(bytes);
-    sip.finish()
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use weir_types::TensorData;
 
     use super::*;
 

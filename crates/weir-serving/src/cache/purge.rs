@@ -11,7 +11,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    hash::{BuildHasher, RandomState},
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -19,15 +18,14 @@ use std::{
 use bytes::Bytes;
 use tokio::time::timeout;
 use weir_artifact::ModelSpec;
-use weir_types::{ModelName, Version};
+use weir_types::{ModelName, Version, unique};
 
 use super::{
     core::Core,
-    identity::checksum,
     shared::Shared,
     tier::{Tier, TierEntry, TierError},
 };
-use crate::ServedVersion;
+use crate::{ServedVersion, stored::checksum};
 
 /// Longest that a purge deletes in Redis before it answers; what is left then is found by nobody, and
 /// ends with its ttl.
@@ -130,8 +128,7 @@ async fn next_token(shared: &Shared, tier: &Arc<dyn Tier>, key: Vec<u8>) -> Resu
     let there = tier.get_each(&[key]).await.pop().transpose()?.flatten();
     let last = [known, there].iter().flatten().map(time_of).max().unwrap_or(0);
     let time = u64::try_from(shared.wall()).unwrap_or(0).max(last.saturating_add(1));
-    let random = RandomState::new().hash_one(time);
-    Ok([time.to_be_bytes(), random.to_be_bytes()].concat().into())
+    Ok([time.to_be_bytes(), unique().to_be_bytes()].concat().into())
 }
 
 /// Milliseconds since 1970 when a token was made, or later; 0 of what is none.
@@ -234,5 +231,5 @@ fn epoch(core: &Core, seen: &BTreeMap<Vec<u8>, Option<Bytes>>) -> Option<u64> {
         all.extend_from_slice(&(token.len() as u64).to_le_bytes());
         all.extend_from_slice(token);
     }
-    Some(checksum(&all))
+    Some(checksum(&[&all]))
 }

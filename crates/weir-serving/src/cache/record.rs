@@ -10,13 +10,12 @@
 //! Numbers are little-endian; sizes are LEB128. Redis is believed in nothing: what does not fit
 //! to the last byte is no answer.
 
-use weir_types::{DType, Outputs, Tensor, TensorData, element_count};
+use weir_types::{Outputs, Tensor, TensorData};
 
-use super::identity::{checksum, put_form, put_rows, put_size};
+use crate::stored::{Cursor, put_form, put_rows, put_size, seal, unseal};
 
 const MAGIC: &[u8; 4] = b"WRC1";
-/// Most dimensions of a tensor, and most tensors, that are read.
-const MAX_DIMS: usize = 64;
+/// Most tensors that are read.
 const MAX_TENSORS: usize = 1_024;
 
 /// When an answer was computed and for how long it is good, as it is stored in Redis.
@@ -44,28 +43,19 @@ pub(super) struct Stored<'a> {
 impl<'a> Stored<'a> {
     /// The bytes to store.
     pub(super) fn write(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(48 + self.identity.len() + self.answer.len());
-        bytes.extend_from_slice(MAGIC);
-        bytes.extend_from_slice(&[0; 8]);
-        for number in [self.dates.computed_ms, self.dates.fresh_ms, self.dates.stale_ms] {
-            bytes.extend_from_slice(&number.to_le_bytes());
-        }
-        put_size(&mut bytes, self.identity.len());
-        bytes.extend_from_slice(self.identity);
-        bytes.extend_from_slice(self.answer);
-        let sum = checksum(bytes.get(12..).unwrap_or_default());
-        if let Some(place) = bytes.get_mut(4..12) {
-            place.copy_from_slice(&sum.to_le_bytes());
-        }
-        bytes
+        seal(&[], MAGIC, 40 + self.identity.len() + self.answer.len(), |bytes| {
+            for number in [self.dates.computed_ms, self.dates.fresh_ms, self.dates.stale_ms] {
+                bytes.extend_from_slice(&number.to_le_bytes());
+            }
+            put_size(bytes, self.identity.len());
+            bytes.extend_from_slice(self.identity);
+            bytes.extend_from_slice(self.answer);
+        })
     }
 
     /// What `bytes` are; `None` where they are nothing that was stored whole.
     pub(super) fn read(bytes: &'a [u8]) -> Option<Self> {
-        let mut cursor = Cursor(bytes);
-        if cursor.take(MAGIC.len())? != MAGIC || cursor.u64()? != checksum(cursor.0) {
-            return None;
-        }
+        let ([], mut cursor) = unseal(bytes, MAGIC).ok()?;
         let dates = Dates { computed_ms: cursor.u64()?, fresh_ms: cursor.u64()?, stale_ms: cursor.u64()? };
         let size = cursor.size()?;
         let identity = cursor.take(size)?;
@@ -166,11 +156,7 @@ impl Stitch {
 
     /// Reads type and dimensions of tensor `i` and gives its number of elements.
     fn form(&mut self, i: usize, cursor: &mut Cursor<'_>) -> Option<usize> {
-        let dtype = DType::ALL.get(usize::from(cursor.byte()?)).copied()?;
-        let dims = cursor.size()?;
-        if dims > MAX_DIMS {
-            return None;
-        }
+        let (dtype, dims) = cursor.type_and_rank()?;
         if let Some((shape, data)) = self.tensors.get_mut(i) {
             if data.dtype() != dtype || shape.len() != dims {
                 return None;
@@ -184,8 +170,7 @@ impl Stitch {
             *rows = rows.checked_add(more)?;
             return Some(count);
         }
-        let shape = (0..dims).map(|_| cursor.size()).collect::<Option<Vec<_>>>()?;
-        let count = element_count(&shape).ok()?;
+        let (shape, count) = cursor.shape(dims)?;
         // Every element takes a byte at least: room is made for what can be there.
         let room = count.min(cursor.0.len()).saturating_mul(self.expected.max(1));
         self.tensors.push((shape, TensorData::with_capacity(dtype, room)));
@@ -217,75 +202,5 @@ impl Stitch {
     pub(super) fn finish(self) -> Option<(Outputs, Option<Vec<u32>>)> {
         let tensors = self.tensors.into_iter().map(|(shape, data)| Tensor::new(shape, data).ok());
         Some((Outputs { rows: self.rows, tensors: tensors.collect::<Option<_>>()? }, self.tokens))
-    }
-}
-
-/// What is left to read.
-struct Cursor<'a>(&'a [u8]);
-
-impl<'a> Cursor<'a> {
-    fn take(&mut self, n: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(n)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    fn byte(&mut self) -> Option<u8> {
-        let (first, rest) = self.0.split_first()?;
-        self.0 = rest;
-        Some(*first)
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        Some(u64::from_le_bytes(self.take(8)?.try_into().ok()?))
-    }
-
-    /// LEB128 of at most 63 bits.
-    fn size(&mut self) -> Option<usize> {
-        let mut value = 0u64;
-        for shift in (0..63).step_by(7) {
-            let byte = self.byte()?;
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                return usize::try_from(value).ok();
-            }
-        }
-        None
-    }
-
-    fn elements(&mut self, data: &mut TensorData, count: usize) -> Option<()> {
-        macro_rules! numbers {
-            ($values:ident, $type:ty) => {{
-                let bytes = self.take(count.checked_mul(size_of::<$type>())?)?;
-                let (chunks, _) = bytes.as_chunks::<{ size_of::<$type>() }>();
-                $values.extend(chunks.iter().map(|chunk| <$type>::from_le_bytes(*chunk)));
-            }};
-        }
-        match data {
-            TensorData::Bool(v) => {
-                let bytes = self.take(count)?;
-                if bytes.iter().any(|byte| *byte > 1) {
-                    return None;
-                }
-                v.extend(bytes.iter().map(|byte| *byte == 1));
-            }
-            TensorData::Int8(v) => numbers!(v, i8),
-            TensorData::Int16(v) => numbers!(v, i16),
-            TensorData::Int32(v) => numbers!(v, i32),
-            TensorData::Int64(v) => numbers!(v, i64),
-            TensorData::Uint8(v) => numbers!(v, u8),
-            TensorData::Uint16(v) | TensorData::Float16(v) | TensorData::Bfloat16(v) => numbers!(v, u16),
-            TensorData::Uint32(v) => numbers!(v, u32),
-            TensorData::Uint64(v) => numbers!(v, u64),
-            TensorData::Float32(v) => numbers!(v, f32),
-            TensorData::Float64(v) => numbers!(v, f64),
-            TensorData::String(v) => {
-                for _ in 0..count {
-                    let size = self.size()?;
-                    v.push(std::str::from_utf8(self.take(size)?).ok()?.to_owned());
-                }
-            }
-        }
-        Some(())
     }
 }

@@ -45,7 +45,7 @@ pub struct FetchConfig {
     /// Longest that a reload waits for its archives; after that it fails, and what served still does.
     pub reload_timeout: HumanDuration,
     /// How often one download is taken up again where it broke off, before it counts as failed. At
-    /// start a failed one is begun again for as long as the server runs.
+    /// start one that may still come is begun again for as long as the server runs.
     pub retries: u32,
     /// The wait before the first repeat is up to this, before each further one up to double.
     pub backoff: HumanDuration,

@@ -1,30 +1,33 @@
 //! Brings archives: at start in the background for as long as it takes, on reload all or none.
 
+mod archives;
 mod reload;
 
 use std::{
     collections::hash_map::RandomState,
-    fmt,
     hash::BuildHasher,
     path::PathBuf,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Weak},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tokio::runtime::{Builder, Runtime};
 use weir_artifact::archive::ArchiveLimits;
-use weir_clients::{DownloadOptions, Downloader, RetryPolicy, S3Config, S3Keys};
+use weir_clients::{Came, DownloadOptions, Downloader, RetryPolicy, S3Config, S3Keys};
 use weir_types::Clock;
 
 use super::{
-    ArchiveConfig, FetchConfig,
+    ArchiveConfig, FetchConfig, NotFetched,
     list::{FetchProblem, Wanted, check},
-    store::{Found, Kept, Store},
+    store::{Found, Incoming, Kept, Store},
 };
+
+use archives::{Due, Shared, Slot};
+
+pub use archives::{Archives, Missing};
+pub use reload::Bring;
+pub(crate) use reload::Bringing;
 
 /// Archives that come at once.
 const THREADS: usize = 4;
@@ -58,38 +61,6 @@ struct Inner {
     /// Whether there is an object store that `s3://` could mean.
     has_s3: bool,
     clock: Arc<dyn Clock>,
-}
-
-/// The archives of one configuration, those that are here and those that are still to come. Cheap to
-/// clone; once the last is dropped, nothing more is fetched for it.
-#[derive(Clone)]
-pub struct Archives(Arc<Shared>);
-
-struct Shared {
-    wanted: Vec<Wanted>,
-    slots: Mutex<Vec<Slot>>,
-    /// How many came, or failed in another way, since it was last asked.
-    news: AtomicU64,
-}
-
-enum Slot {
-    Here(Arc<Kept>),
-    Missing { reason: String, due: Option<Instant>, tries: u32 },
-}
-
-impl fmt::Debug for Archives {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} archives", self.0.wanted.len())
-    }
-}
-
-/// An archive that is not here.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Missing {
-    /// Its file's name, without what says how it is packed.
-    pub name: String,
-    /// Why it is not here yet.
-    pub reason: String,
 }
 
 impl Fetcher {
@@ -147,8 +118,8 @@ impl Fetcher {
     /// Every problem of `list`.
     pub fn look(&self, list: &[ArchiveConfig]) -> Result<Archives, Vec<FetchProblem>> {
         let wanted = check(list, self.0.has_s3)?;
-        let slots = Mutex::new(wanted.iter().map(|wanted| self.0.found(wanted)).collect());
-        Ok(Archives(Arc::new(Shared { wanted, slots, news: AtomicU64::new(0) })))
+        let slots = wanted.iter().map(|wanted| self.0.found(wanted)).collect();
+        Ok(Archives::new(wanted, slots))
     }
 
     /// What of `list` is here already is there at once; the rest comes in the background, again and
@@ -176,24 +147,16 @@ impl Fetcher {
         Ok(archives)
     }
 
-    /// Brings all of `list` that `current` has not, or nothing at all. Blocks for `fetch.reload_timeout` and
-    /// what unpacking takes at most.
+    /// All of `list`, for a server that serves `current`: nothing is looked for or fetched yet.
     ///
     /// # Errors
-    /// Why it cannot; what is there stays.
-    pub fn bring(&self, list: &[ArchiveConfig], current: &Archives) -> Result<Archives, String> {
+    /// Every problem of `list`, one a line.
+    pub fn bring(&self, list: &[ArchiveConfig], current: &Archives) -> Result<Bring, String> {
         let wanted = check(list, self.0.has_s3).map_err(|problems| {
             let lines: Vec<_> = problems.iter().map(|p| format!("`{}` {}", p.key, p.text)).collect();
             lines.join("\n")
         })?;
-        if wanted == current.0.wanted {
-            // What could not be fetched so far is being tried already.
-            return Ok(current.clone());
-        }
-        let kept = self.0.bring(&wanted, current)?;
-        self.0.store.sweep();
-        let slots = Mutex::new(kept.into_iter().map(Slot::Here).collect());
-        Ok(Archives(Arc::new(Shared { wanted, slots, news: AtomicU64::new(0) })))
+        Ok(Bring { inner: self.0.clone(), wanted, current: current.clone() })
     }
 }
 
@@ -209,27 +172,41 @@ impl Inner {
             Found::Changed(why) => format!("is being fetched again from {}: {why}", wanted.from),
             Found::Unreadable(why) => format!("is being tried again: {why}"),
         };
-        Slot::Missing { reason, due: Some(self.clock.now()), tries: 0 }
+        Slot::Missing { reason, lasting: false, due: Some(self.clock.now()), tries: 0 }
     }
 
     /// The archive, whether it is here by now or has to come.
-    async fn fetch(&self, wanted: &Wanted) -> Result<Kept, String> {
+    async fn fetch(&self, wanted: &Wanted) -> Result<Kept, NotFetched> {
         match self.store.find(&wanted.sha256) {
             Found::Here(kept) => return Ok(kept),
             // It may be whole: fetched again, it would only find its place taken.
-            Found::Unreadable(why) => return Err(why),
+            Found::Unreadable(why) => return Err(NotFetched::passing(why)),
             Found::Changed(why) => {
                 tracing::warn!("fetched again: {why}");
                 self.store.clear(&wanted.sha256)?;
             }
             Found::Absent => {}
         }
-        let mut coming = self.store.receive()?;
-        let fetched = self.downloader.fetch(&wanted.from, wanted.token_file.as_deref(), &mut coming);
-        fetched.await.map_err(|error| error.to_string())?;
+        let (mut coming, Came { mut in_one_piece }) = self.download(wanted).await?;
+        if coming.sha256() != wanted.sha256 && !in_one_piece {
+            // It may be parts of two files, of which one replaced the other meanwhile.
+            tracing::warn!(from = %wanted.from, "came in pieces and is another one: again from the first byte");
+            (coming, Came { in_one_piece }) = self.download(wanted).await?;
+        }
+        let found = coming.sha256();
+        if found != wanted.sha256 {
+            return Err(NotFetched { passing: !in_one_piece, ..another(&found, wanted) });
+        }
         let kept = self.store.put(coming, &wanted.sha256)?;
         tracing::info!(from = %wanted.from, sha256 = wanted.sha256, "fetched");
         Ok(kept)
+    }
+
+    async fn download(&self, wanted: &Wanted) -> Result<(Incoming, Came), NotFetched> {
+        let mut coming = self.store.receive()?;
+        let fetched = self.downloader.fetch(&wanted.from, wanted.token_file.as_deref(), &mut coming);
+        let came = fetched.await.map_err(|error| NotFetched::of_download(&error, wanted))?;
+        Ok((coming, came))
     }
 
     /// Fetches what is missing, until nothing is or nobody wants it.
@@ -264,96 +241,11 @@ impl Inner {
     }
 }
 
-enum Due {
-    /// All are here or with another thread.
-    Nothing,
-    Later,
-    Now(usize),
-}
-
-impl Shared {
-    fn slots(&self) -> MutexGuard<'_, Vec<Slot>> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The missing archive that waited longest, taken; whoever has it settles it.
-    fn take_due(&self, now: Instant) -> Due {
-        let mut slots = self.slots();
-        let missing = slots.iter().enumerate().filter_map(|(index, slot)| match slot {
-            Slot::Missing { due, .. } => Some((*due, index)),
-            Slot::Here(_) => None,
-        });
-        let missing: Vec<_> = missing.collect();
-        let next = missing.iter().filter_map(|(due, index)| due.map(|due| (due, *index))).min();
-        match next {
-            // One that another thread has may fail and be due again.
-            None if missing.is_empty() => Due::Nothing,
-            Some((due, index)) if due <= now => {
-                if let Slot::Missing { due, .. } = &mut slots[index] {
-                    *due = None;
-                }
-                Due::Now(index)
-            }
-            _ => Due::Later,
-        }
-    }
-
-    /// Notes how it went; true if everything is here now.
-    fn settle(&self, index: usize, wanted: &Wanted, result: Result<Kept, String>, inner: &Inner) -> bool {
-        let mut slots = self.slots();
-        let Slot::Missing { reason, due, tries } = &mut slots[index] else { return false };
-        match result {
-            Ok(kept) => {
-                slots[index] = Slot::Here(Arc::new(kept));
-                self.news.fetch_add(1, Ordering::Release);
-            }
-            Err(why) => {
-                let wait = inner.wait(*tries);
-                tracing::error!(from = %wanted.from, "not fetched, again in {wait:.0?}: {why}");
-                let why = format!("cannot be fetched from {}: {why}", wanted.from);
-                if *reason != why {
-                    // What is told of it changes.
-                    *reason = why;
-                    self.news.fetch_add(1, Ordering::Release);
-                }
-                (*due, *tries) = (Some(inner.clock.now() + wait), tries.saturating_add(1));
-            }
-        }
-        slots.iter().all(|slot| matches!(slot, Slot::Here(_)))
-    }
-}
-
-impl Archives {
-    /// The folders of those that are here.
-    pub fn folders(&self) -> Vec<PathBuf> {
-        let here = |slot: &Slot| match slot {
-            Slot::Here(kept) => Some(kept.folder.clone()),
-            Slot::Missing { .. } => None,
-        };
-        self.0.slots().iter().filter_map(here).collect()
-    }
-
-    /// Those that are not.
-    pub fn missing(&self) -> Vec<Missing> {
-        let missing = |(wanted, slot): (&Wanted, &Slot)| match slot {
-            Slot::Here(_) => None,
-            Slot::Missing { reason, .. } => {
-                Some(Missing { name: wanted.from.stem().to_owned(), reason: reason.clone() })
-            }
-        };
-        self.0.wanted.iter().zip(self.0.slots().iter()).filter_map(missing).collect()
-    }
-
-    /// Whether there is something to load or to tell since it was last asked.
-    pub(crate) fn has_news(&self) -> bool {
-        self.0.news.swap(0, Ordering::AcqRel) > 0
-    }
-
-    fn here(&self, sha256: &str) -> Option<Arc<Kept>> {
-        let index = self.0.wanted.iter().position(|wanted| wanted.sha256 == sha256)?;
-        match &self.0.slots()[index] {
-            Slot::Here(kept) => Some(kept.clone()),
-            Slot::Missing { .. } => None,
-        }
-    }
+/// What came is not what was asked for.
+fn another(found: &str, wanted: &Wanted) -> NotFetched {
+    NotFetched::lasting(format!(
+        "it has SHA-256 {found}, and {} was expected: another file lies there, or `archive.sha256` is that of \
+         another version; nothing was unpacked",
+        wanted.sha256
+    ))
 }

@@ -6,8 +6,11 @@
 mod config;
 mod fetcher;
 mod list;
+mod not_fetched;
 mod store;
 
 pub use config::{ArchiveConfig, FetchConfig};
-pub use fetcher::{Archives, FetchParts, Fetcher, Missing};
+pub(crate) use fetcher::Bringing;
+pub use fetcher::{Archives, Bring, FetchParts, Fetcher, Missing};
 pub use list::FetchProblem;
+pub(crate) use not_fetched::NotFetched;

@@ -11,9 +11,7 @@
 //! is locked is not removed. Locks go with their process, so what a killed one left behind is recognised.
 
 use std::{
-    collections::hash_map::RandomState,
     fs::{self, File, OpenOptions},
-    hash::BuildHasher,
     io::{self, Seek, Write},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -24,7 +22,9 @@ use std::{
 use sha2::{Digest, Sha256};
 use weir_artifact::archive::{self, ArchiveError, ArchiveLimits};
 use weir_clients::Sink;
-use weir_types::Clock;
+use weir_types::{Clock, unique_wide};
+
+use super::NotFetched;
 
 const LOCK: &str = ".lock";
 const PREFIX: &str = "sha256-";
@@ -86,9 +86,13 @@ impl Store {
         let path = folder.join(LOCK);
         for _ in 0..TRIES {
             let lock = OpenOptions::new().read(true).write(true).open(&path);
-            // Of a read-only volume, which nobody removes anything from.
-            let Ok(lock) = lock.or_else(|_| File::open(&path)) else {
-                return folder.is_dir().then_some(Kept { folder, _lock: None });
+            let lock = match lock.or_else(|_| File::open(&path)) {
+                Ok(lock) => lock,
+                // Removed a moment ago, and put there again: taken without its lock, it could be removed in use.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && folder.is_dir() => continue,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+                // Of a volume that nobody removes anything from.
+                Err(_) => return folder.is_dir().then_some(Kept { folder, _lock: None }),
             };
             // A file system without locks keeps everything for ever.
             let _ = lock.lock_shared();
@@ -98,14 +102,15 @@ impl Store {
                 return Some(Kept { folder, _lock: Some(lock) });
             }
         }
-        None
+        // Put there by hand.
+        (folder.is_dir() && !path.exists()).then_some(Kept { folder, _lock: None })
     }
 
     /// Removes an archive that differs from what was unpacked.
     ///
     /// # Errors
     /// Somebody uses it.
-    pub(super) fn clear(&self, sha256: &str) -> Result<(), String> {
+    pub(super) fn clear(&self, sha256: &str) -> Result<(), NotFetched> {
         let folder = self.place(sha256);
         let path = folder.join(LOCK);
         // A folder that was put there by hand may have none.
@@ -116,10 +121,10 @@ impl Store {
             Err(e) => return Err(self.cannot("written to", &e)),
         };
         let Some(_lock) = alone(lock, &path) else {
-            return Err(format!(
+            return Err(NotFetched::passing(format!(
                 "{} was changed, and another server uses it: it is fetched again once no server does",
                 folder.display()
-            ));
+            )));
         };
         // Another server may have brought it anew since.
         if archive::verify(&folder).is_err_and(|problem| differs(&problem)) {
@@ -132,10 +137,10 @@ impl Store {
     ///
     /// # Errors
     /// The folder cannot be written to.
-    pub(super) fn receive(&self) -> Result<Incoming, String> {
+    pub(super) fn receive(&self) -> Result<Incoming, NotFetched> {
         fs::create_dir_all(&self.folder).map_err(|e| self.cannot("made", &e))?;
         for _ in 0..TRIES {
-            let path = self.folder.join(format!(".part-{}", random()));
+            let path = self.folder.join(format!(".part-{:032x}", unique_wide()));
             let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
             let file = file.map_err(|e| self.cannot("written to", &e))?;
             let _ = file.lock();
@@ -148,9 +153,9 @@ impl Store {
     }
 
     /// A folder to unpack in, with its lock.
-    fn new_folder(&self) -> Result<(PathBuf, File), String> {
+    fn new_folder(&self) -> Result<(PathBuf, File), NotFetched> {
         for _ in 0..TRIES {
-            let new = self.folder.join(format!(".new-{}", random()));
+            let new = self.folder.join(format!(".new-{:032x}", unique_wide()));
             fs::create_dir(&new).map_err(|e| self.cannot("written to", &e))?;
             let path = new.join(LOCK);
             let Ok(lock) = File::create_new(&path) else { continue };
@@ -162,47 +167,60 @@ impl Store {
         Err(self.removed())
     }
 
-    fn removed(&self) -> String {
-        format!("what is written to {} is removed at once by somebody else", self.folder.display())
+    fn removed(&self) -> NotFetched {
+        let folder = self.folder.display();
+        NotFetched::passing(format!("what is written to {folder} is removed at once by somebody else"))
     }
 
-    fn cannot(&self, what: &str, error: &io::Error) -> String {
-        format!("{} cannot be {what}: {error}; name another folder with `fetch.cache`", self.folder.display())
+    fn cannot(&self, what: &str, error: &io::Error) -> NotFetched {
+        NotFetched::of_folder(format!("{} cannot be {what}", self.folder.display()), error)
     }
 
-    /// Checks what came, unpacks it and puts it in its place, where another server may have put it already.
+    /// Unpacks what came, which has this digest, and puts it in its place, where another server may have put it
+    /// already.
     ///
     /// # Errors
-    /// It is another one, or cannot be unpacked.
-    pub(super) fn put(&self, mut came: Incoming, sha256: &str) -> Result<Kept, String> {
-        let found = came.sha256();
-        if found != sha256 {
-            return Err(format!(
-                "it has SHA-256 {found}, and {sha256} was expected: another file lies there, or `sha256` is \
-                 that of another version; nothing was unpacked"
-            ));
+    /// It cannot be unpacked.
+    pub(super) fn put(&self, mut came: Incoming, sha256: &str) -> Result<Kept, NotFetched> {
+        for _ in 0..TRIES {
+            if let Some(kept) = self.put_once(&mut came, sha256)? {
+                return Ok(kept);
+            }
         }
+        Err(self.removed())
+    }
+
+    /// What was just put in its place, its lock no longer ours alone. flock(2) may give the lock to a sweep between
+    /// the two, which then removes the archive: `None`.
+    fn share(&self, lock: File, sha256: &str) -> Option<Kept> {
+        let folder = self.place(sha256);
+        let _ = lock.lock_shared();
+        let _ = lock.set_modified(self.clock.wall());
+        is_at(&lock, &folder.join(LOCK)).then_some(Kept { folder, _lock: Some(lock) })
+    }
+
+    /// `None` where another server removed it before it was locked: to its sweep it was one that nobody uses.
+    fn put_once(&self, came: &mut Incoming, sha256: &str) -> Result<Option<Kept>, NotFetched> {
         let (new, lock) = self.new_folder()?;
-        let put = self.put_in(&new, &mut came, sha256);
+        let put = self.put_in(&new, came, sha256);
         if new.exists() {
             let _ = fs::remove_dir_all(&new);
         }
-        drop(lock);
         if put? {
-            let kept = self.take(sha256);
-            return kept.ok_or_else(|| "it was removed as soon as it was unpacked".to_owned());
+            return Ok(self.share(lock, sha256));
         }
+        drop(lock);
         match self.find(sha256) {
-            Found::Here(kept) => Ok(kept),
-            Found::Absent => Err("it was removed as soon as another server had put it there".to_owned()),
-            Found::Changed(why) | Found::Unreadable(why) => Err(why),
+            Found::Here(kept) => Ok(Some(kept)),
+            Found::Absent => Ok(None),
+            Found::Changed(why) | Found::Unreadable(why) => Err(NotFetched::passing(why)),
         }
     }
 
     /// Unpacks into `new` and renames it; false where the archive's place was taken.
-    fn put_in(&self, new: &Path, came: &mut Incoming, sha256: &str) -> Result<bool, String> {
-        came.file.rewind().map_err(|e| format!("what came cannot be read: {e}"))?;
-        archive::unpack(&came.file, new, &self.limits).map_err(|e| e.to_string())?;
+    fn put_in(&self, new: &Path, came: &mut Incoming, sha256: &str) -> Result<bool, NotFetched> {
+        came.file.rewind().map_err(|e| self.cannot("read", &e))?;
+        archive::unpack(&came.file, new, &self.limits).map_err(|e| NotFetched::of_archive(&e))?;
         sync_folders(new).map_err(|e| self.cannot("written to", &e))?;
         let placed = match fs::rename(new, self.place(sha256)) {
             Ok(()) => true,
@@ -274,7 +292,7 @@ impl Store {
 
     /// Removes an archive: first its name, so that nobody finds half of it.
     fn remove(&self, path: &Path) {
-        let gone = self.folder.join(format!(".new-{}", random()));
+        let gone = self.folder.join(format!(".new-{:032x}", unique_wide()));
         if fs::rename(path, &gone).is_ok() {
             let _ = fs::remove_dir_all(&gone);
         }
@@ -327,11 +345,6 @@ fn sync_folders(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// A name that nobody else has: the standard library's keys are random for each one.
-fn random() -> String {
-    format!("{:016x}{:016x}", RandomState::new().hash_one(0u8), RandomState::new().hash_one(1u8))
-}
-
 /// An archive that comes. Gone when it is dropped.
 #[derive(Debug)]
 pub(super) struct Incoming {
@@ -342,7 +355,8 @@ pub(super) struct Incoming {
 }
 
 impl Incoming {
-    fn sha256(&self) -> String {
+    /// SHA-256 of what came so far, in hex.
+    pub(super) fn sha256(&self) -> String {
         self.hash.clone().finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }

@@ -1,25 +1,22 @@
 //! A sequence as bytes: what a store holds.
 //!
 //! ```text
-//! token 16 | format 4 | digest of the model 64 | tensors u32
-//!          | each: type u8, dimensions u8, each dimension u64, bytes u64, elements | checksum 8
+//! sealed "WSQ2" = token 16 as its head; size of the model's digest, digest, number of tensors, for each: type,
+//!                 dimensions; the elements of each
 //! ```
 //!
-//! Numbers are little-endian. Nothing of it is believed: a value of another model, of another
-//! shape, cut off or changed is no state.
+//! Nothing of it is believed: a value of another model, of another shape, cut off or changed is no
+//! state.
 
-use sha2::{Digest, Sha256};
 use weir_artifact::SequenceSpec;
-use weir_codec::v2::{read_raw, write_raw};
 use weir_engine::State;
-use weir_types::{DType, SequenceId, Tensor};
+use weir_types::{SequenceId, Tensor, TensorData};
 
 use super::{Token, table::Key};
+use crate::stored::{Cursor, put_form, put_rows, put_size, seal, unseal};
 
 /// This format.
-const FORMAT: &[u8; 4] = b"WSQ1";
-/// Bytes of a checksum: the first of a SHA-256.
-const CHECKSUM_BYTES: usize = 8;
+const FORMAT: &[u8; 4] = b"WSQ2";
 
 /// The model whose sequences are stored.
 pub(super) struct Identity {
@@ -44,37 +41,15 @@ impl Identity {
 
 /// The state of a sequence after the step of `token`.
 pub(super) fn write(token: Token, identity: &Identity, state: &[Tensor]) -> Vec<u8> {
-    let mut out = token.as_bytes().to_vec();
-    out.extend_from_slice(FORMAT);
-    out.extend_from_slice(identity.digest.as_bytes());
-    out.extend_from_slice(&(state.len() as u32).to_le_bytes());
-    for tensor in state {
-        head(tensor, &mut out);
-        let at = out.len();
-        out.extend_from_slice(&[0; 8]);
-        write_raw(tensor.data(), &mut out);
-        let length = (out.len() - at - 8) as u64;
-        out[at..at + 8].copy_from_slice(&length.to_le_bytes());
-    }
-    let sum = checksum(&out);
-    out.extend_from_slice(&sum);
-    out
-}
-
-fn head(tensor: &Tensor, out: &mut Vec<u8>) {
-    out.push(code(tensor.dtype()));
-    out.push(tensor.shape().len() as u8);
-    tensor.shape().iter().for_each(|dim| out.extend_from_slice(&(*dim as u64).to_le_bytes()));
-}
-
-fn code(dtype: DType) -> u8 {
-    DType::ALL.iter().position(|d| *d == dtype).unwrap_or(0) as u8
-}
-
-fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
-    let mut sum = [0; CHECKSUM_BYTES];
-    sum.copy_from_slice(&Sha256::digest(bytes)[..CHECKSUM_BYTES]);
-    sum
+    let elements = |tensor: &Tensor| tensor.data().len() * tensor.dtype().size_bytes().unwrap_or(32);
+    let room = 128 + state.iter().map(elements).sum::<usize>();
+    seal(token.as_bytes(), FORMAT, room, |bytes| {
+        put_size(bytes, identity.digest.len());
+        bytes.extend_from_slice(identity.digest.as_bytes());
+        put_size(bytes, state.len());
+        state.iter().for_each(|tensor| put_form(bytes, tensor, tensor.shape()));
+        state.iter().for_each(|tensor| put_rows(bytes, tensor, 0..tensor.rows()));
+    })
 }
 
 /// Reads what [`write`] wrote for the same model.
@@ -85,48 +60,47 @@ pub(super) fn read(
     value: &[u8],
     identity: &Identity,
     spec: &SequenceSpec,
-) -> Result<(Token, u64, State), String> {
-    let (body, sum) = value.split_last_chunk().ok_or("it is too short")?;
-    if checksum(body) != *sum {
-        return Err("its checksum is wrong".to_owned());
+) -> Result<(Token, u64, State), &'static str> {
+    let (token, mut rest) = unseal::<{ Token::BYTES }>(value, FORMAT)?;
+    let token = Token::of(token).ok_or("it is too short")?;
+    if name(&mut rest).ok_or(CUT_OFF)? != identity.digest.as_bytes() {
+        return Err("it is of another model");
     }
-    let token = Token::of(body).ok_or("it is too short")?;
-    let mut rest = Rest(body.get(Token::BYTES..).unwrap_or_default());
-    rest.expect(FORMAT, "it is of another format")?;
-    rest.expect(identity.digest.as_bytes(), "it is of another model")?;
-    rest.expect(&(spec.states.len() as u32).to_le_bytes(), "it has another number of tensors")?;
-    let tensor = |state: &weir_artifact::StateSpec| rest.tensor(&state.initial);
-    let state = spec.states.iter().map(tensor).collect::<Result<Vec<_>, _>>()?;
-    if !rest.0.is_empty() {
-        return Err("there is something behind it".to_owned());
+    if rest.size().ok_or(CUT_OFF)? != spec.states.len() {
+        return Err("it has another number of tensors");
     }
-    Ok((token, token.step(), state.into()))
+    let initial = || spec.states.iter().map(|state| &state.initial);
+    if !initial().all(|tensor| is_of(&mut rest, tensor)) {
+        return Err("a tensor has another type or shape");
+    }
+    let state = initial().map(|like| elements(&mut rest, like)).collect::<Option<Vec<_>>>();
+    let state = state.ok_or(CUT_OFF)?;
+    match rest.0 {
+        [] => Ok((token, token.step(), state.into())),
+        _ => Err("there is something behind it"),
+    }
 }
 
-/// What is still to be read.
-struct Rest<'a>(&'a [u8]);
+const CUT_OFF: &str = "it is cut off";
 
-impl<'a> Rest<'a> {
-    fn take(&mut self, n: usize) -> Result<&'a [u8], String> {
-        let (taken, rest) = self.0.split_at_checked(n).ok_or("it is cut off")?;
-        self.0 = rest;
-        Ok(taken)
-    }
+fn name<'a>(rest: &mut Cursor<'a>) -> Option<&'a [u8]> {
+    let size = rest.size()?;
+    rest.take(size)
+}
 
-    fn expect(&mut self, bytes: &[u8], otherwise: &str) -> Result<(), String> {
-        if self.take(bytes.len())? == bytes { Ok(()) } else { Err(otherwise.to_owned()) }
-    }
+/// Whether a tensor of the type and shape of `like` comes next.
+fn is_of(rest: &mut Cursor<'_>, like: &Tensor) -> bool {
+    let form = (like.dtype(), like.shape().len());
+    rest.type_and_rank() == Some(form) && like.shape().iter().all(|dim| rest.size() == Some(*dim))
+}
 
-    /// A tensor of the type and shape of `like`.
-    fn tensor(&mut self, like: &Tensor) -> Result<Tensor, String> {
-        let mut wanted = Vec::new();
-        head(like, &mut wanted);
-        self.expect(&wanted, "a tensor has another type or shape")?;
-        let length = self.take(8)?.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-        let bytes = self.take(usize::try_from(length).map_err(|_| "it is cut off")?)?;
-        let data = read_raw(like.dtype(), like.shape(), bytes)?;
-        Tensor::new(like.shape().to_vec(), data).map_err(|e| e.to_string())
-    }
+/// The elements of a tensor of the type and shape of `like`.
+fn elements(rest: &mut Cursor<'_>, like: &Tensor) -> Option<Tensor> {
+    let count = like.data().len();
+    // Every element takes a byte at least: room is made for what can be there.
+    let mut data = TensorData::with_capacity(like.dtype(), count.min(rest.0.len()));
+    rest.elements(&mut data, count)?;
+    Tensor::new(like.shape().to_vec(), data).ok()
 }
 
 #[cfg(test)]
@@ -135,7 +109,7 @@ mod tests {
 
     use proptest::prelude::*;
     use weir_artifact::{SequenceStoreWord, StateSpec};
-    use weir_types::{Principal, TensorData};
+    use weir_types::Principal;
 
     use super::*;
 
@@ -166,7 +140,7 @@ mod tests {
 
     fn bits(state: &[Tensor]) -> Vec<u8> {
         let mut out = Vec::new();
-        state.iter().for_each(|t| write_raw(t.data(), &mut out));
+        state.iter().for_each(|t| put_rows(&mut out, t, 0..t.rows()));
         out
     }
 
@@ -210,8 +184,10 @@ mod tests {
         fn bytes_of_somebody_elses_making_do_not_harm(body in prop::collection::vec(any::<u8>(), 0..200)) {
             let (identity, spec) = (Identity::new("abc"), spec(&state()));
             // With a right checksum and head, so that what is behind them is read too.
-            let mut value = [&[0u8; 16][..], FORMAT, b"abc", &2u32.to_le_bytes(), &body].concat();
-            value.extend(checksum(&value));
+            let value = seal(&[0; 16], FORMAT, 0, |bytes| {
+                bytes.extend_from_slice(&[3, b'a', b'b', b'c', 2]);
+                bytes.extend_from_slice(&body);
+            });
             let _ = read(&value, &identity, &spec);
         }
     }

@@ -1,17 +1,8 @@
 //! Where sequences are kept besides the process that runs them.
 
-use std::{
-    future::Future,
-    hash::{BuildHasher, RandomState},
-    pin::Pin,
-    sync::{
-        LazyLock,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{future::Future, pin::Pin, time::Duration};
 
-use weir_types::Error;
+use weir_types::{Error, unique};
 
 /// What a store answers.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
@@ -28,15 +19,11 @@ impl Token {
     /// Its length.
     pub const BYTES: usize = 16;
 
-    /// A token of `step` that nobody else has: 64 bits, random for the process, mixed with a
-    /// counter.
+    /// A token of `step` that nobody else has.
     pub(super) fn new(step: u64) -> Self {
-        static PROCESS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let unique = PROCESS.hash_one(COUNT.fetch_add(1, Ordering::Relaxed));
         let mut bytes = [0; Self::BYTES];
         bytes[..8].copy_from_slice(&step.to_be_bytes());
-        bytes[8..].copy_from_slice(&unique.to_be_bytes());
+        bytes[8..].copy_from_slice(&unique().to_be_bytes());
         Self(bytes)
     }
 

@@ -5,7 +5,9 @@
 
 mod cache;
 mod features;
+mod fetches;
 mod graphs;
 mod life;
+mod reloads;
 mod remote;
 mod support;

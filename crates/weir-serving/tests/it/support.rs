@@ -68,6 +68,11 @@ impl Models {
         self.loader_within(None)
     }
 
+    /// A loader of one folder of it.
+    pub(crate) fn loader_of(&self, folder: &str) -> Loader {
+        Loader::new(vec![self.path().join(folder)], options(None))
+    }
+
     /// The same under a memory budget.
     pub(crate) fn loader_within(&self, budget: Option<u64>) -> Loader {
         Loader::new(vec![self.path().to_owned()], options(budget))

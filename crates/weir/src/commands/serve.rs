@@ -1,9 +1,11 @@
 //! `weir serve`.
 
 mod early;
+mod prospects;
 mod reload;
 
 use std::{
+    cell::OnceCell,
     io,
     net::SocketAddr,
     process::ExitCode,
@@ -17,13 +19,14 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     runtime::Builder,
     signal::unix::{Signal, SignalKind, signal},
+    sync::oneshot,
 };
 use weir_api::{Bound, Server};
 use weir_config::Places;
 use weir_serving::{Keeper, Loader, ModelControl, Watch};
 use weir_types::{Clock, SystemClock};
 
-use self::early::Early;
+use self::{early::Early, prospects::Prospects};
 use crate::{
     args::Serve,
     commands::start::prepare,
@@ -68,15 +71,14 @@ pub(crate) fn run(options: Serve, output: &Output) -> anyhow::Result<ExitCode> {
     });
     let listeners = listeners(&loaded.value.server);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let secrets = environment::otlp_headers();
-    let metrics = &loaded.value.telemetry;
-    let metrics_interval = metrics.metrics.then_some(metrics.metrics_interval.get());
-    let telemetry = Telemetry::start(&loaded.value.telemetry, secrets.as_deref(), &clock)?;
+    let sending = loaded.value.telemetry.clone();
     let started = prepare((loaded, Vec::new()), Opening::Use).load(output);
     for (spec, engine) in started.loaded.iter().map(|version| (&version.spec, &version.engine)) {
         tracing::info!(model = %spec.name, version = %spec.version, engine = engine.name, "loaded");
     }
     let (server, (loader, fetcher), cache) = started.serving()?;
+    // Behind what checks its files, which tells everything that is wrong and where.
+    let telemetry = Telemetry::start(&sending, environment::otlp_headers().as_deref(), &clock)?;
     server.offer_log_control(logs.clone());
     server.offer_runtime(runtime.metrics());
     limits.memory.into_iter().for_each(|bytes| server.offer_memory_limit(bytes));
@@ -86,8 +88,8 @@ pub(crate) fn run(options: Serve, output: &Output) -> anyhow::Result<ExitCode> {
     if let Some(telemetry) = &telemetry {
         server.offer_telemetry(telemetry.stats.clone());
         telemetry.tracing.iter().for_each(|tracing| server.offer_tracing(tracing.clone()));
-        if let Some(every) = metrics_interval {
-            let server = server.clone();
+        if sending.metrics {
+            let (server, every) = (server.clone(), sending.metrics_interval.get());
             telemetry.send_metrics(every, Box::new(move || server.exposition()), clock);
         }
     }
@@ -130,8 +132,9 @@ async fn serve(
             tracing::warn!("anybody who reaches {address} may use it: there is no authentication");
         }
     }
-    let control = keep_models(&server, (loader, reload), watched)?;
-    run_until_told((bound, telemetry), control, signals).await?;
+    let (prospects, in_vain) = Prospects::of(&server.snapshot());
+    let control = keep_models(&server, (loader, reload), watched, prospects)?;
+    run_until_told((bound, telemetry), (control, in_vain), signals).await?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -157,9 +160,11 @@ fn keep_models(
     server: &Server,
     (loader, reload): (Loader, Reload),
     watched: Option<Watched>,
+    mut prospects: Prospects,
 ) -> anyhow::Result<ModelControl> {
     let swapped = server.clone();
     let publish = Box::new(move |snapshot| {
+        prospects.look(&swapped.snapshot(), &snapshot);
         swapped.swap(snapshot).map_err(|problems| route_lines(&problems, &Places::default()))
     });
     let (keeper, control) = Keeper::new(loader, server.snapshot(), publish);
@@ -172,10 +177,11 @@ fn keep_models(
 }
 
 /// Serves until SIGTERM or SIGINT, and gives up the drain and what is behind it at a second one; each
-/// SIGHUP asks for a reload.
+/// SIGHUP asks for a reload. A start that is `in_vain` ends by itself, and badly: whoever started it may do
+/// so again.
 async fn run_until_told(
     (bound, telemetry): (Bound, Option<Telemetry>),
-    control: ModelControl,
+    (control, in_vain): (ModelControl, oneshot::Receiver<String>),
     (early, hangup): (Early, Signal),
 ) -> anyhow::Result<()> {
     let (mut first, mut second) = (Ending::listen()?, Ending::listen()?);
@@ -190,9 +196,12 @@ async fn run_until_told(
         tracing::info!(%address, "admin API on http://{address}, described at http://{address}/docs");
     }
     let reloads = tokio::spawn(reload_on(hangup, control));
+    let failed = OnceCell::new();
     let stop = async {
-        first.signal().await;
-        tracing::info!("draining; a second signal ends at once");
+        tokio::select! {
+            () = first.signal() => tracing::info!("draining; a second signal ends at once"),
+            Ok(why) = in_vain => drop(failed.set(why)),
+        }
     };
     let impatient = async {
         second.signal().await;
@@ -225,7 +234,10 @@ async fn run_until_told(
             }
         }
     }
-    Ok(())
+    match failed.into_inner() {
+        Some(why) => bail!("no model could be loaded\n{why}"),
+        None => Ok(()),
+    }
 }
 
 /// The signals that end the server. Every listener hears each of them.
@@ -247,11 +259,15 @@ impl Ending {
     }
 }
 
-/// Reloads on each SIGHUP. Those that come while one is obeyed are obeyed by the next.
+/// Reloads on each SIGHUP. Nobody waits for the outcome: a newer reload replaces one that fetches, and those
+/// that come before one begins are one.
 async fn reload_on(mut hangup: Signal, control: ModelControl) {
     while hangup.recv().await.is_some() {
-        if let Err(error) = control.reload().await {
-            tracing::error!("reload failed: {error}");
-        }
+        let control = control.clone();
+        tokio::spawn(async move {
+            if let Err(error) = control.reload().await {
+                tracing::error!("reload failed: {error}");
+            }
+        });
     }
 }

@@ -67,6 +67,7 @@ pub(super) fn prepare((loaded, impossible): (Loaded<Settings>, Vec<Problem>), op
     let Loaded { value: settings, places } = loaded;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let mut problems = impossible;
+    problems.extend(settings.telemetry.wrong_files(&places));
     let redis = note(settings::redis(settings.redis.as_ref(), &places), &mut problems).flatten();
     let open = |opening| state::open(&settings, &places, &clock, redis.as_ref(), opening);
     let mut state = note(open(Opening::Check), &mut problems);
@@ -169,7 +170,7 @@ impl Started {
 
 /// What could not be loaded, one a line. That an archive is not here is no failure of a check, which fetches
 /// nothing.
-fn failing(snapshot: &ServingSnapshot, opening: Opening) -> String {
+pub(super) fn failing(snapshot: &ServingSnapshot, opening: Opening) -> String {
     let awaited = snapshot.awaited().filter(|_| opening != Opening::Check);
     let awaited = awaited.map(|(name, reason)| format!("archive {name}: {reason}"));
     let loaded = failure_lines(snapshot.failures());

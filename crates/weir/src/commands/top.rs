@@ -30,6 +30,8 @@ pub(crate) fn run(options: &Top, output: &Output) -> anyhow::Result<ExitCode> {
     if options.urls.len() > MAX_SERVERS {
         bail!("{} servers; at most {MAX_SERVERS} are watched at once", options.urls.len());
     }
+    // Before the terminal is taken: what is said there is gone with it.
+    replica::check(&options.urls)?;
     // Piped, and as JSON, there is no screen to draw on.
     if options.once || output.is_json() || !io::stdout().is_terminal() {
         return once(&options.urls, options.interval, output);

@@ -102,6 +102,7 @@ fn place_paths(settings: &mut Settings, places: &Places) {
     }
     server.onnxruntime.iter_mut().for_each(|path| place("server.onnxruntime", path));
     server.trace_file.iter_mut().for_each(|path| place("server.trace_file", path));
+    telemetry.ca_file.iter_mut().for_each(|path| place("telemetry.ca_file", path));
     telemetry.headers_file.iter_mut().for_each(|path| place("telemetry.headers_file", path));
     for (key, path) in redis.iter_mut().flat_map(RedisConfig::files_mut) {
         place(&format!("redis.{key}"), path);

@@ -14,7 +14,6 @@ use weir_config::{HumanDuration, Places, Problem};
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Protocol {
     /// Protobuf over HTTP/1.1, usually port 4318.
-    #[serde(alias = "http/protobuf")]
     Http,
     /// gRPC, usually port 4317.
     Grpc,
@@ -24,11 +23,15 @@ pub(crate) enum Protocol {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct TelemetryConfig {
-    /// The OTLP receiver, for example `http://localhost:4318`; nothing is sent without one.
+    /// The OTLP receiver, for example `http://localhost:4318` or `https://…`; nothing is sent without one.
     /// The environment variable `OTEL_EXPORTER_OTLP_ENDPOINT` wins.
     pub(crate) endpoint: Option<String>,
-    /// How to speak to it: `http` (protobuf) or `grpc`. `OTEL_EXPORTER_OTLP_PROTOCOL` wins.
+    /// How to speak to it: `http` (protobuf) or `grpc`. `OTEL_EXPORTER_OTLP_PROTOCOL` wins, where
+    /// `http/protobuf` and `http/json` are `http`.
     pub(crate) protocol: Protocol,
+    /// PEM file of authorities beside the machine's that may vouch for a receiver with `https`.
+    /// `OTEL_EXPORTER_OTLP_CERTIFICATE` wins.
+    pub(crate) ca_file: Option<PathBuf>,
     /// A file with one `name: value` a line, sent with every message: where the receiver wants a key.
     pub(crate) headers_file: Option<PathBuf>,
     /// What this service is called; without it, as `resource` says (`service.name`), else `weir`.
@@ -64,6 +67,7 @@ impl Default for TelemetryConfig {
         Self {
             endpoint: None,
             protocol: Protocol::Http,
+            ca_file: None,
             headers_file: None,
             service_name: None,
             resource: String::new(),
@@ -115,8 +119,9 @@ impl TelemetryConfig {
             .collect()
     }
 
-    /// What is wrong with headers that the environment gives, if they are sent anywhere. A file of
-    /// headers is a secret, which need not be where settings are checked: only who sends reads it.
+    /// What is wrong with headers that the environment gives, if they are sent anywhere. Those of a
+    /// file are another matter: it is a secret, which need not be where settings are only shown
+    /// ([`wrong_files`](Self::wrong_files)).
     pub(crate) fn wrong_headers(&self, said: Option<&str>) -> Option<Problem> {
         self.endpoint.as_ref().filter(|endpoint| !endpoint.is_empty())?;
         let why = super::otlp::of_environment(said?).err()?;

@@ -199,6 +199,27 @@ fn what_is_live_changes_under_load_and_nothing_fails() {
 }
 
 #[test]
+fn a_limit_of_connections_is_told_at_once_and_not_by_the_next_connection() {
+    let folder = TempDir::new().unwrap();
+    let write = |text: String| fs::write(folder.path().join("weir.toml"), text).unwrap();
+    write(file("max_connections = 50", "a"));
+    let mut server = serve(folder.path(), &[]);
+    let mut kept = Connection::open(server.address).unwrap();
+    let mut limit = || {
+        kept.send(&request("GET", "/metrics", &[], None)).unwrap();
+        let text = kept.receive(false).unwrap().text();
+        let line = text.lines().find(|line| line.starts_with("weir_connections_limit{listener=\"public\"}"));
+        line.unwrap_or_else(|| panic!("{text}")).rsplit(' ').next().unwrap().to_owned()
+    };
+    assert_eq!(limit(), "50");
+    write(file("max_connections = 40", "a"));
+    server.signal(Signal::HUP);
+    server.await_line(&Regex::new("configuration changed").unwrap());
+    assert_eq!(limit(), "40");
+    server.stop();
+}
+
+#[test]
 fn a_broken_file_and_one_that_needs_a_restart_change_nothing() {
     let folder = TempDir::new().unwrap();
     let write = |text: String| fs::write(folder.path().join("weir.toml"), text).unwrap();

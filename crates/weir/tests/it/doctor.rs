@@ -87,16 +87,41 @@ fn every_problem_is_told_at_once() {
         let (level, found, fix) = of(&findings, check);
         assert!(level == "fail" && !fix.is_empty(), "{check}: {found}");
     }
-    fs::write(place.path().join("weir.toml"), "[server]\nthread = 1\n").unwrap();
+}
+
+#[test]
+fn a_configuration_that_is_wrong_is_told_and_nothing_is_compared_with_defaults() {
+    let place = Place::new("");
+    // With defaults, a port that is taken and models that are none would be told.
+    fs::write(
+        place.path().join("weir.toml"),
+        "[server]\nthread = 1\nlisten = 7\n[cache]\nbudget = \"much\"\n",
+    )
+    .unwrap();
     let (ok, findings) = place.examine(&[]);
-    assert!(!ok && of(&findings, "configuration").1.contains("did you mean `threads`"), "{findings:?}");
-    // The host is looked at all the same, as far as it does not matter what would be served.
-    assert_eq!(of(&findings, "clock").0, "ok");
-    let others = ["ports", "models", "routes", "memory", "cores", "descriptors"];
-    assert!(
-        findings.iter().all(|finding| others.iter().all(|other| finding["check"] != *other)),
-        "{findings:?}"
-    );
+    assert!(!ok);
+    let told: Vec<_> = findings.iter().filter(|finding| finding["check"] == "configuration").collect();
+    assert_eq!(told.len(), 3, "{told:?}");
+    for (finding, part) in told.iter().zip(["did you mean `threads`", "listen", "budget"]) {
+        let found = finding["found"].as_str().unwrap();
+        assert!(
+            finding["level"] == "fail" && found.starts_with("weir.toml:") && found.contains(part),
+            "{found}"
+        );
+    }
+    for check in ["clock", "user"] {
+        assert_ne!(of(&findings, check).0, "fail", "the host is looked at all the same");
+    }
+    for check in
+        ["descriptors", "cores", "memory", "ports", "models", "routes", "files", "redis", "telemetry"]
+    {
+        let (level, found, _) = of(&findings, check);
+        assert!(level == "skip" && found.contains("depends on the configuration"), "{check}: {found}");
+    }
+    let done = weir(place.path()).args(["doctor", "--config", "weir.toml"]).output().unwrap();
+    let text = String::from_utf8(done.stdout).unwrap();
+    assert_eq!(done.status.code(), Some(1));
+    assert!(text.contains("skip  ports") && text.trim_end().ends_with("3 failures, 9 skipped"), "{text}");
 }
 
 #[test]
@@ -104,7 +129,7 @@ fn what_models_take_is_measured_and_not_read_from_a_directory() {
     let (ok, findings) = Place::new("").examine(&[]);
     let (level, found, _) = of(&findings, "memory");
     assert!(ok && level == "ok" && found.contains("as measured while they loaded"), "{found}");
-    // The example's artefact has 1 KiB or so; what reads it, compiles it and runs its rows takes more.
+    // In words such as 3.1 MiB, not the 218.3 KiB of the file.
     let measured = found.split(' ').take(2).collect::<Vec<_>>().join(" ");
     assert!(measured.ends_with("MiB") && !measured.starts_with("0.0"), "{found}");
     assert_eq!(of(&findings, "routes").0, "ok");

@@ -1,14 +1,17 @@
 //! `weir package`, and servers that fetch what it made: over HTTP, and from a real object store.
 
+mod object_store;
+mod reloads;
+mod sharing;
+
 use std::{
     fs,
-    io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    io::{BufRead, BufReader, Write},
+    net::{SocketAddr, TcpListener},
     path::Path,
-    process::{Child, Command, Stdio},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -43,17 +46,19 @@ fn sha256(made: &Value) -> &str {
     made["sha256"].as_str().unwrap()
 }
 
-/// A server of files that counts what it is asked for.
+/// A server of files that counts what it is asked for, and is away while it is told so.
 struct Files {
     address: SocketAddr,
     asked: Arc<AtomicUsize>,
+    away: Arc<AtomicBool>,
 }
 
 impl Files {
     fn serve(folder: &Path) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (address, asked) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
-        let (folder, counted) = (folder.to_owned(), asked.clone());
+        let (folder, counted, away) = (folder.to_owned(), asked.clone(), Arc::<AtomicBool>::default());
+        let told = away.clone();
         thread::spawn(move || {
             for mut stream in listener.incoming().map_while(Result::ok) {
                 let mut line = String::new();
@@ -63,6 +68,7 @@ impl Files {
                 counted.fetch_add(1, Ordering::SeqCst);
                 let path = line.split(' ').nth(1).unwrap_or_default().trim_start_matches('/').to_owned();
                 let (status, body) = match fs::read(folder.join(path)) {
+                    _ if told.load(Ordering::SeqCst) => ("503 Service Unavailable", b"away".to_vec()),
                     Ok(body) => ("200 OK", body),
                     Err(_) => ("404 Not Found", b"no such file".to_vec()),
                 };
@@ -73,7 +79,7 @@ impl Files {
                 let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body));
             }
         });
-        Self { address, asked }
+        Self { address, asked, away }
     }
 }
 
@@ -152,15 +158,13 @@ fn a_server_fetches_waits_keeps_and_never_gets_worse() {
     let http = Files::serve(&files);
     let url = format!("http://{}/housing-1.tar.gz", http.address);
     let routes = "[[route]]\npath = \"/price\"\nmodel = \"housing\"\nresponse = { price = \"prediction\" }\n";
-    // Not there yet: it listens, says why it is not ready, and tries again.
-    let mut server = configured(place.path(), &(archive(&url, sha256(&made)) + routes));
-    let body = await_ready(server.address, |_, body| body.to_string().contains("404"));
-    assert_eq!((body["ready"].as_bool(), &body["failures"][0]["model"]), (Some(false), &"housing-1".into()));
-    // Something else is there: refused with both digests.
-    fs::write(files.join("housing-1.tar.gz"), "other").unwrap();
-    let body = await_ready(server.address, |_, body| body.to_string().contains("was expected"));
-    assert!(body.to_string().contains(sha256(&made)), "{body}");
+    // Its server is away: it listens, says why it is not ready, and tries again.
     fs::copy(place.path().join("made.tar.gz"), files.join("housing-1.tar.gz")).unwrap();
+    http.away.store(true, Ordering::SeqCst);
+    let mut server = configured(place.path(), &(archive(&url, sha256(&made)) + routes));
+    let body = await_ready(server.address, |_, body| body.to_string().contains("503"));
+    assert_eq!((body["ready"].as_bool(), &body["failures"][0]["model"]), (Some(false), &"housing-1".into()));
+    http.away.store(false, Ordering::SeqCst);
     await_ready(server.address, |status, _| status == 200);
     assert_eq!(get(server.address, "/v1/models/housing:predict").0, 405);
     // A reload with an archive that cannot be had changes nothing.
@@ -171,8 +175,9 @@ fn a_server_fetches_waits_keeps_and_never_gets_worse() {
     server.await_line(&Regex::new("reload failed.*404").unwrap());
     assert_eq!(get(server.address, "/readyz").0, 200);
     server.stop();
-    // The next start asks nobody.
-    fs::write(place.path().join("weir.toml"), before).unwrap();
+    // The next start asks nobody, and does not mind a folder that nothing was mounted into.
+    fs::create_dir(place.path().join("models")).unwrap();
+    fs::write(place.path().join("weir.toml"), before + "[server]\nmodels = [\"models\"]\n").unwrap();
     let asked = http.asked.load(Ordering::SeqCst);
     let server = Server::start(place.path(), &["--config".into(), "weir.toml".into()]);
     assert_eq!(get(server.address, "/readyz").0, 200);
@@ -188,19 +193,44 @@ fn a_server_fetches_waits_keeps_and_never_gets_worse() {
 }
 
 #[test]
-fn servers_that_share_a_folder_fetch_at_once() {
+fn a_start_that_comes_to_nothing_ends_and_says_what_to_do() {
+    let place = TempDir::new().unwrap();
+    fs::write(place.path().join("other.tar.gz"), "other").unwrap();
+    let http = Files::serve(place.path());
+    let digest = "a".repeat(64);
+    for (file, parts) in [
+        (
+            "none.tar.gz",
+            ["archive none", "it answered 404", "put the archive there, or correct `archive.url`"],
+        ),
+        ("other.tar.gz", ["archive other", "it has SHA-256 d9298a10d1b073", digest.as_str()]),
+    ] {
+        let url = format!("http://{}/{file}", http.address);
+        let mut server = configured(place.path(), &archive(&url, &digest));
+        let status = server.wait();
+        assert_eq!(status.code(), Some(1), "{}", server.log());
+        let log = server.log();
+        let (_, told) = log.split_once("no model could be loaded").unwrap_or_else(|| panic!("{log}"));
+        assert!(parts.iter().all(|part| told.contains(part)), "{told}");
+    }
+}
+
+#[test]
+fn what_serves_beside_an_archive_that_is_wrong_goes_on_and_a_reload_looks_again() {
     let place = TempDir::new().unwrap();
     let made = package(place.path(), "made.tar.gz", &[]);
+    let toml = fs::read_to_string(place.path().join("housing/model.toml")).unwrap();
+    fs::write(place.path().join("housing/model.toml"), toml.replace("\"housing\"", "\"north\"")).unwrap();
     let http = Files::serve(place.path());
-    let list = archive(&format!("http://{}/made.tar.gz", http.address), sha256(&made));
-    let servers: Vec<_> = (0..4).map(|_| configured(place.path(), &list)).collect();
-    for server in &servers {
-        await_ready(server.address, |status, _| status == 200);
-    }
-    let left: Vec<_> =
-        place.path().join("cache").read_dir().unwrap().map(|e| e.unwrap().file_name()).collect();
-    assert_eq!(left, [format!("sha256-{}", sha256(&made)).as_str()]);
-    servers.into_iter().for_each(Server::stop);
+    let list = archive(&format!("http://{}/later.tar.gz", http.address), sha256(&made));
+    let server = configured(place.path(), &(list + "[server]\nmodels = [\"housing\"]\n"));
+    await_ready(server.address, |status, body| status == 503 && body.to_string().contains("404"));
+    assert_eq!(get(server.address, "/v2/models/north/ready").0, 200);
+    fs::rename(place.path().join("made.tar.gz"), place.path().join("later.tar.gz")).unwrap();
+    server.signal(Signal::HUP);
+    await_ready(server.address, |status, _| status == 200);
+    assert_eq!(get(server.address, "/v2/models/housing/ready").0, 200);
+    server.stop();
 }
 
 #[test]
@@ -240,57 +270,6 @@ fn a_check_removes_nothing_and_tells_models_from_archives() {
 }
 
 #[test]
-fn a_reload_brings_several_archives_at_once() {
-    let place = TempDir::new().unwrap();
-    let first = package(place.path(), "made.tar.gz", &[]);
-    let http = Files::serve(place.path());
-    let url = |name: &str| format!("http://{}/{name}", http.address);
-    let list = archive(&url("made.tar.gz"), sha256(&first));
-    let mut server = configured(place.path(), &list);
-    await_ready(server.address, |status, _| status == 200);
-    let mut text = fs::read_to_string(place.path().join("weir.toml")).unwrap();
-    let toml = fs::read_to_string(place.path().join("housing/model.toml")).unwrap();
-    for name in ["north", "south"] {
-        let named = toml.replace("name = \"housing\"", &format!("name = \"{name}\""));
-        fs::write(place.path().join("housing/model.toml"), named).unwrap();
-        let file = format!("{name}.tar.gz");
-        text += &archive(&url(&file), sha256(&package(place.path(), &file, &[])));
-    }
-    fs::write(place.path().join("weir.toml"), text).unwrap();
-    server.signal(Signal::HUP);
-    // The first line of a change is that of the start.
-    let came = Regex::new("fetched.*(north|south)").unwrap();
-    for line in [&came, &came, &Regex::new("models changed").unwrap()] {
-        server.await_line(line);
-    }
-    for name in ["housing", "north", "south"] {
-        assert_eq!(get(server.address, &format!("/v2/models/{name}/ready")).0, 200, "{name}");
-    }
-    server.stop();
-}
-
-#[test]
-fn a_reload_that_waits_for_a_silent_server_ends() {
-    let place = TempDir::new().unwrap();
-    let made = package(place.path(), "made.tar.gz", &[]);
-    let http = Files::serve(place.path());
-    let list = archive(&format!("http://{}/made.tar.gz", http.address), sha256(&made));
-    let mut server = configured(place.path(), &format!("reload_timeout = \"1s\"\n{list}"));
-    await_ready(server.address, |status, _| status == 200);
-    // It accepts, by its backlog, and never answers.
-    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let before = fs::read_to_string(place.path().join("weir.toml")).unwrap();
-    let url = format!("http://{}/silent.tar", silent.local_addr().unwrap());
-    fs::write(place.path().join("weir.toml"), before.clone() + &archive(&url, &"b".repeat(64))).unwrap();
-    server.signal(Signal::HUP);
-    server.await_line(&Regex::new("reload failed.*fetch.reload_timeout.*silent.tar").unwrap());
-    fs::write(place.path().join("weir.toml"), before).unwrap();
-    server.signal(Signal::HUP);
-    server.await_line(&Regex::new("models changed|configuration changed|nothing changed|reloaded").unwrap());
-    server.stop();
-}
-
-#[test]
 fn an_object_store_that_nobody_named_is_told_with_its_place() {
     let place = TempDir::new().unwrap();
     let list = archive("s3://models/a.tar", &"a".repeat(64));
@@ -298,101 +277,4 @@ fn an_object_store_that_nobody_named_is_told_with_its_place() {
     let output = weir(place.path()).args(["config", "check", "--config", "weir.toml"]).output().unwrap();
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && told.contains("weir.toml:2:") && told.contains("no [s3]"), "{told}");
-}
-
-/// SeaweedFS: a real object store, which checks signatures.
-struct ObjectStore {
-    child: Child,
-    s3: u16,
-    filer: u16,
-}
-
-impl ObjectStore {
-    fn start(place: &Path) -> Self {
-        let program = root().join(".cache/venvs/objectstore/bin/weed");
-        assert!(program.exists(), "{} is not there: run `make venvs`", program.display());
-        let identities = r#"{"identities":[{"name":"weir","credentials":[{"accessKey":"weir","secretKey":"right"}],
-            "actions":["Read"]}]}"#;
-        fs::write(place.join("identities.json"), identities).unwrap();
-        fs::create_dir(place.join("data")).unwrap();
-        // Each port takes the one 10,000 above it for gRPC.
-        let free = || loop {
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            if (20_000..50_000).contains(&port) && TcpListener::bind(("127.0.0.1", port + 10_000)).is_ok() {
-                return port;
-            }
-        };
-        let [master, volume, filer, s3] = [free(), free(), free(), free()];
-        let child = Command::new(program)
-            .current_dir(place)
-            .args(["server", "-dir=data", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3"])
-            .args([format!("-master.port={master}"), format!("-volume.port={volume}")])
-            .args([format!("-filer.port={filer}"), format!("-s3.port={s3}")])
-            .args(["-s3.config=identities.json", "-master.volumeSizeLimitMB=64"])
-            .stdout(Stdio::null())
-            .stderr(fs::File::create(place.join("weed.log")).unwrap())
-            .spawn()
-            .unwrap();
-        let store = Self { child, s3, filer };
-        let deadline = Instant::now() + PATIENCE;
-        while TcpStream::connect(("127.0.0.1", s3)).is_err() {
-            assert!(Instant::now() < deadline, "{}", fs::read_to_string(place.join("weed.log")).unwrap());
-            thread::sleep(Duration::from_millis(50));
-        }
-        store
-    }
-
-    /// Puts an object there through the store's own file interface.
-    fn put(&self, key: &str, contents: &[u8]) {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let mut stream = TcpStream::connect(("127.0.0.1", self.filer)).unwrap();
-            write!(
-                stream,
-                "PUT /buckets/{key} HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
-                contents.len()
-            )
-            .unwrap();
-            // Until its volumes are there, it answers an error and closes.
-            let _ = stream.write_all(contents);
-            let mut answer = Vec::new();
-            let _ = stream.read_to_end(&mut answer);
-            let answer = String::from_utf8_lossy(&answer);
-            if answer.starts_with("HTTP/1.1 201") {
-                return;
-            }
-            assert!(Instant::now() < deadline, "{answer}");
-            thread::sleep(Duration::from_millis(100));
-        }
-    }
-}
-
-impl Drop for ObjectStore {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-#[test]
-fn models_come_from_a_real_object_store_with_the_right_keys_only() {
-    let place = TempDir::new().unwrap();
-    let made = package(place.path(), "made.tar.gz", &[]);
-    let store = ObjectStore::start(place.path());
-    store.put("models/team%20a/housing+1.tar.gz", &fs::read(place.path().join("made.tar.gz")).unwrap());
-    fs::write(place.path().join("id"), "weir\n").unwrap();
-    fs::write(place.path().join("secret"), "wrong\n").unwrap();
-    let table = format!(
-        "[s3]\nendpoint = \"http://127.0.0.1:{}\"\naccess_key_file = \"id\"\nsecret_key_file = \"secret\"\n",
-        store.s3
-    );
-    let list = archive("s3://models/team a/housing+1.tar.gz", sha256(&made));
-    let mut server = configured(place.path(), &(table + &list));
-    let body = await_ready(server.address, |_, body| body.to_string().contains("403"));
-    assert!(body.to_string().contains("SignatureDoesNotMatch"), "{body}");
-    // The keys are exchanged while it waits.
-    fs::write(place.path().join("secret"), "right\n").unwrap();
-    await_ready(server.address, |status, _| status == 200);
-    assert!(!server.log().contains("right") && !server.log().contains("wrong\n"));
-    server.stop();
 }

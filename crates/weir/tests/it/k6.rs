@@ -70,6 +70,16 @@ fn load_with_repeated_bodies() {
 }
 
 #[test]
+fn load_without_a_cache_finds_no_hits() {
+    let (_place, server) = serve(&["examples/models/housing"], "");
+    let settings = [("RATE", "20"), ("DURATION", "2s"), ("P99_MS", "20000"), ("HITS", "0.01")];
+    let (code, text) = k6("load.js", &server, &settings);
+    assert_eq!(code, Some(CROSSED), "{text}");
+    assert!(text.contains("cache_hits"), "{text}");
+    server.stop();
+}
+
+#[test]
 fn stress_is_refused_as_it_should_be() {
     require_sentiment();
     let (_place, server) = serve(&[".cache/sentiment"], "threads = 1\nmax_queue = 4");

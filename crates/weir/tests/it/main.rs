@@ -27,6 +27,7 @@ mod graphs;
 mod grpc;
 mod h2c;
 mod k6;
+mod keys;
 mod leaving;
 mod load;
 mod matching;

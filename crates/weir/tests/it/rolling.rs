@@ -26,6 +26,7 @@ fn losses_and_overload_stay_bounded() {
 }
 
 #[test]
-fn the_proxies_configurations_are_valid_and_agree() {
-    run("test_configs.py", &[], 9);
+fn the_proxies_configurations_are_valid_agree_and_repeat_what_may_be() {
+    run("test_configs.py", &[], 10);
+    run("test_repeats.py", &[], 9);
 }

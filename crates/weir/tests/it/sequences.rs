@@ -119,8 +119,21 @@ fn a_step_under_a_key_runs_once_and_belongs_to_its_sequence() {
         assert!(refused(&other, 422).contains("idempotency_key_reused"));
     }
     assert_eq!(answer(&step(&server, "7", &[], [1.0, 2.0])), serde_json::json!([6.0, 12.0]));
-    let v2 = ask(&server, "/v2/models/running/infer", &[("Idempotency-Key", "k-3")], r#"{"inputs": []}"#);
-    assert!(refused(&v2, 400).contains("leave Idempotency-Key out"));
+    // V2 has the sequence in its body, which is part of what the key is of.
+    let infer = |id: u32| {
+        let body = format!(
+            r#"{{"inputs": [{{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}}],
+                "outputs": [{{"name": "y"}}], "parameters": {{"sequence_id": {id}}}}}"#
+        );
+        ask(&server, "/v2/models/running/infer", &[("Idempotency-Key", "k-3")], &body)
+    };
+    for replayed in [false, true] {
+        let third = infer(7);
+        assert_eq!(third.json()["outputs"][0]["data"], serde_json::json!([8.0, 16.0]), "{}", third.text());
+        assert_eq!(third.header("idempotency-replayed").next().is_some(), replayed);
+    }
+    assert!(refused(&infer(8), 422).contains("Another request has used this key"));
+    assert_eq!(answer(&step(&server, "7", &[], [1.0, 2.0])), serde_json::json!([10.0, 20.0]));
     server.stop();
 }
 

@@ -22,12 +22,14 @@ pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
 }
 
-/// The binary under test, started in `folder` and without the caller's `WEIR_*` settings.
+/// The binary under test, started in `folder` and without the caller's settings.
 pub(crate) fn weir(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
     command.current_dir(folder).stdin(Stdio::null()).env_remove("RUST_LOG").env("NO_COLOR", "1");
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("WEIR_")) {
-        command.env_remove(name);
+    for (name, _) in std::env::vars_os() {
+        if ["WEIR_", "OTEL_"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+            command.env_remove(name);
+        }
     }
     command
 }
@@ -53,12 +55,22 @@ impl Server {
     /// Starts `weir serve <arguments> --listen 127.0.0.1:0` in `folder` and waits until it
     /// says where it listens.
     pub(crate) fn start(folder: &Path, arguments: &[String]) -> Self {
-        Self::start_at(folder, arguments, SocketAddr::from(([127, 0, 0, 1], 0)))
+        Self::start_with(folder, arguments, &[])
+    }
+
+    /// The same with variables in its environment.
+    pub(crate) fn start_with(folder: &Path, arguments: &[String], environment: &[(&str, &str)]) -> Self {
+        let mut command = weir(folder);
+        command.envs(environment.iter().copied());
+        Self::run(command, arguments, SocketAddr::from(([127, 0, 0, 1], 0)))
     }
 
     /// The same at an address that is known before.
     pub(crate) fn start_at(folder: &Path, arguments: &[String], listen: SocketAddr) -> Self {
-        let mut command = weir(folder);
+        Self::run(weir(folder), arguments, listen)
+    }
+
+    fn run(mut command: Command, arguments: &[String], listen: SocketAddr) -> Self {
         command.arg("serve").args(arguments).args(["--listen", &listen.to_string()]);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (sender, lines) = channel();

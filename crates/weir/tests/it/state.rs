@@ -47,7 +47,7 @@ slide = "1h"
 "#;
 
 /// A folder with a model that looks two of its fields up, and a configuration.
-fn folder(state: &str) -> TempDir {
+pub(crate) fn folder(state: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let model = folder.path().join("housing");
     fs::create_dir(&model).unwrap();
@@ -64,7 +64,7 @@ fn folder(state: &str) -> TempDir {
     folder
 }
 
-fn serve(folder: &Path) -> Server {
+pub(crate) fn serve(folder: &Path) -> Server {
     Server::start(folder, &["--config".to_owned(), "weir.toml".to_owned()])
 }
 

@@ -1,56 +1,106 @@
 //! Typed tables as one tensor a field: the columns are laid into the model's own input
 //! tensors where the typed face lays its rows.
 
+use std::borrow::Cow;
+
 use half::{bf16, f16};
-use weir_types::{Batch, DType, Dim, Error, Field, Scalar, Schema, Tensor, TensorData, element_count};
+use weir_codec::{Decoded, Lookups, Wanted};
+use weir_types::{
+    Batch, DType, Dim, EntityKey, Error, Field, Scalar, Schema, Tensor, TensorData, element_count,
+};
 
 use super::{NamedTensor, TensorMetadata, cast::cast, cut};
 
-/// The metadata of each field; a single value is `[rows, 1]`, as MLflow's clients have it.
+/// The metadata of each field, then of each key; a single value is `[rows, 1]`, as MLflow's clients have it.
 pub(super) fn metadata(schema: &Schema) -> Vec<TensorMetadata> {
     let shape = |field: &Field| {
         let dims: Vec<i64> = field.shape.iter().map(super::metadata::dim).collect();
         std::iter::once(-1).chain(if dims.is_empty() { vec![1] } else { dims }).collect()
     };
-    schema
-        .fields
-        .iter()
-        .map(|f| TensorMetadata { name: f.name.clone(), dtype: f.dtype, shape: shape(f) })
-        .collect()
+    let tensor =
+        |f: Cow<'_, Field>| TensorMetadata { name: f.name.clone(), dtype: f.dtype, shape: shape(&f) };
+    (0..places(schema)).filter_map(|place| schema.place(place)).map(tensor).collect()
 }
 
-/// Lays `inputs` into the model's own tensors. Fields with a default may be left out.
+/// How many columns a row has: fields, then keys.
+fn places(schema: &Schema) -> usize {
+    schema.fields.len() + schema.keys.len()
+}
+
+/// The field or, behind the fields, the key that is called `name`.
+pub(super) fn place(schema: &Schema, name: &str) -> Option<usize> {
+    let is = |own: &str, alias: &[String]| own == name || alias.iter().any(|a| a == name);
+    let field = schema.fields.iter().position(|f| is(&f.name, &f.alias));
+    let key = || schema.keys.iter().position(|k| is(&k.name, &k.alias));
+    field.or_else(|| key().map(|key| schema.fields.len() + key))
+}
+
+/// Lays `inputs` into the model's own tensors. Fields with a default may be left out, and so may those that
+/// are looked up, where there is the column of their key.
 ///
 /// # Errors
 /// `InvalidArgument` for columns that are unknown, missing, there twice, or of another type,
 /// shape or number of rows than the schema and the first column say.
-pub(super) fn batch(schema: &Schema, inputs: Vec<NamedTensor>, max_rows: usize) -> Result<Batch, Error> {
-    let columns = assign(schema, inputs)?;
+pub(super) fn decode(schema: &Schema, inputs: Vec<NamedTensor>, max_rows: usize) -> Result<Decoded, Error> {
+    let mut columns = assign(schema, inputs)?;
     let rows = rows(schema, &columns)?;
     if rows > max_rows {
         return Err(Error::invalid(format!("{rows} rows in one request, the model takes {max_rows}")));
     }
+    let keys = columns.split_off(schema.fields.len());
+    let lookups = lookups(schema, &columns, keys, rows);
     let inputs =
         (0..schema.inputs.len()).map(|i| input(schema, i, &columns, rows)).collect::<Result<_, _>>()?;
-    Ok(Batch { rows, inputs })
+    Ok(Decoded { batch: Batch { rows, inputs }, lookups })
 }
 
-/// One column a field.
+/// What the columns that are not there leave to be looked up: of a field in every row or in none.
+fn lookups(schema: &Schema, fields: &[Option<Tensor>], keys: Vec<Option<Tensor>>, rows: usize) -> Lookups {
+    let left_out = |&at: &usize| {
+        let source = schema.fields[at].source.as_ref().filter(|_| fields[at].is_none());
+        source.is_some_and(|source| keys.get(source.key).is_some_and(Option::is_some))
+    };
+    let left: Vec<usize> = (0..fields.len()).filter(left_out).collect();
+    if left.is_empty() {
+        return Lookups::default();
+    }
+    let wanted = (0..rows).flat_map(|row| left.iter().map(move |&field| Wanted { row, field })).collect();
+    let entities = keys.into_iter().zip(&schema.keys);
+    let entities = entities.map(|(column, key)| column.map_or(filled(key.dtype, rows), Tensor::into_data));
+    Lookups { entities: entities.collect(), wanted, listed: true }
+}
+
+/// One column a field, then one a key.
 fn assign(schema: &Schema, inputs: Vec<NamedTensor>) -> Result<Vec<Option<Tensor>>, Error> {
-    let mut columns: Vec<Option<Tensor>> = schema.fields.iter().map(|_| None).collect();
+    let mut columns: Vec<Option<Tensor>> = (0..places(schema)).map(|_| None).collect();
     for NamedTensor { name, tensor } in inputs {
-        let position = schema.fields.iter().position(|f| f.name == name || f.alias.contains(&name));
-        let Some(index) = position else {
-            let names: Vec<_> = schema.fields.iter().take(32).map(|f| f.name.as_str()).collect();
+        let place = place(schema, &name).and_then(|at| Some((at, schema.place(at)?)));
+        let Some((index, field)) = place else {
+            let names: Vec<_> = schema.names().take(32).collect();
             let text = format!("the model has no input {:?}, it has: {}", cut(&name), names.join(", "));
             return Err(Error::invalid(text));
         };
-        let tensor = fitted(&schema.fields[index], tensor)?;
+        let tensor = fitted(&field, tensor)?;
+        if index >= schema.fields.len() {
+            check_key(&field.name, &tensor)?;
+        }
         if columns[index].replace(tensor).is_some() {
             return Err(Error::invalid(format!("the input `{}` is there twice", cut(&name))));
         }
     }
     Ok(columns)
+}
+
+/// As on the typed face, a text that names an entity is not empty and not endless.
+fn check_key(name: &str, tensor: &Tensor) -> Result<(), Error> {
+    let fits = |text: &String| (1..=EntityKey::MAX_CHARS).contains(&text.chars().count());
+    match tensor.as_strings().unwrap_or_default().iter().position(|text| !fits(text)) {
+        None => Ok(()),
+        Some(row) => Err(Error::invalid(format!(
+            "the input `{name}` has 1 to {} characters, which row {row} has not",
+            EntityKey::MAX_CHARS
+        ))),
+    }
 }
 
 /// `tensor` as the field's own type, where it has its shape and every value its equal.
@@ -84,25 +134,39 @@ fn fitted(field: &Field, tensor: Tensor) -> Result<Tensor, Error> {
 
 fn rows(schema: &Schema, columns: &[Option<Tensor>]) -> Result<usize, Error> {
     let mut known: Option<(usize, &str)> = None;
-    for (field, column) in schema.fields.iter().zip(columns) {
+    for (place, (name, column)) in schema.names().zip(columns).enumerate() {
         let Some(column) = column else {
-            match field.default {
-                Some(_) => continue,
-                None => return Err(Error::invalid(format!("the input `{}` is missing", field.name))),
-            }
+            missing(schema, place, columns)?;
+            continue;
         };
         match known {
             Some((rows, first)) if rows != column.rows() => {
                 return Err(Error::invalid(format!(
-                    "the input `{}` has {} rows and `{first}` has {rows}",
-                    field.name,
+                    "the input `{name}` has {} rows and `{first}` has {rows}",
                     column.rows()
                 )));
             }
-            _ => known = Some((column.rows(), &field.name)),
+            _ => known = Some((column.rows(), name)),
         }
     }
     known.map(|(rows, _)| rows).ok_or_else(|| Error::invalid("the request has no input"))
+}
+
+/// Whether the column at `place` may be left out: a key, a field with a default, one whose key is there.
+fn missing(schema: &Schema, place: usize, columns: &[Option<Tensor>]) -> Result<(), Error> {
+    let Some(field) = schema.fields.get(place).filter(|f| f.default.is_none()) else { return Ok(()) };
+    let name = &field.name;
+    let Some(key) = field.source.as_ref().map(|source| source.key) else {
+        return Err(Error::invalid(format!("the input `{name}` is missing")));
+    };
+    match columns.get(schema.fields.len() + key) {
+        Some(Some(_)) => Ok(()),
+        _ => {
+            let key = schema.keys.get(key).map_or("", |key| &key.name);
+            let text = format!("the input `{name}` is missing, and `{key}`, by which it is looked up");
+            Err(Error::invalid(text))
+        }
+    }
 }
 
 /// One of the model's own tensors.

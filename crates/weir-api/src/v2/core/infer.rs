@@ -1,7 +1,9 @@
 //! One inference: from a decoded request to the answer's tensors.
 
-use weir_serving::{Admitted, CacheOutcome, Executed};
-use weir_types::{Deadline, Error, Tensor};
+use weir_codec::{Decoded, Rejection};
+use weir_features::EventTime;
+use weir_serving::{Admitted, CacheOutcome, Executed, Incomplete, Ready, Routed};
+use weir_types::{Deadline, Error, ErrorCode, Tensor};
 
 use super::{ModelView, Parameters, Timeline, classify::classify, view::Wanted};
 
@@ -49,6 +51,8 @@ pub(crate) struct InferResponse {
     pub(crate) outputs: Vec<OutputTensor>,
     /// What the model's cache did, where it has one: told beside the answer, not in it.
     pub(crate) cache: Option<CacheOutcome>,
+    /// The oldest event time among the values that were looked up, told likewise.
+    pub(crate) feature_asof: Option<EventTime>,
 }
 
 /// One output of an answer.
@@ -60,17 +64,75 @@ pub(crate) struct OutputTensor {
     pub(crate) tensor: Tensor,
 }
 
+/// Why a request was not answered.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    /// What to tell.
+    pub(crate) error: Error,
+    /// Whether that is the request's own mistake, which sending it again does not change.
+    pub(crate) always: bool,
+}
+
+impl Refused {
+    /// A refusal for what `error` says of the request alone.
+    pub(crate) fn always(error: Error) -> Self {
+        Self { always: error.code == ErrorCode::InvalidArgument, error }
+    }
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self { error, always: false }
+    }
+}
+
+impl From<Refused> for Error {
+    fn from(refused: Refused) -> Self {
+        refused.error
+    }
+}
+
 /// Runs `request` on the version behind `view`, and notes in `line` when it reached what. Its
 /// `timeout` counts from when it was received.
 ///
 /// # Errors
 /// `InvalidArgument` where it does not fit the model, and what executing says.
 pub(crate) async fn infer(
+    admitted: Admitted,
+    view: &ModelView,
+    request: InferRequest,
+    line: &mut Timeline,
+) -> Result<InferResponse, Refused> {
+    let Asked { id, wanted, routed, decoded } =
+        check(admitted, view, request, line).map_err(Refused::always)?;
+    let ready = if decoded.lookups.is_empty() {
+        routed.batch(decoded.batch).map_err(Refused::always)?
+    } else {
+        let ready = complete(routed, view, decoded).await?;
+        line.looked_up();
+        ready
+    };
+    let executed = ready.execute().await?;
+    view.stages.queue.observe(executed.queued);
+    view.stages.engine.observe(executed.ran);
+    line.answered(executed.queued, executed.ran);
+    Ok(respond(id, &wanted, executed)?)
+}
+
+/// A request that fits its model.
+struct Asked {
+    id: Option<String>,
+    wanted: Vec<Wanted>,
+    routed: Routed,
+    decoded: Decoded,
+}
+
+fn check(
     mut admitted: Admitted,
     view: &ModelView,
     request: InferRequest,
-    line: &mut Timeline<'_>,
-) -> Result<InferResponse, Error> {
+    line: &mut Timeline,
+) -> Result<Asked, Error> {
     let InferRequest { id, parameters, inputs, outputs } = request;
     if let Some(timeout) = parameters.timeout()? {
         admitted.shorten(Deadline::after(line.received, timeout));
@@ -80,17 +142,30 @@ pub(crate) async fn infer(
     }
     admitted.follow(parameters.sequence()?);
     let wanted = view.wanted(&outputs)?;
-    let batch = view.batch(inputs)?;
+    let decoded = view.decode(inputs)?;
     line.decoded(id.as_deref());
-    let executed = admitted.route(view.version().clone()).batch(batch)?.execute().await?;
-    view.stages.queue.observe(executed.queued.as_secs_f64());
-    view.stages.engine.observe(executed.ran.as_secs_f64());
-    line.answered(executed.queued, executed.ran);
-    respond(id, &wanted, executed)
+    Ok(Asked { id, wanted, routed: admitted.route(view.version().clone()), decoded })
+}
+
+/// Looks up what the columns left out, as the typed face does.
+async fn complete(routed: Routed, view: &ModelView, decoded: Decoded) -> Result<Ready, Error> {
+    let nothing = || Error::internal("the version has nothing to fill looked-up values in with");
+    let decoder = view.completing().ok_or_else(nothing)?;
+    routed.complete(decoder, decoded).await.map_err(|incomplete| match incomplete {
+        Incomplete::Failed(error) => error,
+        Incomplete::Rejected(Rejection::Invalid(errors)) => {
+            let first = errors.into_iter().next().map_or_else(String::new, |error| error.msg);
+            Error::new(ErrorCode::ValidationFailed, first)
+        }
+        Incomplete::Rejected(Rejection::Unparsable) => {
+            Error::internal("the looked-up values do not fit the model")
+        }
+    })
 }
 
 fn respond(id: Option<String>, wanted: &[Wanted], executed: Executed) -> Result<InferResponse, Error> {
-    let (spec, cache) = (&executed.version.spec, executed.cache);
+    let Executed { cache, feature_asof, .. } = executed;
+    let spec = &executed.version.spec;
     let mut tensors: Vec<Option<Tensor>> = executed.outputs.tensors.into_iter().map(Some).collect();
     let mut outputs = Vec::with_capacity(wanted.len());
     for &Wanted { output, top } in wanted {
@@ -104,5 +179,6 @@ fn respond(id: Option<String>, wanted: &[Wanted], executed: Executed) -> Result<
         };
         outputs.push(OutputTensor { name, tensor });
     }
-    Ok(InferResponse { model: spec.name.to_string(), version: spec.version.to_string(), id, outputs, cache })
+    let (model, version) = (spec.name.to_string(), spec.version.to_string());
+    Ok(InferResponse { model, version, id, outputs, cache, feature_asof })
 }

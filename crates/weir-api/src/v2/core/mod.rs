@@ -28,7 +28,9 @@ mod view;
 
 pub(crate) use config::ModelConfig;
 pub(crate) use datatype::{dtype, read_raw};
-pub(crate) use infer::{InferRequest, InferResponse, NamedTensor, OutputTensor, RequestedOutput, infer};
+pub(crate) use infer::{
+    InferRequest, InferResponse, NamedTensor, OutputTensor, Refused, RequestedOutput, infer,
+};
 pub use logging::{LogControl, LogSettings};
 pub(crate) use metadata::{ModelMetadata, ServerMetadata, TensorMetadata, server_metadata};
 pub(crate) use models::{Models, model_name};

@@ -6,11 +6,14 @@
 //! nullable.
 
 use regex::Regex;
-use weir_types::{Batch, Error, Field, Rules, Scalar, Schema, Tensor, TensorData};
+use weir_codec::Decoded;
+use weir_types::{Error, Field, Rules, Scalar, Schema, Tensor, TensorData};
 
 /// The rules of one field, and where its values lie.
 #[derive(Debug)]
 struct Rule {
+    /// Its place in the schema.
+    field: usize,
     name: String,
     rules: Rules,
     nullable: bool,
@@ -31,8 +34,9 @@ pub(super) struct FieldRules(Vec<Rule>);
 impl FieldRules {
     pub(super) fn new(schema: &Schema) -> Self {
         let bare = Rules::default();
-        let has_rules = |f: &&Field| Rules { allow_inf_nan: false, ..f.rules.clone() } != bare;
-        let rule = |f: &Field| Rule {
+        let has_rules = |(_, f): &(usize, &Field)| Rules { allow_inf_nan: false, ..f.rules.clone() } != bare;
+        let rule = |(field, f): (usize, &Field)| Rule {
+            field,
             name: f.name.clone(),
             rules: f.rules.clone(),
             nullable: f.nullable,
@@ -43,15 +47,19 @@ impl FieldRules {
             offset: f.offset,
             width: f.width(),
         };
-        Self(schema.fields.iter().filter(has_rules).map(rule).collect())
+        Self(schema.fields.iter().enumerate().filter(has_rules).map(rule).collect())
     }
 
-    /// Checks every value of `batch`.
+    /// Checks every value that was sent. What is looked up is checked once it is there.
     ///
     /// # Errors
     /// `InvalidArgument` with the first value that breaks a rule.
-    pub(super) fn check(&self, batch: &Batch) -> Result<(), Error> {
-        self.0.iter().try_for_each(|rule| rule.check(&batch.inputs[rule.input], batch.rows))
+    pub(super) fn check(&self, decoded: &Decoded) -> Result<(), Error> {
+        let Decoded { batch, lookups } = decoded;
+        // A column is left out of every row or of none.
+        let left_out = |field| lookups.wanted.iter().take_while(|w| w.row == 0).any(|w| w.field == field);
+        let rules = self.0.iter().filter(|rule| !left_out(rule.field));
+        rules.into_iter().try_for_each(|rule| rule.check(&batch.inputs[rule.input], batch.rows))
     }
 }
 
@@ -191,7 +199,8 @@ fn sound(rules: &Rules) -> (f64, f64) {
 
 #[cfg(test)]
 mod tests {
-    use weir_types::{Dim, InputSlot};
+    use weir_codec::Lookups;
+    use weir_types::{Batch, Dim, InputSlot};
 
     use super::*;
 
@@ -201,7 +210,8 @@ mod tests {
         let schema = Schema { fields: vec![field], inputs: vec![slot], ..Schema::default() };
         let rows = data.len();
         let batch = Batch { rows, inputs: vec![Tensor::new(vec![rows, 1], data).unwrap()] };
-        FieldRules::new(&schema).check(&batch).err().map(|e| e.message.into_owned())
+        let decoded = Decoded { batch, lookups: Lookups::default() };
+        FieldRules::new(&schema).check(&decoded).err().map(|e| e.message.into_owned())
     }
 
     #[test]

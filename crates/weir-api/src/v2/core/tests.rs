@@ -6,13 +6,15 @@ use std::{
 };
 
 use weir_artifact::{EngineChoice, ModelLimits, ModelSpec, Task};
+use weir_codec::Decoded;
 use weir_engine::EngineInfo;
 use weir_serving::{
     Admission, Done, ExecuteFuture, Executor, Job, Sender, ServedVersion, ServingSnapshot, Stats,
 };
 use weir_types::{
-    Access, AllowLocal, Authorizer, Batch, Credentials, DType, Deadline, Dim, Error, ErrorCode, Field,
-    InputSlot, Outputs, Scalar, Schema, Signature, SystemClock, Tensor, TensorData, TensorSpec,
+    Access, AllowLocal, Authorizer, Batch, Credentials, DType, Deadline, Dim, EntityKey, Error, ErrorCode,
+    FeatureSource, Field, InputSlot, Outputs, Scalar, Schema, Signature, SystemClock, Tensor, TensorData,
+    TensorSpec,
 };
 
 use super::*;
@@ -50,12 +52,17 @@ fn tensor_spec(name: &str, dtype: DType, row: &[usize]) -> TensorSpec {
 
 /// A view of a version that echoes `inputs`, whose rows are `fields`.
 fn view(inputs: Vec<TensorSpec>, fields: Vec<Field>, columns: bool) -> ModelView {
+    view_of(inputs, Schema { fields, ..Schema::default() }, columns)
+}
+
+/// A view of a version that echoes `inputs`, whose rows are what `schema` has them be.
+fn view_of(inputs: Vec<TensorSpec>, schema: Schema, columns: bool) -> ModelView {
     let slot = |s: &TensorSpec| InputSlot {
         name: s.name.clone(),
         dtype: s.dtype,
         row_shape: s.shape.iter().skip(1).cloned().collect(),
     };
-    let schema = Schema { inputs: inputs.iter().map(slot).collect(), fields, ..Schema::default() };
+    let schema = Schema { inputs: inputs.iter().map(slot).collect(), ..schema };
     let spec = ModelSpec {
         name: "echo".parse().unwrap(),
         version: "1".parse().unwrap(),
@@ -108,7 +115,7 @@ fn named(name: &str, shape: &[usize], data: Vec<f32>) -> NamedTensor {
     NamedTensor { name: name.into(), tensor: Tensor::new(shape.to_vec(), TensorData::Float32(data)).unwrap() }
 }
 
-fn message(result: Result<Batch, Error>) -> String {
+fn message(result: Result<Decoded, Error>) -> String {
     let error = result.unwrap_err();
     assert_eq!(error.code, ErrorCode::InvalidArgument);
     assert!(error.message.len() < 300, "{error}");
@@ -118,7 +125,8 @@ fn message(result: Result<Batch, Error>) -> String {
 #[test]
 fn tensors_must_be_those_of_the_signature() {
     let view = table(false);
-    let batch = view.batch(vec![named("x", &[2, 2], vec![1., 2., 3., 4.])]).unwrap();
+    let Decoded { batch, lookups } = view.decode(vec![named("x", &[2, 2], vec![1., 2., 3., 4.])]).unwrap();
+    assert!(lookups.is_empty());
     assert_eq!((batch.rows, batch.inputs.len()), (2, 1));
     let long = "n".repeat(1 << 20);
     let int = Tensor::new(vec![1, 2], TensorData::Int32(vec![1, 2])).unwrap();
@@ -133,7 +141,7 @@ fn tensors_must_be_those_of_the_signature() {
         (vec![named("x", &[2, 2], vec![1., 2., 3., 91.])], "field `lat` of row 1: 91 must be at most 90"),
     ];
     for (inputs, reason) in cases {
-        let text = message(view.batch(inputs));
+        let text = message(view.decode(inputs));
         assert!(text.contains(reason), "{reason}: {text}");
     }
 }
@@ -142,7 +150,7 @@ fn tensors_must_be_those_of_the_signature() {
 fn inputs_agree_on_the_rows() {
     let specs = vec![tensor_spec("a", DType::Float32, &[]), tensor_spec("b", DType::Float32, &[1])];
     let view = view(specs, Vec::new(), false);
-    let text = message(view.batch(vec![named("b", &[3, 1], vec![1.; 3]), named("a", &[2], vec![1.; 2])]));
+    let text = message(view.decode(vec![named("b", &[3, 1], vec![1.; 3]), named("a", &[2], vec![1.; 2])]));
     assert!(text.contains("`b` has 3 rows and `a` has 2"), "{text}");
 }
 
@@ -151,7 +159,7 @@ fn columns_are_laid_where_the_typed_face_lays_its_rows() {
     let view = table(true);
     let shapes: Vec<_> = view.inputs().iter().map(|t| (t.name.as_str(), t.shape.clone())).collect();
     assert_eq!(shapes, [("lat", vec![-1, 1]), ("age", vec![-1, 1])]);
-    let values = |inputs| view.batch(inputs).unwrap().inputs[0].as_f32().unwrap().to_vec();
+    let values = |inputs| view.decode(inputs).unwrap().batch.inputs[0].as_f32().unwrap().to_vec();
     let age = || named("age", &[2], vec![10., 20.]);
     assert_eq!(values(vec![named("lat", &[2, 1], vec![5., 6.]), age()]), [10., 5., 20., 6.]);
     assert_eq!(values(vec![age(), named("latitude", &[2], vec![5., 6.])]), [10., 5., 20., 6.]);
@@ -161,7 +169,7 @@ fn columns_are_laid_where_the_typed_face_lays_its_rows() {
         tensor: Tensor::new(vec![values.len()], TensorData::Int64(values)).unwrap(),
     };
     assert_eq!(values(vec![whole(vec![10, 20])]), [10., 1., 20., 1.], "as pandas has whole numbers");
-    let text = message(view.batch(vec![whole(vec![1, (1 << 24) + 1])]));
+    let text = message(view.decode(vec![whole(vec![1, (1 << 24) + 1])]));
     assert!(text.contains("`age` is FP32, which 16777217 of row 1 is not"), "{text}");
     let cases = [
         (vec![named("lat", &[1], vec![5.])], "`age` is missing"),
@@ -173,8 +181,92 @@ fn columns_are_laid_where_the_typed_face_lays_its_rows() {
         (vec![named("age", &[5], vec![1.; 5])], "5 rows in one request, the model takes 4"),
     ];
     for (inputs, reason) in cases {
-        let text = message(view.batch(inputs));
+        let text = message(view.decode(inputs));
         assert!(text.contains(reason), "{reason}: {text}");
+    }
+}
+
+/// The table, of which `lat` is looked up by `user` and `age` by `block`.
+fn looking_up(columns: bool) -> ModelView {
+    let key = |name: &str, dtype| EntityKey {
+        name: name.into(),
+        alias: vec![format!("{name}_id")],
+        dtype,
+        description: None,
+        example: None,
+    };
+    let source = |feature: &str, key| {
+        Some(FeatureSource { view: "v".into(), feature: feature.into(), key, max_age: None })
+    };
+    let mut fields = table(columns).version().spec.schema.fields.clone();
+    (fields[0].source, fields[1].source) = (source("lat", 0), source("age", 1));
+    let schema = Schema {
+        fields,
+        keys: vec![key("user", DType::String), key("block", DType::Int64)],
+        ..Schema::default()
+    };
+    view_of(vec![tensor_spec("x", DType::Float32, &[2])], schema, columns)
+}
+
+#[test]
+fn a_table_that_looks_up_has_its_keys_as_inputs() {
+    let view = looking_up(true);
+    let inputs = view.inputs().iter().map(|t| (t.name.as_str(), t.dtype, t.shape.clone()));
+    let one = || vec![-1, 1];
+    assert_eq!(
+        inputs.collect::<Vec<_>>(),
+        [
+            ("lat", DType::Float32, one()),
+            ("age", DType::Float32, one()),
+            ("user", DType::String, one()),
+            ("block", DType::Int64, one())
+        ]
+    );
+    let user = |names: &[&str]| NamedTensor {
+        name: "user_id".into(),
+        tensor: Tensor::new(
+            vec![names.len(), 1],
+            TensorData::String(names.iter().map(|n| (*n).into()).collect()),
+        )
+        .unwrap(),
+    };
+    let block = |numbers: Vec<i32>| NamedTensor {
+        name: "block".into(),
+        tensor: Tensor::new(vec![numbers.len()], TensorData::Int32(numbers)).unwrap(),
+    };
+    let age = || named("age", &[2], vec![10., 20.]);
+    let wanted =
+        |decoded: &Decoded| decoded.lookups.wanted.iter().map(|w| (w.row, w.field)).collect::<Vec<_>>();
+    let both = view.decode(vec![user(&["a", "b"]), block(vec![1, 2])]).unwrap();
+    assert_eq!(wanted(&both), [(0, 0), (0, 1), (1, 0), (1, 1)]);
+    let entities = &both.lookups.entities;
+    assert_eq!(entities[0], TensorData::String(vec!["a".into(), "b".into()]));
+    assert_eq!(entities[1], TensorData::Int64(vec![1, 2]), "as clients with pandas send them");
+    // What is there counts, and a default stands in where no key says of whom.
+    assert_eq!(wanted(&view.decode(vec![age(), user(&["a", "b"])]).unwrap()), [(0, 0), (1, 0)]);
+    let explicit = view.decode(vec![age(), block(vec![1, 2])]).unwrap();
+    assert!(explicit.lookups.is_empty());
+    assert_eq!(explicit.batch.inputs[0].as_f32().unwrap(), [10., 1., 20., 1.]);
+    // A bound is not held against what is not there yet.
+    assert!(view.decode(vec![user(&["a"]), named("age", &[1], vec![1.])]).is_ok());
+    let cases = [
+        (vec![user(&["a"])], "the input `age` is missing, and `block`, by which it is looked up"),
+        (vec![user(&["a"]), block(vec![1, 2])], "`block` has 2 rows and `user` has 1"),
+        (vec![user(&["a", ""]), age()], "1 to 256 characters, which row 1 has not"),
+        (vec![user(&["a"]), user(&["a"])], "there twice"),
+        (vec![named("block", &[1], vec![0.5])], "`block` is INT64, which 0.5 of row 0 is not"),
+        (vec![named("y", &[1], vec![0.5])], "it has: lat, age, user, block"),
+    ];
+    for (inputs, reason) in cases {
+        let text = message(view.decode(inputs));
+        assert!(text.contains(reason), "{reason}: {text}");
+    }
+    // Its own tensors have no place for a key.
+    let own = looking_up(false);
+    assert_eq!(own.inputs().len(), 1);
+    for key in [user(&["a"]), named("lat", &[1], vec![1.])] {
+        let text = message(own.decode(vec![key]));
+        assert!(text.contains("/v1/models/echo:predict") && text.contains("columns = true"), "{text}");
     }
 }
 
@@ -187,8 +279,8 @@ async fn ask(view: &ModelView, request: InferRequest) -> Result<InferResponse, E
         Deadline::after(received, Duration::from_secs(60)),
     )?;
     // A second ago: a timeout of less has passed.
-    let mut line = Timeline::new(&SystemClock, received - Duration::from_secs(1), None, None);
-    infer(admitted, view, request, &mut line).await
+    let mut line = Timeline::new(Arc::new(SystemClock), received - Duration::from_secs(1), None, None);
+    Ok(infer(admitted, view, request, &mut line).await?)
 }
 
 fn outputs(names: &[(&str, Option<i64>)]) -> Vec<RequestedOutput> {

@@ -1,6 +1,9 @@
 //! When one inference reached each of its stages: what metrics, statistics and traces say.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use weir_types::{Clock, trace::Scope};
 
@@ -10,11 +13,14 @@ use super::{
 };
 
 /// The stages of one inference, each from when it began. What was not reached is not there.
-pub(crate) struct Timeline<'c> {
-    clock: &'c dyn Clock,
+pub(crate) struct Timeline {
+    clock: Arc<dyn Clock>,
     /// When the request came.
     pub(crate) received: Instant,
     read: Option<Instant>,
+    decoded: Option<Instant>,
+    /// Whether something was looked up between decoding and waiting.
+    looked_up: bool,
     queued: Option<Instant>,
     started: Option<Instant>,
     ended: Option<Instant>,
@@ -25,11 +31,11 @@ pub(crate) struct Timeline<'c> {
     scope: Option<Scope>,
 }
 
-impl<'c> Timeline<'c> {
+impl Timeline {
     /// Begins with the arrival of a request, which is in Triton's trace file if `trace` is there, and
     /// at `scope` in a trace.
     pub(crate) fn new(
-        clock: &'c dyn Clock,
+        clock: Arc<dyn Clock>,
         received: Instant,
         trace: Option<Sample>,
         scope: Option<&Scope>,
@@ -38,6 +44,8 @@ impl<'c> Timeline<'c> {
             clock,
             received,
             read: None,
+            decoded: None,
+            looked_up: false,
             queued: None,
             started: None,
             ended: None,
@@ -56,10 +64,17 @@ impl<'c> Timeline<'c> {
 
     /// The request is decoded; it waits for its turn from now on.
     pub(super) fn decoded(&mut self, id: Option<&str>) {
-        self.queued = Some(self.clock.now());
+        self.decoded = Some(self.clock.now());
+        self.queued = self.decoded;
         if self.trace.is_some() {
             self.id = id.map(str::to_owned);
         }
+    }
+
+    /// What the request left to be looked up is there; it waits for its turn from now on.
+    pub(super) fn looked_up(&mut self) {
+        self.looked_up = true;
+        self.queued = Some(self.clock.now());
     }
 
     /// The model answered, having waited and run for so long; encoding begins.
@@ -78,11 +93,15 @@ impl<'c> Timeline<'c> {
     pub(crate) fn finish(mut self, view: &ModelView, transport: Transport) {
         let between = |from: Option<Instant>, to: Option<Instant>| Some(to?.saturating_duration_since(from?));
         if let (Some(decoding), Some(encoding)) =
-            (between(self.read, self.queued), between(self.answered, self.encoded))
+            (between(self.read, self.decoded), between(self.answered, self.encoded))
         {
-            view.stages.decode.observe(decoding.as_secs_f64());
-            view.stages.encode.observe(encoding.as_secs_f64());
+            view.stages.decode.observe(decoding);
+            view.stages.encode.observe(encoding);
             view.version().executor.stats().face(decoding, encoding);
+        }
+        let took = between(self.decoded, self.queued).filter(|_| self.looked_up);
+        if let Some((stage, took)) = view.stages.features.as_ref().zip(took) {
+            stage.observe(took);
         }
         self.scope.iter().for_each(|scope| self.spans(scope));
         let Some(trace) = self.trace.take() else { return };
@@ -100,7 +119,8 @@ impl<'c> Timeline<'c> {
     fn spans(&self, scope: &Scope) {
         let stages = [
             ("receive", Some(self.received), self.read),
-            ("decode", self.read, self.queued),
+            ("decode", self.read, self.decoded),
+            ("features", self.decoded, self.queued.filter(|_| self.looked_up)),
             ("encode", self.answered, self.encoded),
         ];
         for (name, from, to) in stages {
@@ -155,9 +175,9 @@ mod tests {
     #[test]
     fn marks_are_in_order_and_only_what_was_reached() {
         let begin = Instant::now();
-        let clock = Ticking(Mutex::new(begin));
-        let mut line = Timeline::new(&clock, begin, None, None);
-        let names = |line: &Timeline<'_>| -> Vec<&str> {
+        let clock = Arc::new(Ticking(Mutex::new(begin)));
+        let mut line = Timeline::new(clock, begin, None, None);
+        let names = |line: &Timeline| -> Vec<&str> {
             let marks = line.marks(Transport::Grpc);
             assert!(marks.is_sorted_by_key(|(_, at)| *at), "{marks:?}");
             marks.into_iter().map(|(name, _)| name).collect()

@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use http::HeaderValue;
+use weir_codec::{BodyShape, Decoded, Lookups, RowDecoder};
 use weir_serving::ServedVersion;
 use weir_types::{Batch, Dim, Error, Tensor, TensorSpec};
 
@@ -13,6 +14,7 @@ use super::{
 use crate::{
     grpc,
     metrics::{Metrics, RouteMetrics, StageMetrics},
+    predict::decode_limits,
     server::Shared,
     v2::rest::INFER_PATH,
 };
@@ -26,6 +28,8 @@ pub(crate) struct ModelView {
     inputs: Vec<TensorMetadata>,
     outputs: Vec<TensorMetadata>,
     rules: FieldRules,
+    /// Checks and casts what was looked up as the typed face does; for tables that look up.
+    completing: Option<RowDecoder>,
     /// Handles of the version's stages.
     pub(crate) stages: StageMetrics,
     /// Counts inference requests to this version.
@@ -57,6 +61,7 @@ impl ModelView {
             inputs,
             outputs: spec.signature.outputs.iter().map(TensorMetadata::from).collect(),
             rules: FieldRules::new(&spec.schema),
+            completing: completing(&version),
             stages: metrics.stages(&version),
             metrics: Arc::new(metrics.route("POST", INFER_PATH, Some(&version))),
             calls: OnceLock::new(),
@@ -105,18 +110,23 @@ impl ModelView {
         ModelConfig::new(self)
     }
 
-    /// Turns `inputs` into the model's own input tensors.
+    /// What fills in looked-up values, for tables that look any up.
+    pub(super) fn completing(&self) -> Option<&RowDecoder> {
+        self.completing.as_ref()
+    }
+
+    /// Turns `inputs` into the model's own input tensors, and what they leave to be looked up.
     ///
     /// # Errors
     /// `InvalidArgument` where they are not what the model takes, with the first reason.
-    pub(crate) fn batch(&self, inputs: Vec<NamedTensor>) -> Result<Batch, Error> {
+    pub(crate) fn decode(&self, inputs: Vec<NamedTensor>) -> Result<Decoded, Error> {
         let spec = &self.version.spec;
-        let batch = match spec.columns {
-            true => columns::batch(&spec.schema, inputs, spec.limits.max_rows)?,
-            false => self.tensors(inputs)?,
+        let decoded = match spec.columns {
+            true => columns::decode(&spec.schema, inputs, spec.limits.max_rows)?,
+            false => Decoded { batch: self.tensors(inputs)?, lookups: Lookups::default() },
         };
-        self.rules.check(&batch)?;
-        Ok(batch)
+        self.rules.check(&decoded)?;
+        Ok(decoded)
     }
 
     fn tensors(&self, inputs: Vec<NamedTensor>) -> Result<Batch, Error> {
@@ -124,7 +134,7 @@ impl ModelView {
         let mut places: Vec<Option<Tensor>> = specs.iter().map(|_| None).collect();
         for NamedTensor { name, tensor } in inputs {
             let Some(index) = specs.iter().position(|s| s.name == name) else {
-                return Err(unknown("input", &name, specs));
+                return Err(self.no_column(&name).unwrap_or_else(|| unknown("input", &name, specs)));
             };
             check_tensor(&specs[index], &tensor)?;
             if places[index].replace(tensor).is_some() {
@@ -145,6 +155,21 @@ impl ModelView {
             ))),
             None => Ok(Batch { rows, inputs }),
         }
+    }
+
+    /// What to say to a caller who sends the table of a model that shows its own tensors here, as it must
+    /// to have something looked up.
+    fn no_column(&self, name: &str) -> Option<Error> {
+        let spec = &self.version.spec;
+        columns::place(&spec.schema, name).filter(|_| spec.schema.looks_up())?;
+        let own: Vec<_> = spec.signature.inputs.iter().take(32).map(|s| s.name.as_str()).collect();
+        Some(Error::invalid(format!(
+            "the model takes its own tensors here ({}), which hold every value. To have some looked up, ask \
+             /v1/models/{}:predict, or let it take `{}` as an input: `[v2] columns = true` in its model.toml",
+            own.join(", "),
+            spec.name,
+            cut(name)
+        )))
     }
 
     /// What the answer holds: the outputs asked for in the request's order, all without.
@@ -170,6 +195,13 @@ impl ModelView {
         }
         Ok(wanted)
     }
+}
+
+fn completing(version: &ServedVersion) -> Option<RowDecoder> {
+    let spec = Some(&version.spec).filter(|spec| spec.columns && spec.schema.looks_up())?;
+    let (schema, limits) = (Arc::new(spec.schema.clone()), decode_limits(version));
+    // The typed route was compiled of the same: what does not fit together was refused there.
+    RowDecoder::looking_up(schema, BodyShape::Instances, limits).ok()
 }
 
 fn unknown(what: &str, name: &str, specs: &[TensorSpec]) -> Error {

@@ -259,6 +259,7 @@ mod tests {
             id: Some("a\"b".into()),
             outputs,
             cache: None,
+            feature_asof: None,
         }
     }
 

@@ -1,9 +1,10 @@
 //! Inference over REST: JSON, JSON with blobs behind it, or one raw tensor.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use weir_serving::Admitted;
 use weir_types::{Access, Deadline, Error};
@@ -12,18 +13,15 @@ use super::{Call, error, raw::read_raw_body};
 use crate::{
     body,
     coding::Coding,
-    head,
+    head::{self, JSON_LENGTH},
     listener::Body,
     respond,
-    state::idempotency::KEY,
+    state::idempotency::Once,
     v2::{
-        core::{InferRequest, ModelView, Parameter, Timeline, Transport, infer},
+        core::{InferRequest, ModelView, Parameter, Refused, Timeline, Transport, infer},
         json::{Encoded, Most, read, write_response},
     },
 };
-
-/// Bytes of JSON before the blobs; 0 for a body that is one raw tensor.
-pub(super) const HEADER_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -37,37 +35,96 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 pub(super) async fn answer(call: &Call<'_>, incoming: &mut Incoming) -> Result<Response<Body>, Error> {
     let (name, version) = call.target();
     let view = call.face.v2.view(name, version)?;
-    let clock = call.shared.predictor.clock();
-    let trace = call.shared.tracer.sample(view.version().spec.name.as_str());
-    let mut line = Timeline::new(clock, clock.now(), trace, call.from.trace);
-    let mut response = run(call, view, incoming, &mut line).await.unwrap_or_else(|e| error(&e));
-    line.finish(view, Transport::Http);
+    let mut response = run(call, view, incoming).await.unwrap_or_else(|e| error(&e));
     response.extensions_mut().insert(view.metrics.clone());
     Ok(response)
 }
 
 async fn run(
     call: &Call<'_>,
+    view: &Arc<ModelView>,
+    incoming: &mut Incoming,
+) -> Result<Response<Body>, Error> {
+    let predictor = &call.shared.predictor;
+    let trace = call.shared.tracer.sample(view.version().spec.name.as_str());
+    let mut line = Timeline::new(predictor.shared_clock(), predictor.clock().now(), trace, call.from.trace);
+    let (asked, once) = match read_body(call, view, incoming, &mut line).await {
+        Ok(read) => read,
+        Err(error) => {
+            line.finish(view, Transport::Http);
+            return Err(error);
+        }
+    };
+    let coding = Coding::of_answer(&call.head.headers);
+    let Some(once) = once else { return Ok(asked.answer(view, line, coding).await?) };
+    // What is kept is not compressed: whoever asks again may take another coding.
+    let (stateful, view) = (view.version().spec.sequence.is_some(), view.clone());
+    let work = async move {
+        match asked.answer(&view, line, None).await {
+            Err(Refused { error: told, always: true }) => Ok(error(&told)),
+            other => other.map_err(Error::from),
+        }
+    };
+    let answered = if stateful { once.binding(work).await? } else { once.run(work).await? };
+    Ok(pack(coding, answered).await)
+}
+
+/// A request that was read.
+struct Asked {
+    admitted: Admitted,
+    bytes: Bytes,
+    /// Bytes of JSON before the blobs, where there are any.
+    json_bytes: Option<usize>,
+}
+
+/// Reads the body, and the key that it is under.
+async fn read_body(
+    call: &Call<'_>,
     view: &ModelView,
     incoming: &mut Incoming,
-    line: &mut Timeline<'_>,
-) -> Result<Response<Body>, Error> {
+    line: &mut Timeline,
+) -> Result<(Asked, Option<Once>), Error> {
     let headers = &call.head.headers;
-    refuse_key(headers)?;
     let coding = Coding::of_body(headers)?;
     let json_bytes = header_length(headers)?;
     let mut admitted = admit(call, view, line.received)?;
     let bytes = body::read(incoming, &mut admitted, call.shared.body_limits()).await?;
     line.read();
+    let once = Once::of(call.shared, call.head, admitted.principal(), &bytes, admitted.deadline())?;
     let bytes = unpack(call, coding, bytes, &mut admitted)?;
-    let (request, binary) = decode(view, &bytes, json_bytes)?;
-    // The tensors are built: what they were read from need not be held while the model runs.
-    drop(bytes);
-    let answer = infer(admitted, view, request, line).await?;
-    let mut response = encode(headers, view, write_response(&answer, &binary.of(answer.outputs.len()))?);
-    respond::cached(answer.cache, response.headers_mut());
-    line.encoded();
-    Ok(response)
+    Ok((Asked { admitted, bytes, json_bytes }, once))
+}
+
+impl Asked {
+    async fn answer(
+        self,
+        view: &ModelView,
+        mut line: Timeline,
+        coding: Option<Coding>,
+    ) -> Result<Response<Body>, Refused> {
+        let answered = self.infer(view, &mut line, coding).await;
+        line.finish(view, Transport::Http);
+        answered
+    }
+
+    async fn infer(
+        self,
+        view: &ModelView,
+        line: &mut Timeline,
+        coding: Option<Coding>,
+    ) -> Result<Response<Body>, Refused> {
+        let Self { admitted, bytes, json_bytes } = self;
+        let (request, binary) = decode(view, &bytes, json_bytes).map_err(Refused::always)?;
+        // The tensors are built: what they were read from need not be held while the model runs.
+        drop(bytes);
+        let answer = infer(admitted, view, request, line).await?;
+        let encoded = write_response(&answer, &binary.of(answer.outputs.len()))?;
+        let mut response = encode(coding, view, encoded);
+        respond::cached(answer.cache, response.headers_mut());
+        respond::looked_up(answer.feature_asof, response.headers_mut());
+        line.encoded();
+        Ok(response)
+    }
 }
 
 fn admit(call: &Call<'_>, view: &ModelView, received: Instant) -> Result<Admitted, Error> {
@@ -82,23 +139,13 @@ fn admit(call: &Call<'_>, view: &ModelView, received: Instant) -> Result<Admitte
     Ok(admitted)
 }
 
-/// The protocol knows no keys: whoever sends one believes that the request runs once.
-fn refuse_key(headers: &HeaderMap) -> Result<(), Error> {
-    if !headers.contains_key(KEY) {
-        return Ok(());
-    }
-    let text = "no answers are kept for this protocol: leave Idempotency-Key out, or ask \
-                /v1/models/{model}:predict, which takes it";
-    Err(Error::invalid(text))
-}
-
 /// The header's value. Decimal digits only: `+5` and ` 5` are read as 5 by some and not by
 /// others, and then two readers disagree on where the blobs begin.
 ///
 /// # Errors
 /// `InvalidArgument` where it is something else, or there twice.
 fn header_length(headers: &HeaderMap) -> Result<Option<usize>, Error> {
-    let mut values = headers.get_all(HEADER_LENGTH).iter();
+    let mut values = headers.get_all(JSON_LENGTH).iter();
     let Some(value) = values.next() else { return Ok(None) };
     let digits = value.to_str().ok().filter(|s| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit()));
     match digits.and_then(|s| s.parse().ok()).filter(|_| values.next().is_none()) {
@@ -164,21 +211,36 @@ fn decode(view: &ModelView, body: &[u8], json_bytes: Option<usize>) -> Result<(I
     Ok((request, binary))
 }
 
-fn encode(headers: &HeaderMap, view: &ModelView, encoded: Encoded) -> Response<Body> {
-    let Encoded { mut body, json } = encoded;
-    // The header counts plain bytes, also where the body is compressed.
-    let coding = Coding::of_answer(headers).and_then(|c| Some((c, c.pack_body(&body)?)));
-    let coding = coding.map(|(coding, small)| {
-        body = small;
-        coding
-    });
+fn encode(coding: Option<Coding>, view: &ModelView, encoded: Encoded) -> Response<Body> {
+    let Encoded { body, json } = encoded;
     let kind = if json.is_some() { OCTETS } else { JSON };
-    let mut response = respond::response(StatusCode::OK, kind, body);
+    let mut response = respond::response(StatusCode::OK, kind, Bytes::new());
     let out = response.headers_mut();
     out.insert(respond::MODEL, view.named.clone());
-    json.into_iter().for_each(|n| drop(out.insert(HEADER_LENGTH, n.into())));
-    coding.into_iter().for_each(|c| drop(out.insert(header::CONTENT_ENCODING, c.value())));
-    response
+    // The header counts plain bytes, also where the body is compressed.
+    json.into_iter().for_each(|n| drop(out.insert(JSON_LENGTH, n.into())));
+    packed(coding, response, body.into())
+}
+
+/// `response` with `body`, compressed where that makes it smaller.
+fn packed(coding: Option<Coding>, mut response: Response<Body>, body: Bytes) -> Response<Body> {
+    match coding.and_then(|coding| Some((coding, coding.pack_body(&body)?))) {
+        Some((coding, small)) => {
+            response.headers_mut().insert(header::CONTENT_ENCODING, coding.value());
+            response.map(|_| Body::new(small.into()))
+        }
+        None => response.map(|_| Body::new(body)),
+    }
+}
+
+/// An answer as it was kept, compressed for whoever asks now.
+async fn pack(coding: Option<Coding>, answered: Response<Body>) -> Response<Body> {
+    if answered.status() != StatusCode::OK {
+        return answered;
+    }
+    let (parts, body) = answered.into_parts();
+    let Ok(body) = body.collect().await;
+    packed(coding, Response::from_parts(parts, Body::default()), body.to_bytes())
 }
 
 #[cfg(test)]
@@ -188,7 +250,7 @@ mod tests {
     #[test]
     fn the_headers_length_is_digits_only() {
         let read = |values: &[&'static str]| {
-            let values = values.iter().map(|v| (HEADER_LENGTH, HeaderValue::from_static(v)));
+            let values = values.iter().map(|v| (JSON_LENGTH, HeaderValue::from_static(v)));
             header_length(&values.collect())
         };
         assert_eq!(read(&[]), Ok(None));

@@ -105,6 +105,7 @@ impl Drop for Attempt<'_> {
 fn kind(error: &CallError) -> (&'static str, Option<u16>) {
     match error {
         CallError::Connection(_) => ("connection", None),
+        CallError::Untrusted(_) => ("untrusted", None),
         CallError::Overloaded { status, .. } => ("overloaded", Some(*status)),
         CallError::Status { status, .. } => ("status", Some(*status)),
         CallError::Broken(_) => ("broken", None),

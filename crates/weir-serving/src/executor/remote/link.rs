@@ -101,7 +101,9 @@ impl Link {
                 Error { retry_after: after, ..Error::new(ErrorCode::Overloaded, text) }
             }
             CallError::Overloaded { retry_after, .. } => Error { retry_after: *retry_after, ..unavailable() },
-            CallError::Connection(_) | CallError::Status { status: 404, .. } => unavailable(),
+            CallError::Connection(_) | CallError::Untrusted(_) | CallError::Status { status: 404, .. } => {
+                unavailable()
+            }
             CallError::TimedOut | CallError::Status { status: 504, .. } => past_deadline(),
             CallError::Status { status: 400 | 422, text } => {
                 Error::invalid(format!("model `{name}` refuses the request: {}", plain(text)))

@@ -31,7 +31,7 @@ impl Place {
         Self { store, archive: bytes, sha256: packed.sha256, _folder: folder }
     }
 
-    fn put(&self) -> Result<Kept, String> {
+    fn put(&self) -> Result<Kept, NotFetched> {
         let mut coming = self.store.receive().unwrap();
         coming.write(&self.archive).unwrap();
         self.store.put(coming, &self.sha256)
@@ -64,7 +64,8 @@ fn what_was_changed_is_removed_once_nobody_uses_it_and_never_by_looking() {
     place.change();
     assert!(matches!(place.find(), Found::Changed(_)));
     let refused = place.store.clear(&place.sha256).unwrap_err();
-    assert!(refused.contains("another server uses it") && place.at().is_dir(), "{refused}");
+    assert!(refused.text.contains("another server uses it") && place.at().is_dir(), "{refused}");
+    assert!(refused.passing);
     assert!(place.put().is_err(), "what differs is not served, wherever it came from");
     drop(used);
     assert!(matches!(place.find(), Found::Changed(_)) && place.at().is_dir(), "looking removes nothing");
@@ -141,4 +142,39 @@ fn archives_that_are_used_are_not_swept() {
     drop(used);
     place.store.sweep();
     assert!(place.names().is_empty());
+}
+
+/// Locks are of open files, not of processes: threads with stores of their own are to each other what servers are.
+#[test]
+fn what_others_sweep_is_put_there_again_and_what_is_used_stays() {
+    const ROUNDS: usize = 10;
+    let place = Place::new();
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let Store { folder, limits, keep, clock } = &place.store;
+                let (folder, clock) = (folder.clone(), clock.clone());
+                let own = Store { folder, limits: *limits, keep: *keep, clock };
+                for _ in 0..ROUNDS {
+                    let kept = loop {
+                        let mut coming = own.receive().unwrap();
+                        coming.write(&place.archive).unwrap();
+                        match own.put(coming, &place.sha256) {
+                            Ok(kept) => break kept,
+                            // No file system is fair to eight tries against two who do nothing but sweep.
+                            Err(why) => assert!(why.passing && why.text.contains("removed at once"), "{why}"),
+                        }
+                    };
+                    archive::verify(&kept.folder).unwrap();
+                    // Whoever has it keeps it, however often others sweep.
+                    own.sweep();
+                    archive::verify(&kept.folder).unwrap();
+                    drop(kept);
+                    own.sweep();
+                }
+            });
+        }
+    });
+    place.store.sweep();
+    assert!(place.names().is_empty(), "{:?}", place.names());
 }

@@ -13,15 +13,17 @@ use weir_features::StoreKind;
 use weir_serving::FetchConfig;
 
 use super::finding::{Finding, Level};
-use crate::{environment, output::size, settings::Settings};
+use crate::{environment, output::size, settings::Settings, telemetry};
 
 /// Free room that a disk should have at least.
 const LEAST_FREE: u64 = 64 << 20;
 
 /// Looks at every file that the settings name but models. `awaits`: there are archives to be fetched.
 pub(super) fn look(settings: &Settings, awaits: bool) -> Vec<Finding> {
-    let mut findings: Vec<_> =
-        named(settings).into_iter().map(|(key, path)| secret(&key, &path, read(&path))).collect();
+    let mut findings: Vec<_> = named(settings)
+        .iter()
+        .flat_map(|(key, path)| held(key, path, secret(key, path, read(path))))
+        .collect();
     if settings.state.store == StoreKind::Embedded {
         findings.push(written("state store", Path::new(&settings.state.path), settings.state.budget));
     }
@@ -43,7 +45,11 @@ fn named(settings: &Settings) -> Vec<(String, PathBuf)> {
     let s3 = s3.map(|(key, path)| (format!("s3.{key}"), path.clone()));
     let tokens = archive.into_iter().enumerate();
     let tokens = tokens.filter_map(|(i, one)| Some((format!("archive[{i}].token_file"), one.token_file?)));
-    let single = [("fetch.ca_file", fetch.ca_file), ("telemetry.headers_file", telemetry.headers_file)];
+    let single = [
+        ("fetch.ca_file", fetch.ca_file),
+        ("telemetry.ca_file", telemetry.ca_file),
+        ("telemetry.headers_file", telemetry.headers_file),
+    ];
     let single = single.into_iter().filter_map(|(key, path)| Some((key.to_owned(), path?)));
     redis.chain(s3).chain(tokens).chain(single).collect()
 }
@@ -79,6 +85,21 @@ fn secret(key: &str, path: &Path, mode: io::Result<u32>) -> Finding {
             "chmod o-r; in Kubernetes `defaultMode: 0440` with an fsGroup",
         ),
         Ok(_) => Finding::ok("secrets", format!("{key}: {} can be read", path.display())),
+    }
+}
+
+/// What is found of a file, and of what it holds where it can be read and that is telemetry's.
+fn held(key: &str, path: &Path, readable: Finding) -> Vec<Finding> {
+    if readable.level == Level::Fail {
+        return vec![readable];
+    }
+    let wrong = telemetry::files::wrong(key, path).into_iter();
+    let wrong = wrong.map(|one| Finding::fail("secrets", format!("{key}: {}", one.found), one.fix));
+    let wrong: Vec<_> = wrong.collect();
+    match (wrong.is_empty(), readable.level) {
+        // That it can be read is no comfort then.
+        (false, Level::Ok) => wrong,
+        _ => [vec![readable], wrong].concat(),
     }
 }
 
@@ -121,6 +142,36 @@ mod tests {
         assert_eq!(of("redis.password_file", Ok(0o644)), Level::Warn);
         assert_eq!(of("fetch.ca_file", Ok(0o644)), Level::Ok, "a certificate is no secret");
         assert_eq!(of("redis.key_file", Err(io::ErrorKind::PermissionDenied.into())), Level::Fail);
+    }
+
+    #[test]
+    fn what_a_file_of_telemetry_holds_is_looked_at_where_it_can_be_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str, text: &str| {
+            fs::write(folder.path().join(name), text).unwrap();
+            folder.path().join(name)
+        };
+        let levels = |key: &str, path: &Path, mode: io::Result<u32>| {
+            held(key, path, secret(key, path, mode))
+                .into_iter()
+                .map(|finding| finding.level)
+                .collect::<Vec<_>>()
+        };
+        let (good, bad) = (at("good", "x-key: 1\n"), at("bad", "x\nhost: y\n"));
+        assert_eq!(levels("telemetry.headers_file", &good, Ok(0o440)), [Level::Ok]);
+        assert_eq!(
+            levels("telemetry.headers_file", &bad, Ok(0o440)),
+            [Level::Fail, Level::Fail],
+            "one a line"
+        );
+        assert_eq!(
+            levels("telemetry.headers_file", &bad, Ok(0o644)),
+            [Level::Warn, Level::Fail, Level::Fail]
+        );
+        let denied = Err(io::ErrorKind::PermissionDenied.into());
+        assert_eq!(levels("telemetry.headers_file", &bad, denied), [Level::Fail], "told once");
+        assert_eq!(levels("telemetry.ca_file", &good, Ok(0o644)), [Level::Fail]);
+        assert_eq!(levels("redis.password_file", &bad, Ok(0o440)), [Level::Ok], "a password may be anything");
     }
 
     #[test]

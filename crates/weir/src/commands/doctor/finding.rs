@@ -11,6 +11,8 @@ pub(super) enum Level {
     Warn,
     /// It will not work.
     Fail,
+    /// Not looked at.
+    Skip,
 }
 
 impl Level {
@@ -19,6 +21,7 @@ impl Level {
             Level::Ok => "ok",
             Level::Warn => "warn",
             Level::Fail => "fail",
+            Level::Skip => "skip",
         }
     }
 }
@@ -46,6 +49,12 @@ impl Finding {
 
     pub(super) fn fail(check: &'static str, found: impl Into<String>, fix: impl Into<String>) -> Self {
         Self { check, level: Level::Fail, found: found.into(), fix: fix.into() }
+    }
+
+    /// Not looked at for want of a configuration.
+    pub(super) fn skip(check: &'static str) -> Self {
+        let found = "not looked at: it depends on the configuration, which is wrong";
+        Self { check, level: Level::Skip, found: found.to_owned(), fix: String::new() }
     }
 
     pub(super) fn document(&self) -> Value {

@@ -77,8 +77,8 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     vec![place(facts), user(facts.root), root(facts.read_only), clock(facts.unix_seconds)]
 }
 
-/// What is found of a host on which `settings` are to be served.
-pub(super) fn check_for(facts: &Facts, settings: &Settings) -> Vec<Finding> {
+/// Whether it is enough to serve `settings`; memory is weighed by itself.
+pub(super) fn suffices(facts: &Facts, settings: &Settings) -> Vec<Finding> {
     vec![
         files(facts.files, settings.server.max_connections as u64),
         cores(&facts.limits, settings.server.threads),
@@ -162,7 +162,7 @@ pub(super) mod tests {
     }
 
     fn all(facts: &Facts, settings: &Settings) -> Vec<Finding> {
-        let findings = [check(facts), check_for(facts, settings)].concat();
+        let findings = [check(facts), suffices(facts, settings)].concat();
         assert!(
             findings.iter().all(|f| (f.level == Level::Ok) == f.fix.is_empty()),
             "a fix for each: {findings:?}"

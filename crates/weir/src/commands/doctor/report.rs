@@ -40,14 +40,16 @@ impl<'a> Report<'a> {
     pub(super) fn end(&self) -> bool {
         let findings = self.findings();
         let count = |level| findings.iter().filter(|finding| finding.level == level).count();
-        let (warnings, failures) = (count(Level::Warn), count(Level::Fail));
+        let (warnings, failures, skipped) = (count(Level::Warn), count(Level::Fail), count(Level::Skip));
         if self.output.is_json() {
             let all: Vec<Value> = findings.iter().map(Finding::document).collect();
-            let ok = failures == 0;
-            self.output.json(&json!({"ok": ok, "warnings": warnings, "failures": failures, "findings": all}));
+            self.output.json(&json!({
+                "ok": failures == 0, "warnings": warnings, "failures": failures, "skipped": skipped, "findings": all
+            }));
         } else {
-            let checks = findings.len();
-            self.output.line(&format!("{checks} checks, {warnings} warnings, {failures} failures"));
+            let checks = findings.len() - skipped;
+            let skipped = if skipped == 0 { String::new() } else { format!(", {skipped} skipped") };
+            self.output.line(&format!("{checks} checks, {warnings} warnings, {failures} failures{skipped}"));
         }
         failures == 0
     }
@@ -74,5 +76,6 @@ fn colour(level: Level) -> &'static str {
         Level::Ok => "32",
         Level::Warn => "33",
         Level::Fail => "1;31",
+        Level::Skip => "2",
     }
 }

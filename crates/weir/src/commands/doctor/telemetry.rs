@@ -1,45 +1,37 @@
-//! The receiver of telemetry: whether something listens there.
+//! The receiver of telemetry: whether it is there, trusted, and takes what would be sent.
 
-use std::{io, time::Duration};
+use std::sync::Arc;
 
-use http::Uri;
-use tokio::{net::TcpStream, time::timeout};
+use weir_config::Places;
+use weir_types::Clock;
 
 use super::finding::Finding;
-use crate::telemetry::TelemetryConfig;
+use crate::{environment, settings::Settings, telemetry::probe};
 
-/// Longest wait for a connection.
-const PATIENCE: Duration = Duration::from_secs(3);
+const FIX: &str = "start the receiver, or check telemetry.endpoint, telemetry.protocol (`http` is port 4318 as a \
+                   rule, `grpc` 4317), the key in telemetry.headers_file, and the network policy between here \
+                   and there";
 
-/// Connects to the receiver, if there is one, and says nothing.
-pub(super) async fn look(config: &TelemetryConfig) -> Option<Finding> {
-    // What is no address is told with the configuration.
-    let (host, port) = place(config.endpoint.as_deref()?)?;
-    let connected = timeout(PATIENCE, TcpStream::connect((host.as_str(), port))).await;
-    let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-    Some(check(&format!("{host}:{port}"), connected.map(drop)))
+/// Sends the receiver of the settings an empty message of each signal, and says what it answers. Nothing
+/// where nothing would be sent, or where its files are wrong, which is told by itself.
+pub(super) async fn look(settings: &Settings, places: &Places, clock: Arc<dyn Clock>) -> Vec<Finding> {
+    let config = &settings.telemetry;
+    if !config.wrong_files(places).is_empty() {
+        return Vec::new();
+    }
+    let endpoint = config.endpoint.clone().unwrap_or_default();
+    let asked = probe(config, environment::otlp_headers().as_deref(), clock).await;
+    asked.into_iter().map(|(signal, answer)| check(&endpoint, signal, answer)).collect()
 }
 
-/// Host and port of an endpoint.
-fn place(endpoint: &str) -> Option<(String, u16)> {
-    let uri: Uri = endpoint.parse().ok()?;
-    let port = match uri.scheme_str()? {
-        "https" => 443,
-        _ => 80,
-    };
-    let host = uri.host()?.trim_matches(['[', ']']).to_owned();
-    Some((host, uri.port_u16().unwrap_or(port)))
-}
-
-fn check(place: &str, connected: io::Result<()>) -> Finding {
-    match connected {
-        Ok(()) => Finding::ok("telemetry", format!("something listens at {place}")),
-        Err(error) => Finding::warn(
+fn check(endpoint: &str, signal: &str, answer: Result<(), String>) -> Finding {
+    match answer {
+        Ok(()) => Finding::ok("telemetry", format!("{endpoint} takes {signal}")),
+        // Nobody waits for it: requests are answered all the same.
+        Err(why) => Finding::warn(
             "telemetry",
-            format!(
-                "{place} cannot be reached: {error}; Weir serves without it, and what it would send is lost"
-            ),
-            "start the receiver, or check telemetry.endpoint and the network policy between here and there",
+            format!("{endpoint} takes no {signal}; Weir serves, and drops them: {why}"),
+            FIX,
         ),
     }
 }
@@ -49,28 +41,11 @@ mod tests {
     use super::{super::finding::Level, *};
 
     #[test]
-    fn endpoints_are_hosts_and_ports() {
-        for (endpoint, host, port) in [
-            ("http://localhost:4318", "localhost", 4318),
-            ("https://collector.monitoring/", "collector.monitoring", 443),
-            ("http://[::1]:4317", "::1", 4317),
-            ("http://a", "a", 80),
-        ] {
-            assert_eq!(place(endpoint), Some((host.to_owned(), port)), "{endpoint}");
-        }
-        assert_eq!(place("localhost"), None);
-    }
-
-    #[tokio::test]
-    async fn who_listens_is_found() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let at = listener.local_addr().unwrap();
-        let config = |endpoint| TelemetryConfig { endpoint, ..TelemetryConfig::default() };
-        let there = config(Some(format!("http://{at}")));
-        assert_eq!(look(&there).await.unwrap().level, Level::Ok);
-        drop(listener);
-        let away = look(&there).await.unwrap();
-        assert!(away.level == Level::Warn && away.found.contains(&at.to_string()), "{away:?}");
-        assert_eq!(look(&config(None)).await, None);
+    fn a_receiver_that_is_away_hurts_and_stops_nothing() {
+        assert_eq!(check("http://a:4318", "traces", Ok(())).level, Level::Ok);
+        let away = check("http://a:4318", "metrics", Err("refused".into()));
+        assert_eq!(away.level, Level::Warn);
+        assert!(away.found.contains("http://a:4318 takes no metrics") && away.found.contains("refused"));
+        assert!(away.fix.contains("telemetry.endpoint"));
     }
 }

@@ -39,8 +39,8 @@ impl Reload {
         })
     }
 
-    /// Reads the sources and brings the archives that they name, given those that serve; what is in
-    /// force stays.
+    /// Reads the sources; what is in force stays, and the archives that they name are still to be brought
+    /// beside those that serve.
     fn read(&self, serving: Option<&Archives>) -> Result<Change, Refused> {
         let odd = |file: &&PathBuf| file.metadata().is_ok_and(|meta| !meta.is_file());
         if let Some(file) = self.sources.config.iter().find(odd) {
@@ -58,8 +58,7 @@ impl Reload {
         };
         changed.possible(&places)?;
         let bring = |serving| self.fetcher.bring(&settings.archive, serving);
-        // What one that cannot be had waits for is elsewhere: its server, or who uploads it.
-        let archives = serving.map(bring).transpose().map_err(|text| Refused { text, passing: true })?;
+        let archives = serving.map(bring).transpose()?;
         let paths = settings.server.models.clone();
         let (to, server) = (self.clone(), self.server.clone());
         Ok(Change {

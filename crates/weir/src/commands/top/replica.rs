@@ -2,11 +2,14 @@
 //! away or slow delays no other.
 
 use std::{
+    collections::BTreeSet,
     sync::mpsc::{Receiver, SyncSender, sync_channel},
     thread,
     time::{Duration, Instant},
 };
 
+use anyhow::anyhow;
+use http::Uri;
 use weir_clients::{Client, plain};
 
 use super::figures::{Figures, Rates};
@@ -65,8 +68,54 @@ pub(super) fn look(client: &Client) -> Look {
 
 /// How a server is asked.
 pub(super) fn client(url: &str) -> Client {
-    let base = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
-    Client::new(&base, PATIENCE)
+    Client::new(&base(url), PATIENCE)
+}
+
+/// The address with its scheme, which may be left out.
+fn base(url: &str) -> String {
+    if url.contains("://") { url.to_owned() } else { format!("http://{url}") }
+}
+
+/// Whether each of `urls` may be the address of a server.
+///
+/// # Errors
+/// Every one that is none, with what it should be.
+pub(super) fn check(urls: &[String]) -> anyhow::Result<()> {
+    let mut seen = BTreeSet::new();
+    let wrong: Vec<_> = urls
+        .iter()
+        .filter_map(|url| {
+            let address = base(url).trim_end_matches('/').to_lowercase();
+            let twice =
+                (!seen.insert(address)).then(|| "is named twice: it would be counted twice".to_owned());
+            let why = address_of(url).err().or(twice)?;
+            // What stands before the host may be a password.
+            let shown = url.rsplit_once('@').map_or_else(|| url.clone(), |(_, host)| format!("***@{host}"));
+            Some(format!("{} {why}", plain(&shown)))
+        })
+        .collect();
+    if wrong.is_empty() { Ok(()) } else { Err(anyhow!(wrong.join("\n"))) }
+}
+
+fn address_of(url: &str) -> Result<(), String> {
+    const LIKE: &str = "such as http://127.0.0.1:8000";
+    let uri: Uri = base(url).parse().map_err(|e| format!("is no address ({e}), {LIKE}"))?;
+    match (uri.scheme_str(), uri.host(), uri.authority()) {
+        (Some("https"), ..) => {
+            Err("is asked by http:// alone: /metrics is for the inside of a network".to_owned())
+        }
+        (Some("http"), Some(host), Some(authority)) if !host.is_empty() => match authority.as_str() {
+            text if text.contains('@') => Err("holds a name or a password: /metrics takes none".to_owned()),
+            // Behind the host is a port, or what should be one.
+            text if text.len() > host.len() && !matches!(uri.port_u16(), Some(1..)) => {
+                Err(format!("has no port that could be asked, {LIKE}"))
+            }
+            _ if uri.query().is_some() => Err(format!("has a query: name the server alone, {LIKE}")),
+            _ => Ok(()),
+        },
+        (Some("http"), ..) => Err(format!("names no host, {LIKE}")),
+        _ => Err(format!("does not begin with http://, {LIKE}")),
+    }
 }
 
 /// Looks at each of `urls` every `interval`, each on a thread of its own, until nobody listens.
@@ -135,6 +184,38 @@ mod tests {
         assert!(endless.is_err());
         let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         assert!(look(&client(&closed)).1.is_err());
+    }
+
+    #[test]
+    fn every_address_that_is_none_is_told_before_any_is_asked() {
+        let of = |urls: &[&str]| check(&urls.iter().map(|url| (*url).to_owned()).collect::<Vec<_>>());
+        for good in [
+            &["127.0.0.1:8000", "http://[::1]:8000/", "weir", "http://weir.models.svc/prefix", "localhost:9"]
+                [..],
+            &["a:1", "a:2"],
+        ] {
+            of(good).unwrap();
+        }
+        for (bad, why) in [
+            ("", "no address"),
+            ("http://", "no"),
+            ("https://weir:8000", "http:// alone"),
+            ("ftp://weir", "begin with http://"),
+            ("weir:80000", "port"),
+            ("weir:", "port"),
+            ("weir:0", "port"),
+            ("a b", "no address"),
+            ("http://me:secret@weir", "password"),
+            ("http://weir/?a=b", "query"),
+            ("\u{1b}[2J", "no address"),
+        ] {
+            let told = of(&[bad]).unwrap_err().to_string();
+            assert!(told.contains(why), "{bad:?}: {told}");
+            assert!(!told.contains('\u{1b}') && !told.contains("secret"), "{bad:?}: {told}");
+        }
+        let told = of(&["weir:8000", "ftp://a", "http://WEIR:8000/", "a b"]).unwrap_err().to_string();
+        assert_eq!(told.lines().count(), 3, "all at once: {told}");
+        assert!(told.contains("http://WEIR:8000/ is named twice"), "{told}");
     }
 
     #[test]

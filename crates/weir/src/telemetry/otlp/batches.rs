@@ -163,11 +163,11 @@ impl Batches {
             self.otlp.told(Signal::Traces, &problem, number);
             // While the process ends, one try is what there is time for.
             let has_time = again + 1 < TRIES || self.room.available_permits() >= BATCH;
-            if !problem.may_pass() || !has_time || *self.stop.borrow() {
+            if !problem.may_pass || !has_time || *self.stop.borrow() {
                 break;
             }
             tokio::select! {
-                () = sleep(pause(again, problem.retry_after())) => {}
+                () = sleep(pause(again, problem.retry_after)) => {}
                 _ = stop.wait_for(|stop| *stop) => {}
             }
         }
@@ -180,7 +180,8 @@ impl Batches {
 fn pause(again: u32, said: Option<Duration>) -> Duration {
     use std::hash::{BuildHasher, RandomState};
     if let Some(said) = said {
-        return said.min(LONGEST_WAIT);
+        // "At once", said by one that refuses everything, would be a loop without a pause.
+        return said.clamp(PAUSE, LONGEST_WAIT);
     }
     let about = PAUSE.saturating_mul(1 << again.min(16)).min(LONGEST_PAUSE);
     // Each state hashes by a key of its own, drawn at random.
@@ -216,6 +217,7 @@ mod tests {
         assert_ne!(pause(0, None), pause(0, None), "not all servers at once");
         assert_eq!(pause(9, Some(Duration::from_secs(7))), Duration::from_secs(7));
         assert_eq!(pause(0, Some(Duration::from_secs(3_600))), LONGEST_WAIT);
+        assert_eq!(pause(0, Some(Duration::ZERO)), PAUSE);
     }
 
     #[test]

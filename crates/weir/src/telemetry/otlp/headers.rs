@@ -1,9 +1,10 @@
 //! Headers that messages have besides their own: keys that a receiver wants.
 
-use std::{fs, path::Path};
+use std::{fmt, path::Path};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{anyhow, bail};
 use http::{HeaderName, HeaderValue};
+use weir_config::files;
 
 use super::messages::decoded;
 
@@ -22,12 +23,34 @@ const OURS: [&str; 8] = [
     "upgrade",
 ];
 
+/// What is wrong with a header or its file, without what it holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wrong {
+    /// Where, and what is there.
+    pub(crate) found: String,
+    /// What to do about it.
+    pub(crate) fix: &'static str,
+}
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.found, self.fix)
+    }
+}
+
 /// Headers of the file and of the environment; where both name one, the environment wins.
 ///
 /// # Errors
 /// See [`of_file`] and [`of_environment`].
 pub(super) fn headers(file: Option<&Path>, environment: Option<&str>) -> anyhow::Result<Headers> {
-    let mut all = file.map(of_file).transpose()?.unwrap_or_default();
+    let mut all = Headers::new();
+    match file.map(of_file).transpose() {
+        Ok(headers) => all.extend(headers.into_iter().flatten()),
+        Err(wrong) => {
+            let lines: Vec<_> = wrong.iter().map(|one| format!("`telemetry.headers_file`: {one}")).collect();
+            bail!(lines.join("\n"));
+        }
+    }
     let said = of_environment(environment.unwrap_or_default())?;
     all.retain(|(name, _)| said.iter().all(|(other, _)| other != name));
     all.extend(said);
@@ -37,17 +60,26 @@ pub(super) fn headers(file: Option<&Path>, environment: Option<&str>) -> anyhow:
 /// One `name: value` a line.
 ///
 /// # Errors
-/// A file that cannot be read; lines that are no headers, without what they hold.
-fn of_file(file: &Path) -> anyhow::Result<Headers> {
-    let text = fs::read_to_string(file)
-        .with_context(|| format!("`telemetry.headers_file`: {} cannot be read", file.display()))?;
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    let header = |(number, line): (usize, &str)| {
+/// A file that cannot be read; every line that is no header.
+pub(crate) fn of_file(file: &Path) -> Result<Headers, Vec<Wrong>> {
+    let (mut headers, mut wrong) = (Headers::new(), Vec::new());
+    let text = files::text(file, files::SECRET_BYTES).map_err(|found| {
+        let fix = "mount a file of headers, and let this user (or its group: fsGroup in Kubernetes) read it";
+        vec![Wrong { found, fix }]
+    })?;
+    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let place = format!("{}:{}", file.display(), number + 1);
         let pair = line.split_once(':').and_then(|(name, value)| one(name, value.trim()));
-        not_ours(pair.ok_or_else(|| anyhow!("{place}: a header is `name: value`"))?, &place)
-    };
-    lines.map(header).collect()
+        let malformed = || Wrong {
+            found: format!("{place}: this is no header"),
+            fix: "write one `name: value` a line, the name in letters, digits and dashes",
+        };
+        match pair.ok_or_else(malformed).and_then(|pair| not_ours(pair, &place)) {
+            Ok(pair) => headers.push(pair),
+            Err(one) => wrong.push(one),
+        }
+    }
+    if wrong.is_empty() { Ok(headers) } else { Err(wrong) }
 }
 
 /// `name=value` with commas between, values percent-encoded, as the specification has
@@ -63,16 +95,19 @@ pub(crate) fn of_environment(said: &str) -> anyhow::Result<Headers> {
         let pair = pair.ok_or_else(|| {
             anyhow!("{PLACE}: headers are `name=value` with commas between, values percent-encoded")
         });
-        not_ours(pair?, PLACE)
+        not_ours(pair?, PLACE).map_err(|wrong| anyhow!(wrong.to_string()))
     };
     said.split(',').filter(|pair| !pair.trim().is_empty()).map(header).collect()
 }
 
-fn not_ours(header: (HeaderName, HeaderValue), place: &str) -> anyhow::Result<(HeaderName, HeaderValue)> {
-    if OURS.contains(&header.0.as_str()) {
-        bail!("{place}: `{}` is the transport's own; leave it out", header.0);
+fn not_ours(header: (HeaderName, HeaderValue), place: &str) -> Result<(HeaderName, HeaderValue), Wrong> {
+    match OURS.contains(&header.0.as_str()) {
+        true => Err(Wrong {
+            found: format!("{place}: `{}` is the transport's own", header.0),
+            fix: "leave it out",
+        }),
+        false => Ok(header),
     }
-    Ok(header)
 }
 
 fn one(name: &str, value: &str) -> Option<(HeaderName, HeaderValue)> {
@@ -89,7 +124,7 @@ mod tests {
 
     fn read(file: &str, environment: &str) -> anyhow::Result<Vec<(String, String)>> {
         let place = tempfile::NamedTempFile::new().unwrap();
-        fs::write(place.path(), file).unwrap();
+        std::fs::write(place.path(), file).unwrap();
         let headers = headers(Some(place.path()), Some(environment))?;
         Ok(headers.iter().map(|(n, v)| (n.to_string(), v.to_str().unwrap().to_owned())).collect())
     }
@@ -104,10 +139,19 @@ mod tests {
         let expected =
             [pair("authorization", "Bearer abc:def"), pair("x-scope", "7"), pair("a", "1"), pair("b", "2=3")];
         assert_eq!(all, expected);
-        let error = read("x: 1\nsecret\n", "").unwrap_err().to_string();
-        assert!(error.contains(":2:") && !error.contains("secret"), "{error}");
+        let error = read("x: 1\nsecret\n\nalso secret: 1\nhost: secret\n", "").unwrap_err().to_string();
+        assert!(
+            [":2: this is no", ":4: this is no", ":5: `host`"].iter().all(|part| error.contains(part)),
+            "{error}"
+        );
+        assert!(!error.contains("secret") && error.lines().count() == 3, "{error}");
         assert!(headers(None, Some("nothing")).is_err());
-        assert!(headers(Some(Path::new("/nowhere")), None).unwrap_err().to_string().contains("headers_file"));
+        for (bad, why) in
+            [("/nowhere", "cannot be read"), ("/dev/zero", "larger than"), ("/tmp", "cannot be read")]
+        {
+            let error = headers(Some(Path::new(bad)), None).unwrap_err().to_string();
+            assert!(error.contains("`telemetry.headers_file`: ") && error.contains(why), "{error}");
+        }
     }
 
     #[test]

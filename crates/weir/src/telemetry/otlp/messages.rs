@@ -15,7 +15,10 @@ use opentelemetry_proto::tonic::{
         status::StatusCode,
     },
 };
-use weir_types::trace::{Recorded, Span, SpanKind, Value};
+use weir_types::{
+    trace::{Recorded, Span, SpanKind, Value},
+    unique,
+};
 
 /// Of the conventions that attributes are named by.
 const SCHEMA: &str = "https://opentelemetry.io/schemas/1.37.0";
@@ -40,7 +43,8 @@ pub(super) fn resource(service: Option<&str>, more: &str) -> Result<Resource, St
     let mut all = BTreeMap::from([
         ("service.name".to_owned(), "weir".to_owned()),
         ("service.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
-        ("service.instance.id".to_owned(), format!("{:016x}", instance())),
+        // Tells this process from others of the service.
+        ("service.instance.id".to_owned(), format!("{:016x}", unique())),
         ("telemetry.sdk.name".to_owned(), "weir".to_owned()),
         ("telemetry.sdk.language".to_owned(), "rust".to_owned()),
         ("telemetry.sdk.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
@@ -72,12 +76,6 @@ pub(super) fn decoded(value: &str) -> String {
     form_urlencoded::parse(format!("v={form}").as_bytes())
         .next()
         .map_or_else(|| value.to_owned(), |(_, value)| value.into_owned())
-}
-
-/// Tells this process from others of the service: at random, for the process's life.
-fn instance() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(std::process::id())
 }
 
 /// A message of these spans.

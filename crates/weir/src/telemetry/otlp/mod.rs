@@ -9,6 +9,7 @@
 //! exporters bring an HTTP stack besides the one that is here.
 
 mod batches;
+mod failures;
 mod headers;
 mod messages;
 mod metrics;
@@ -35,10 +36,10 @@ use weir_types::{
 
 use super::TelemetryConfig;
 use batches::{Batches, Queue};
-pub(super) use headers::of_environment;
+pub(super) use headers::{Wrong, of_environment, of_file};
 pub(super) use messages::said;
-use transport::Otlp;
 pub(super) use transport::wrong_endpoint;
+use transport::{Otlp, Signal};
 
 /// Most spans of a message.
 pub(crate) const BATCH: usize = 512;
@@ -64,24 +65,53 @@ pub(crate) struct Telemetry {
     flush_timeout: Duration,
 }
 
+/// Sends an empty message of each signal that `config` sends, and gives what became of it. Nothing
+/// without an endpoint.
+pub(crate) async fn probe(
+    config: &TelemetryConfig,
+    secrets: Option<&str>,
+    clock: Arc<dyn Clock>,
+) -> Vec<(&'static str, Result<(), String>)> {
+    let signals = [(Signal::Traces, config.traces), (Signal::Metrics, config.metrics)];
+    let mut asked = Vec::new();
+    for (signal, _) in signals.into_iter().filter(|(_, sent)| *sent) {
+        let answer = match receiver(config, secrets, &clock) {
+            Ok(None) => break,
+            // Without any spans or metrics, all fields are at their defaults: no bytes.
+            Ok(Some(otlp)) => otlp.send(signal, &[]).await.map(drop).map_err(|problem| problem.text),
+            Err(error) => Err(error.to_string()),
+        };
+        asked.push((signal.name(), answer));
+    }
+    asked
+}
+
+/// The receiver that `config` names, if it names one.
+fn receiver(
+    config: &TelemetryConfig,
+    secrets: Option<&str>,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Option<Otlp>> {
+    let Some(endpoint) = config.endpoint.as_deref().filter(|endpoint| !endpoint.is_empty()) else {
+        return Ok(None);
+    };
+    let headers = headers::headers(config.headers_file.as_deref(), secrets)?;
+    Otlp::new(config, endpoint, headers, clock.clone()).map(Some).map_err(|why| anyhow!(why))
+}
+
 impl Telemetry {
     /// Starts what sends telemetry; `None` without an endpoint. Nothing is connected to yet: a
     /// receiver that is away is no reason not to serve. `secrets` are headers that the environment
     /// gives.
     ///
     /// # Errors
-    /// An endpoint or headers that cannot be used.
+    /// An endpoint, authorities or headers that cannot be used.
     pub(crate) fn start(
         config: &TelemetryConfig,
         secrets: Option<&str>,
         clock: &Arc<dyn Clock>,
     ) -> anyhow::Result<Option<Self>> {
-        let Some(endpoint) = config.endpoint.as_deref().filter(|endpoint| !endpoint.is_empty()) else {
-            return Ok(None);
-        };
-        let headers = headers::headers(config.headers_file.as_deref(), secrets)?;
-        let otlp = Otlp::new(endpoint, config.protocol, headers, config.timeout.get());
-        let otlp = Arc::new(otlp.map_err(|why| anyhow!("`telemetry.endpoint` {why}"))?);
+        let Some(otlp) = receiver(config, secrets, clock)?.map(Arc::new) else { return Ok(None) };
         let resource = messages::resource(config.service_name.as_deref(), &config.resource)
             .map_err(|why| anyhow!("`telemetry.resource`: {why}"))?;
         let runtime = Builder::new_current_thread().enable_all().build()?;

@@ -1,16 +1,24 @@
 //! One message to the receiver.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use bytes::Bytes;
 use http::{HeaderValue, header};
 use tokio::time::timeout;
-use weir_clients::{CallError, GrpcPool, HttpPool, PoolOptions, plain};
+use weir_clients::{CallError, GrpcPool, HttpPool, PoolOptions, Trust};
+use weir_types::Clock;
 
-use super::{super::Protocol, headers::Headers};
+use super::{
+    super::{Protocol, TelemetryConfig},
+    failures::Problem,
+    headers::Headers,
+};
 
 /// Largest answer; it says how many spans were refused, and why.
 const MAX_ANSWER_BYTES: usize = 64 << 10;
@@ -26,7 +34,7 @@ pub(crate) enum Signal {
 
 impl Signal {
     /// As `weir_telemetry_dropped_total` has it.
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Signal::Traces => "traces",
             Signal::Metrics => "metrics",
@@ -58,6 +66,7 @@ pub(crate) struct Otlp {
     transport: Transport,
     headers: Headers,
     timeout: Duration,
+    clock: Arc<dyn Clock>,
     away: Away,
 }
 
@@ -73,37 +82,6 @@ impl Away {
     }
 }
 
-/// Why a message was not taken.
-pub(crate) struct Problem {
-    error: CallError,
-    grpc: bool,
-}
-
-impl Problem {
-    /// Whether the same message may be taken later: what the specification lists as such
-    /// (<https://opentelemetry.io/docs/specs/otlp/#failures>).
-    pub(crate) fn may_pass(&self) -> bool {
-        match &self.error {
-            CallError::Connection(_) | CallError::TimedOut => true,
-            // RESOURCE_EXHAUSTED is for ever, unless the receiver says when it is over.
-            CallError::Overloaded { status: 429, retry_after, .. } if self.grpc => retry_after.is_some(),
-            CallError::Overloaded { .. } => true,
-            // OUT_OF_RANGE, which is nothing else here.
-            CallError::Status { status: 413, .. } => self.grpc,
-            CallError::Status { status, .. } => matches!(status, 502 | 504),
-            _ => false,
-        }
-    }
-
-    /// When the receiver wants it again, where it said so.
-    pub(crate) fn retry_after(&self) -> Option<Duration> {
-        match &self.error {
-            CallError::Overloaded { retry_after, .. } => *retry_after,
-            _ => None,
-        }
-    }
-}
-
 /// Why nothing can be sent to `endpoint`, if so. Keys are no part of it: settings are shown.
 pub(crate) fn wrong_endpoint(endpoint: &str) -> Option<String> {
     if endpoint.contains('@') {
@@ -113,61 +91,77 @@ pub(crate) fn wrong_endpoint(endpoint: &str) -> Option<String> {
                 .into(),
         );
     }
-    if endpoint.starts_with("https://") {
-        return Some(
-            "is https, which is not spoken here: send to a collector beside this process (http://…), \
-             which speaks it"
-                .into(),
-        );
-    }
-    HttpPool::new(endpoint, &PoolOptions::default()).err()
+    let known = endpoint.starts_with("http://") || endpoint.starts_with("https://");
+    let plain = endpoint.replacen("https://", "http://", 1);
+    let address = HttpPool::new(&plain, &PoolOptions::default());
+    // Not repeated: what is behind a question mark may be a key.
+    (!known || address.is_err())
+        .then(|| "is no URL of the form http(s)://host:port, with nothing behind ?".into())
+}
+
+/// What a receiver is reached by.
+fn transport(config: &TelemetryConfig, endpoint: &str) -> Result<Transport, String> {
+    let options = PoolOptions { max_idle: 1, max_answer_bytes: MAX_ANSWER_BYTES, ..PoolOptions::default() };
+    // Only where it is asked for: reading the machine's authorities takes some milliseconds.
+    let trust = || Trust::new(config.ca_file.as_deref()).map_err(|why| format!("`telemetry.ca_file`: {why}"));
+    let of_endpoint = |why| format!("`telemetry.endpoint` {why}");
+    let host = endpoint.trim_end_matches('/');
+    let pool = match (config.protocol, host.strip_prefix("https://"), host.strip_prefix("http://")) {
+        (Protocol::Http, Some(_), _) => HttpPool::secure(host, &options, &trust()?).map(Transport::Http),
+        (Protocol::Http, None, _) => HttpPool::new(host, &options).map(Transport::Http),
+        (Protocol::Grpc, Some(host), _) => {
+            GrpcPool::secure(&format!("grpcs://{host}"), &options, &trust()?).map(Transport::Grpc)
+        }
+        (Protocol::Grpc, None, host) => {
+            let host = host.unwrap_or_default();
+            GrpcPool::new(&format!("grpc://{host}"), &options).map(Transport::Grpc)
+        }
+    };
+    pool.map_err(of_endpoint)
 }
 
 impl Otlp {
-    /// A receiver at `endpoint`. Connects when it is first sent to.
+    /// The receiver at `endpoint`, sent to as `config` says. Connects when it is first sent to.
+    ///
+    /// # Errors
+    /// What is wrong with the endpoint, or the file of authorities.
     pub(crate) fn new(
+        config: &TelemetryConfig,
         endpoint: &str,
-        protocol: Protocol,
         headers: Headers,
-        timeout: Duration,
+        clock: Arc<dyn Clock>,
     ) -> Result<Self, String> {
-        let options =
-            PoolOptions { max_idle: 1, max_answer_bytes: MAX_ANSWER_BYTES, ..PoolOptions::default() };
         if let Some(why) = wrong_endpoint(endpoint) {
-            return Err(why);
+            return Err(format!("`telemetry.endpoint` {why}"));
         }
-        let transport = match protocol {
-            Protocol::Http => Transport::Http(HttpPool::new(endpoint, &options)?),
-            Protocol::Grpc => {
-                let rest = endpoint.trim_start_matches("http://").trim_end_matches('/');
-                Transport::Grpc(GrpcPool::new(&format!("grpc://{rest}"), &options)?)
-            }
-        };
-        Ok(Self { transport, headers, timeout, away: Away::default() })
+        let transport = transport(config, endpoint)?;
+        Ok(Self { transport, headers, timeout: config.timeout.get(), clock, away: Away::default() })
     }
 
     /// Sends an encoded message and gives the answer's bytes. Waits for `timeout` at most.
     pub(crate) async fn send(&self, signal: Signal, message: &[u8]) -> Result<Bytes, Problem> {
         let sent = timeout(self.timeout, self.ask(signal, message)).await;
-        let grpc = matches!(self.transport, Transport::Grpc(_));
-        let answer = sent.unwrap_or(Err(CallError::TimedOut)).map_err(|error| Problem { error, grpc })?;
+        let answer = sent.unwrap_or_else(|_| Err(Problem::of_call(&CallError::TimedOut)))?;
         if self.away.is_news(signal, false) {
             tracing::info!(signal = signal.name(), "the receiver of telemetry takes it again");
         }
         Ok(answer)
     }
 
-    async fn ask(&self, signal: Signal, message: &[u8]) -> Result<Bytes, CallError> {
+    async fn ask(&self, signal: Signal, message: &[u8]) -> Result<Bytes, Problem> {
         match &self.transport {
             Transport::Http(pool) => {
                 let kind = HeaderValue::from_static("application/x-protobuf");
                 let mut headers = vec![(header::CONTENT_TYPE, kind)];
                 headers.extend_from_slice(&self.headers);
                 let body = Some(Bytes::copy_from_slice(message));
-                Ok(pool.send(signal.path(), &headers, body).await?.body)
+                let answer = pool.ask(signal.path(), &headers, body).await;
+                let answer = answer.map_err(|error| Problem::of_call(&error))?;
+                Problem::of_http(&answer, self.clock.wall()).map_or(Ok(answer.body), Err)
             }
             Transport::Grpc(pool) => {
-                pool.unary_with(signal.method(), message, self.timeout, &self.headers).await
+                let answer = pool.call(signal.method(), message, self.timeout, &self.headers).await;
+                answer.map_err(|error| Problem::of_grpc(&error))
             }
         }
     }
@@ -175,7 +169,7 @@ impl Otlp {
     /// Tells the log of a message that was not taken: once until one of its signal is again.
     pub(crate) fn told(&self, signal: Signal, problem: &Problem, items: usize) {
         if self.away.is_news(signal, true) {
-            let (signal, error) = (signal.name(), plain(&problem.error.to_string()));
+            let (signal, error) = (signal.name(), &problem.text);
             tracing::warn!(
                 signal,
                 items,
@@ -188,22 +182,42 @@ impl Otlp {
 
 #[cfg(test)]
 mod tests {
+    use weir_types::SystemClock;
+
     use super::*;
 
     #[test]
-    fn endpoints_are_plain_and_others_are_told() {
+    fn endpoints_are_urls_without_secrets_and_others_are_told() {
         let of = |endpoint, protocol| {
-            Otlp::new(endpoint, protocol, Vec::new(), Duration::from_secs(1)).map(|_| ())
+            let config = TelemetryConfig { protocol, ..TelemetryConfig::default() };
+            Otlp::new(&config, endpoint, Vec::new(), Arc::new(SystemClock)).map(|_| ())
         };
-        for good in ["http://localhost:4317", "http://collector.monitoring:4317/"] {
+        for good in
+            ["http://localhost:4317", "http://collector.monitoring:4317/", "https://a:4317", "https://a/"]
+        {
             assert_eq!(of(good, Protocol::Grpc), Ok(()), "{good}");
             assert_eq!(of(good, Protocol::Http), Ok(()), "{good}");
         }
-        assert!(of("https://a:4318", Protocol::Http).unwrap_err().contains("https"));
-        assert!(of("localhost:4318", Protocol::Http).is_err());
+        for bad in ["localhost:4318", "https://", "grpc://a", "http://a?key=hush", "hhttps://a"] {
+            let why = of(bad, Protocol::Http).unwrap_err();
+            assert!(why.contains("telemetry.endpoint") && why.contains("http(s)://host:port"), "{why}");
+            assert!(!why.contains("hush"), "{why}");
+        }
         for secret in ["http://me:hush@a:4318", "https://me:hush@a", "me:hush@a", "http://me:hu/sh@a"] {
             let why = of(secret, Protocol::Grpc).unwrap_err();
             assert!(why.contains("headers_file") && !why.contains("hush") && !why.contains("sh@"), "{why}");
+        }
+    }
+
+    #[test]
+    fn authorities_are_read_where_the_endpoint_is_https() {
+        for protocol in [Protocol::Http, Protocol::Grpc] {
+            let ca_file = Some("/nowhere/ca.pem".into());
+            let config = TelemetryConfig { protocol, ca_file, ..TelemetryConfig::default() };
+            let of = |endpoint| Otlp::new(&config, endpoint, Vec::new(), Arc::new(SystemClock)).map(|_| ());
+            assert_eq!(of("http://a:4318"), Ok(()));
+            let why = of("https://a:4318").unwrap_err();
+            assert!(why.contains("telemetry.ca_file") && why.contains("/nowhere/ca.pem"), "{why}");
         }
     }
 
@@ -217,31 +231,5 @@ mod tests {
         }
         assert!(!away.is_news(Signal::Metrics, true), "and of metrics is known that they are not");
         assert!(away.is_news(Signal::Traces, true) && away.is_news(Signal::Metrics, false));
-    }
-
-    #[test]
-    fn what_may_pass_is_what_the_specification_lists() {
-        let may_pass = |grpc, error| Problem { error, grpc }.may_pass();
-        let status = |status| CallError::Status { status, text: String::new() };
-        let full = |retry_after| CallError::Overloaded { status: 429, retry_after, text: String::new() };
-        let soon = Some(Duration::from_secs(3));
-        for (error, http, grpc) in [
-            (CallError::TimedOut, true, true),
-            (CallError::Connection("reset".into()), true, true),
-            (full(None), true, false),
-            (full(soon), true, true),
-            (status(502), true, true),
-            (status(504), true, true),
-            (status(413), false, true),
-            (status(400), false, false),
-            (status(500), false, false),
-        ] {
-            assert_eq!(
-                (may_pass(false, error.clone()), may_pass(true, error.clone())),
-                (http, grpc),
-                "{error}"
-            );
-        }
-        assert_eq!(Problem { error: full(soon), grpc: true }.retry_after(), soon);
     }
 }

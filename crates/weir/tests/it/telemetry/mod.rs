@@ -2,7 +2,9 @@
 //! becomes of them holds up anybody.
 
 mod receiver;
+mod refusals;
 mod rotel;
+mod secure;
 
 use std::{collections::BTreeMap, fs, net::SocketAddr, path::Path};
 
@@ -13,7 +15,6 @@ use tempfile::TempDir;
 
 use crate::{
     client::{Connection, Response, ask, get, request},
-    metrics::metric,
     server::{Server, root, weir},
 };
 use receiver::{Manner, Receiver, text};
@@ -255,39 +256,6 @@ fn ask_often(server: &Server, number: usize) {
 const DROPPED: &str = "weir_telemetry_dropped_total{signal=\"traces\"}";
 
 #[test]
-fn a_receiver_that_is_away_or_hangs_costs_its_traces_alone() {
-    let told = Regex::new(r#""dropped_spans":(\d+)"#).unwrap();
-    let away = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    for (protocol, grpc) in [("http", false), ("grpc", true)] {
-        for manner in [None, Some(Manner::Refuses), Some(Manner::Hangs)] {
-            let receiver = manner.map(|manner| Receiver::start(grpc, manner));
-            let address = receiver.as_ref().map_or_else(away, |receiver| receiver.address);
-            let more = "queue = 512\ntimeout = \"60s\"\nflush_timeout = \"200ms\"\n";
-            let place = configured(&housing(), address, protocol, more);
-            let mut server = start(place.path());
-            let number = 600u64;
-            ask_often(&server, number as usize);
-            if manner == Some(Manner::Hangs) {
-                // One message hangs, and what the queue has room for waits behind it.
-                receiver.as_ref().unwrap().asked(1);
-                let dropped = metric(server.address, DROPPED);
-                assert_eq!(dropped, (number - 512) as f64);
-            }
-            server.signal(Signal::TERM);
-            assert!(server.wait().success());
-            let log = server.log();
-            let lost: u64 = told.captures(&log).unwrap_or_else(|| panic!("{log}"))[1].parse().unwrap();
-            assert_eq!(lost, number, "all of them are counted: {log}");
-            assert_eq!(
-                log.matches("does not take it").count() + usize::from(manner == Some(Manner::Hangs)),
-                1,
-                "{log}"
-            );
-        }
-    }
-}
-
-#[test]
 fn the_last_requests_are_sent_behind_the_drain() {
     let receiver = Receiver::start(true, Manner::Takes);
     let place = configured(&housing(), receiver.address, "grpc", "");
@@ -312,20 +280,6 @@ fn the_last_metrics_are_sent_behind_the_drain() {
         server.stop();
         assert_eq!(receiver.metrics(), 1);
     }
-}
-
-#[test]
-fn a_receiver_that_comes_back_misses_nothing() {
-    let receiver = Receiver::start(false, Manner::Refuses);
-    let place = configured(&housing(), receiver.address, "http", "");
-    let mut server = start(place.path());
-    ask_often(&server, 20);
-    receiver.asked(5);
-    receiver.turn(Manner::Takes);
-    assert_eq!(receiver.spans(20, is_server).len(), 20);
-    server.signal(Signal::TERM);
-    assert!(server.wait().success());
-    assert!(!server.log().contains("dropped_spans"), "{}", server.log());
 }
 
 #[test]
@@ -367,8 +321,12 @@ fn opentelemetrys_variables_and_what_is_wrong_with_them() {
         command.args(["config", "check", "--config", "weir.toml", &housing()]).env(name, value);
         String::from_utf8_lossy(&command.output().unwrap().stderr).into_owned()
     };
-    let error = check("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json");
+    let error = check("OTEL_EXPORTER_OTLP_PROTOCOL", "carrier pigeon");
     assert!(error.contains("OTEL_EXPORTER_OTLP_PROTOCOL"), "{error}");
+    for protocol in ["http/protobuf", "http/json", "grpc"] {
+        let error = check("OTEL_EXPORTER_OTLP_PROTOCOL", protocol);
+        assert!(!error.contains("PROTOCOL") && error.contains("telemetry.sample"), "{protocol}: {error}");
+    }
     let error = check("OTEL_SERVICE_NAME", "b");
     assert!(error.contains("weir.toml:3") && error.contains("telemetry.sample"), "{error}");
 }

@@ -8,7 +8,7 @@ use std::{
         Arc, Condvar, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -24,7 +24,12 @@ use opentelemetry_proto::tonic::{
     trace::v1::Span,
 };
 use prost::Message;
-use tokio::{net::TcpListener, runtime::Runtime};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    runtime::Runtime,
+};
+use weir_testbed::{Certificates, TlsAcceptor};
 
 use crate::server::PATIENCE;
 
@@ -35,6 +40,8 @@ pub(crate) enum Manner {
     Takes,
     /// Answers 503, or UNAVAILABLE.
     Refuses,
+    /// Answers this status, HTTP's or gRPC's, and when to come again: by Retry-After, or by RetryInfo.
+    Says(u16, Option<Duration>),
     /// Never answers.
     Hangs,
 }
@@ -60,6 +67,16 @@ pub(crate) struct Receiver {
 impl Receiver {
     /// One that speaks gRPC, or HTTP/1.1.
     pub(crate) fn start(grpc: bool, manner: Manner) -> Self {
+        Self::listen(grpc, manner, None)
+    }
+
+    /// The same over TLS.
+    pub(crate) fn secure(grpc: bool, certificates: &Certificates) -> Self {
+        let acceptor = certificates.acceptor(if grpc { "h2" } else { "http/1.1" });
+        Self::listen(grpc, Manner::Takes, Some(acceptor))
+    }
+
+    fn listen(grpc: bool, manner: Manner, tls: Option<TlsAcceptor>) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
@@ -70,20 +87,13 @@ impl Receiver {
         runtime.spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                let (kept, held) = (kept.clone(), held.clone());
-                let service = hyper::service::service_fn(move |request| {
-                    let manner = *held.lock().unwrap();
-                    answer(kept.clone(), manner, request)
-                });
+                let (kept, held, tls) = (kept.clone(), held.clone(), tls.clone());
                 tokio::spawn(async move {
-                    let stream = TokioIo::new(stream);
-                    // Connections end with their process.
-                    let _ = match grpc {
-                        true => {
-                            http2::Builder::new(TokioExecutor::new()).serve_connection(stream, service).await
-                        }
-                        false => http1::Builder::new().serve_connection(stream, service).await,
-                    };
+                    let Some(tls) = tls else { return serve(grpc, stream, kept, held).await };
+                    // Who does not trust the certificate has gone.
+                    if let Ok(stream) = tls.accept(stream).await {
+                        serve(grpc, stream, kept, held).await;
+                    }
                 });
             }
         });
@@ -110,6 +120,11 @@ impl Receiver {
     /// Messages of metrics so far.
     pub(crate) fn metrics(&self) -> usize {
         self.got.metrics.load(Ordering::SeqCst)
+    }
+
+    /// Messages of any signal so far.
+    pub(crate) fn messages(&self) -> usize {
+        self.got.messages.load(Ordering::SeqCst)
     }
 
     /// All spans so far.
@@ -139,6 +154,22 @@ impl Receiver {
         let headers = self.got.headers.lock().unwrap();
         Some(headers.last()?.get(name)?.to_str().unwrap().to_owned())
     }
+}
+
+async fn serve<S>(grpc: bool, stream: S, got: Arc<Got>, manner: Arc<Mutex<Manner>>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = hyper::service::service_fn(move |request| {
+        let manner = *manner.lock().unwrap();
+        answer(got.clone(), manner, request)
+    });
+    let stream = TokioIo::new(stream);
+    // Connections end with their process.
+    let _ = match grpc {
+        true => http2::Builder::new(TokioExecutor::new()).serve_connection(stream, service).await,
+        false => http1::Builder::new().serve_connection(stream, service).await,
+    };
 }
 
 async fn answer(
@@ -177,16 +208,33 @@ fn plain(headers: &HeaderMap, body: Bytes) -> Bytes {
 }
 
 fn of_http(manner: Manner) -> Response<BoxBody<Bytes, Infallible>> {
-    let status = if manner == Manner::Takes { 200 } else { 503 };
-    let response = Response::builder().status(status).header(header::CONTENT_TYPE, "application/x-protobuf");
+    let (status, again) = match manner {
+        Manner::Says(status, again) => (status, again),
+        Manner::Refuses => (503, None),
+        Manner::Takes | Manner::Hangs => (200, None),
+    };
+    let mut response =
+        Response::builder().status(status).header(header::CONTENT_TYPE, "application/x-protobuf");
+    if let Some(again) = again {
+        response = response.header(header::RETRY_AFTER, again.as_secs());
+    }
     response.body(Full::default().boxed()).unwrap()
 }
 
 fn of_grpc(manner: Manner) -> Response<BoxBody<Bytes, Infallible>> {
-    let status = if manner == Manner::Takes { "0" } else { "14" };
-    let trailers =
-        HeaderMap::from_iter([(http::HeaderName::from_static("grpc-status"), status.parse().unwrap())]);
-    let frames = [Ok(Frame::data(Bytes::from_static(&[0; 5]))), Ok(Frame::trailers(trailers))];
+    let (status, again) = match manner {
+        Manner::Says(status, again) => (status, again),
+        Manner::Refuses => (14, None),
+        Manner::Takes | Manner::Hangs => (0, None),
+    };
+    let name = http::HeaderName::from_static("grpc-status");
+    let mut trailers = HeaderMap::from_iter([(name, status.into())]);
+    let info = again.and_then(|again| weir_codec::retry_info(status.into(), "", again));
+    let details = http::HeaderName::from_static(weir_codec::STATUS_DETAILS);
+    trailers.extend(info.map(|info| (details, info.parse().unwrap())));
+    // A status other than OK comes without a message.
+    let message = (status == 0).then(|| Ok(Frame::data(Bytes::from_static(&[0; 5]))));
+    let frames: Vec<_> = message.into_iter().chain([Ok(Frame::trailers(trailers))]).collect();
     let body = StreamBody::new(tokio_stream::iter(frames));
     Response::builder().header(header::CONTENT_TYPE, "application/grpc").body(body.boxed()).unwrap()
 }

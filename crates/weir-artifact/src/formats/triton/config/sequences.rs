@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use weir_config::HumanDuration;
+use weir_types::Scalar;
 
 use super::{Field, Reader, Value, short};
-use crate::{ControlTable, ControlWord, ScalarValue, SequenceTable, StateTable};
+use crate::{ControlTable, ControlWord, SequenceTable, StateTable};
 
 /// Triton's where the file does not say.
 const IDLE: Duration = Duration::from_secs(1);
@@ -60,7 +61,7 @@ impl Reader {
         }
     }
 
-    fn control(&mut self, field: &Field) -> Option<(ControlWord, Option<[ScalarValue; 2]>)> {
+    fn control(&mut self, field: &Field) -> Option<(ControlWord, Option<[Scalar; 2]>)> {
         // The first of the enumeration, as protobuf has it.
         let mut kind = Some(ControlWord::Start);
         let mut values = Vec::new();
@@ -77,7 +78,7 @@ impl Reader {
                 _ => self.unknown(inner, "a `control`"),
             }
         }
-        match (values.len(), <[ScalarValue; 2]>::try_from(values)) {
+        match (values.len(), <[Scalar; 2]>::try_from(values)) {
             (0, _) => Some((kind?, None)),
             (_, Ok(values)) => Some((kind?, Some(values))),
             _ => {
@@ -103,15 +104,15 @@ impl Reader {
         found
     }
 
-    fn value(&mut self, field: &Field) -> Option<ScalarValue> {
+    fn value(&mut self, field: &Field) -> Option<Scalar> {
         let word = if let Value::Word(word) = &field.value { word.as_str() } else { "" };
         let bool = || match word {
-            "true" => Some(ScalarValue::Bool(true)),
-            "false" => Some(ScalarValue::Bool(false)),
+            "true" => Some(Scalar::Bool(true)),
+            "false" => Some(Scalar::Bool(false)),
             _ => None,
         };
-        let whole = word.parse().ok().map(ScalarValue::Int);
-        let number = || word.parse().ok().map(ScalarValue::Float);
+        let whole = word.parse().ok().map(Scalar::Int);
+        let number = || word.parse().ok().map(Scalar::Float);
         let value = whole.or_else(bool).or_else(number);
         if value.is_none() {
             self.fault(field, format!("`{}` holds two numbers or truths", field.name));
