@@ -5,7 +5,7 @@ use serde_json::json;
 use weir_types::Version;
 
 use crate::{
-    coding::Coding, docs, face::Face, listener::Body, metrics::Format, operation::Builtin, reason, respond,
+    coding::Coding, docs, face::Face, listener::Body, metrics::Format, operation::Builtin, respond,
     server::Shared,
 };
 
@@ -59,12 +59,12 @@ fn ready(shared: &Shared, face: &Face) -> Response<Body> {
         .iter()
         .map(|f| {
             let version = f.version.as_ref().map(Version::as_str);
-            json!({"model": f.model, "version": version, "reason": reason::without_folders(&f.reason)})
+            json!({"model": f.model, "version": version, "reason": f.reason.public()})
         })
         // An archive has the place of the models that are in it, whose names are not known yet.
-        .chain(face.snapshot.awaited().map(|(name, reason)| {
-            json!({"model": name, "version": null, "reason": reason::without_folders(reason)})
-        }))
+        .chain(face.snapshot.awaited().map(
+            |archive| json!({"model": archive.name, "version": null, "reason": archive.reason.public()}),
+        ))
         .collect();
     let draining = shared.is_draining();
     let ready = !draining && face.snapshot.can_answer();
@@ -74,7 +74,7 @@ fn ready(shared: &Shared, face: &Face) -> Response<Body> {
         body["draining"] = true.into();
     }
     if let Some(problem) = shared.reload_problem() {
-        body["reload"] = reason::without_folders(&problem).into();
+        body["reload"] = problem.into();
     }
     if !failures.is_empty() {
         body["failures"] = failures.into();

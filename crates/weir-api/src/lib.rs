@@ -27,7 +27,6 @@ mod openai;
 mod openapi;
 pub mod operation;
 mod predict;
-mod reason;
 mod respond;
 mod routes;
 mod server;
@@ -39,7 +38,7 @@ mod v2;
 pub use bound::Bound;
 pub use declare::RouteProblem;
 pub use metrics::TelemetryStats;
-pub use server::Server;
+pub use server::{Server, route_lines};
 pub use state::{State, StateEndpoint};
 #[doc(hidden)] // what the fuzz targets call
 pub use v2::bodies as v2_bodies;

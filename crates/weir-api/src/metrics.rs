@@ -38,7 +38,7 @@ use prometheus_client::{
 };
 use tokio::runtime::RuntimeMetrics;
 use weir_clients::redis::Redis;
-use weir_serving::{Admission, ServedVersion, ServingSnapshot};
+use weir_serving::{Admission, ModelTime, ServedVersion, ServingSnapshot, Took};
 use weir_types::trace::TraceContext;
 
 use durations::{DurationFamily, Durations};
@@ -143,7 +143,7 @@ impl Metrics {
         registry.register("weir_requests", "Requests answered", requests.clone());
         registry.register_with_unit(
             "weir_stage_duration",
-            "Parts of a prediction: decode, features, queue, engine, encode",
+            "Parts of a prediction: decode, features, queue, engine, cache, encode; each of requests that went through it",
             Unit::Seconds,
             stages.clone(),
         );
@@ -235,6 +235,7 @@ impl Metrics {
             decode: of("decode"),
             queue: of("queue"),
             engine: of("engine"),
+            cache: version.executor.cached().map(|_| of("cache")),
             encode: of("encode"),
             features: version.lookup.as_ref().map(|_| of("features")),
         }
@@ -280,11 +281,27 @@ impl RouteMetrics {
 /// Handles of the parts of a prediction.
 pub(crate) struct StageMetrics {
     pub(crate) decode: Latencies,
-    pub(crate) queue: Latencies,
-    pub(crate) engine: Latencies,
+    queue: Latencies,
+    engine: Latencies,
+    /// For versions that have one.
+    cache: Option<Latencies>,
     pub(crate) encode: Latencies,
     /// For versions whose rows may leave features to be looked up.
     pub(crate) features: Option<Latencies>,
+}
+
+impl StageMetrics {
+    /// Counts what executing a request took: the stages that it went through, and no others. A request whose
+    /// rows were all stored would else be counted as the fastest run of the engine that there was.
+    pub(crate) fn executed(&self, took: Took) {
+        if let Some(ModelTime { queued, ran }) = took.model {
+            self.queue.observe(queued);
+            self.engine.observe(ran);
+        }
+        if let Some((stage, took)) = self.cache.as_ref().zip(took.cache) {
+            stage.observe(took);
+        }
+    }
 }
 
 /// Reads how many bytes of bodies are held.

@@ -255,8 +255,7 @@ async fn execute(
         stage.observe(clock.now() - start);
     }
     let executed = ready.execute().await?;
-    handler.stages.queue.observe(executed.queued);
-    handler.stages.engine.observe(executed.ran);
+    handler.stages.executed(executed.took);
     Ok((executed, decoding))
 }
 

@@ -13,7 +13,7 @@ use http::StatusCode;
 use tokio::{runtime::RuntimeMetrics, sync::watch};
 use tokio_util::sync::CancellationToken;
 use weir_clients::redis::Redis;
-use weir_serving::{Admission, Cache, ModelControl, Predictor, ServingSnapshot};
+use weir_serving::{Admission, Cache, ModelControl, Predictor, Reason, ServingSnapshot};
 use weir_types::{
     Authorizer, Clock,
     trace::{TraceId, Tracing},
@@ -287,7 +287,9 @@ impl Server {
     pub fn swap(&self, snapshot: ServingSnapshot) -> Result<(), Vec<RouteProblem>> {
         let routes = self.shared.routes.load_full();
         let swapped = self.put_in_force(&routes, snapshot);
-        self.shared.swap_problem.store(swapped.as_ref().err().map(|problems| Arc::new(told(problems))));
+        self.shared
+            .swap_problem
+            .store(swapped.as_ref().err().map(|problems| Arc::new(route_lines(problems))));
         swapped
     }
 
@@ -330,10 +332,12 @@ impl Server {
         Ok(())
     }
 
-    /// Counts a reload of the configuration, and lets `/readyz` say why one changed nothing.
-    pub fn note_reload(&self, outcome: Result<(), String>) {
+    /// Counts a reload of the configuration, and lets `/readyz` say why one changed nothing, as far as that is
+    /// anybody's.
+    pub fn note_reload(&self, outcome: Result<(), &Reason>) {
         self.shared.metrics.reloads.count(outcome.is_ok(), self.shared.predictor.clock().wall());
-        self.shared.reload_problem.store(outcome.err().map(Arc::new));
+        let public = outcome.err().map(|reason| Arc::new(reason.public().to_owned()));
+        self.shared.reload_problem.store(public);
     }
 
     /// Binds the configured addresses.
@@ -360,7 +364,7 @@ impl Server {
     }
 }
 
-/// Problems, one a line.
-fn told(problems: &[RouteProblem]) -> String {
+/// Problems, one a line. Anybody may read them: routes and models are in `/openapi.json`.
+pub fn route_lines(problems: &[RouteProblem]) -> String {
     problems.iter().map(RouteProblem::to_string).collect::<Vec<_>>().join("\n")
 }

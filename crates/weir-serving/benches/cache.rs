@@ -21,7 +21,7 @@ use std::{
 use weir_artifact::{CacheTable, EngineChoice, ModelLimits, ModelSpec, Task};
 use weir_config::ByteSize;
 use weir_engine::EngineInfo;
-use weir_serving::{Cache, CacheConfig, Done, ExecuteFuture, Executor, Job, Stats};
+use weir_serving::{Cache, CacheConfig, Done, ExecuteFuture, Executor, Job, Stats, Took};
 use weir_types::{Batch, Clock, Deadline, Outputs, Schema, Signature, SystemClock, Tensor, TensorData};
 
 /// Rows that are asked for again and again.
@@ -52,8 +52,7 @@ impl Executor for AtOnce {
         let tokens = job.batch.inputs[0].as_strings().map(|texts| vec![10; texts.len()]);
         let scores = Tensor::new(vec![rows, 2], TensorData::Float32(vec![0.5; rows * 2])).unwrap();
         let outputs = Outputs { rows, tensors: vec![scores] };
-        let done =
-            Done { outputs, tokens, cache: None, state: None, queued: Duration::ZERO, ran: Duration::ZERO };
+        let done = Done { outputs, tokens, cache: None, state: None, took: Took::default() };
         Box::pin(std::future::ready(Ok(done)))
     }
 

@@ -19,7 +19,7 @@ use std::{
 use tokio::sync::oneshot;
 use weir_types::{Error, ErrorCode, ModelName};
 
-use crate::{Archives, Loader, ServingSnapshot, fetch::NotFetched, watch::Watch};
+use crate::{Archives, Loader, Reason, ServingSnapshot, fetch::NotFetched, watch::Watch};
 use reload::Waiting;
 
 pub use reload::{Change, PutInForce, Refused, Reread};
@@ -65,7 +65,7 @@ impl ModelControl {
     /// that still waits for its archives.
     ///
     /// # Errors
-    /// Why nothing changed; a newer reload may be why.
+    /// Why nothing changed, all of it: for the log. A newer reload may be why.
     pub async fn reload(&self) -> Result<(), Error> {
         let (reply, answer) = oneshot::channel();
         self.ask(reply)?;
@@ -75,8 +75,8 @@ impl ModelControl {
     /// Reads one model again, also one that was unloaded.
     ///
     /// # Errors
-    /// `NotFound` where no folder holds it, `InvalidArgument` with the reason where no
-    /// version of it could be loaded anew; what served before serves on.
+    /// `NotFound` where no folder holds it, `InvalidArgument` where no version of it could be loaded anew, with
+    /// what anybody may read of the reason; what served before serves on.
     pub async fn load(&self, model: ModelName) -> Result<(), Error> {
         self.give(Order::Load(model)).await
     }
@@ -130,8 +130,8 @@ fn ended() -> Error {
     Error::new(ErrorCode::Unavailable, "the server is shutting down")
 }
 
-/// Makes a new snapshot serve; the text says why it cannot.
-type Publish = Box<dyn FnMut(ServingSnapshot) -> Result<(), String> + Send>;
+/// Makes a new snapshot serve, or says why it cannot.
+type Publish = Box<dyn FnMut(ServingSnapshot) -> Result<(), Reason> + Send>;
 
 /// Obeys orders.
 pub struct Keeper {
@@ -223,9 +223,8 @@ impl Keeper {
             self.reload(Vec::new(), models);
         } else if settled(models) || self.archives_have_news() {
             models.iter_mut().for_each(Watch::seen);
-            if let Err(error) = self.obey(&Order::Models) {
-                tracing::error!("reload failed: {error}");
-            }
+            // Where it fails, the log says so already.
+            let _ = self.obey(&Order::Models);
         } else {
             self.retry_transient();
         }
@@ -269,30 +268,30 @@ impl Keeper {
     }
 
     fn put_in_force(&mut self, next: ServingSnapshot) -> Result<(), Error> {
-        let published = (self.publish)(next.clone());
-        self.published(next, published)
-    }
-
-    fn published(&mut self, next: ServingSnapshot, published: Result<(), String>) -> Result<(), Error> {
-        let (models, failures) = (next.models().count(), next.failures().len());
-        match published {
+        match (self.publish)(next.clone()) {
             Ok(()) => {
-                tracing::info!(models, failures, "models changed");
-                self.serving = Arc::new(next);
+                self.serves(next);
                 Ok(())
             }
-            Err(problem) => {
-                tracing::error!("what served before serves on: {problem}");
-                Err(Error::new(ErrorCode::Conflict, problem))
+            Err(reason) => {
+                tracing::error!("what served before serves on: {reason}");
+                Err(Error::new(ErrorCode::Conflict, reason.public().to_owned()))
             }
         }
+    }
+
+    /// `next` was put in force.
+    fn serves(&mut self, next: ServingSnapshot) {
+        let (models, failures) = (next.models().count(), next.missing_count());
+        tracing::info!(models, failures, "models changed");
+        self.serving = Arc::new(next);
     }
 
     /// What the one who gave `order` is told once it is in force.
     fn verdict(&self, order: &Order) -> Result<(), Error> {
         let Order::Load(model) = order else { return Ok(()) };
         let failed = self.serving.failures().iter().find(|f| f.model == model.as_str());
-        failed.map_or(Ok(()), |f| Err(Error::invalid(f.reason.clone())))
+        failed.map_or(Ok(()), |f| Err(Error::invalid(f.reason.public().to_owned())))
     }
 
     fn load(&mut self, model: &ModelName) -> Result<ServingSnapshot, Error> {

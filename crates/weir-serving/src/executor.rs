@@ -108,10 +108,33 @@ pub struct Done {
     pub cache: Option<CacheOutcome>,
     /// What the step of a sequence left for the next one; taken where sequences are kept.
     pub state: Option<State>,
-    /// How long the job waited for a thread.
+    /// Where its time went.
+    pub took: Took,
+}
+
+/// Where the time of a job went. What did not happen is not there, so that nobody counts it as done in no time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Took {
+    /// The model's part; `None` where it was not asked: each row was stored, or computed for another request.
+    pub model: Option<ModelTime>,
+    /// The cache's part: looking, waiting for what others compute, keeping. `None` where it was not asked.
+    pub cache: Option<Duration>,
+}
+
+/// What a model took for a job, in all where it was asked more than once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ModelTime {
+    /// Waiting for a thread.
     pub queued: Duration,
-    /// How long it ran: the engine, and between the pieces of a job that was cut, others.
+    /// Running: the engine, and between the pieces of a job that was cut, others.
     pub ran: Duration,
+}
+
+impl Took {
+    /// The model alone did it.
+    pub fn by_model(queued: Duration, ran: Duration) -> Self {
+        Self { model: Some(ModelTime { queued, ran }), cache: None }
+    }
 }
 
 /// What became of a job or a piece of one.

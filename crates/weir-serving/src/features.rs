@@ -20,7 +20,7 @@ use weir_features::{
 };
 use weir_types::{DType, Deadline, Error, ErrorCode, FeatureCatalogue, Scalar, Schema, ViewShape};
 
-use crate::{Ready, Routed};
+use crate::{Ready, Reason, Routed};
 
 /// How the rows of one version are completed.
 pub struct Lookup {
@@ -107,13 +107,12 @@ fn catalogue(views: &Views) -> FeatureCatalogue {
 ///
 /// # Errors
 /// Every problem, one a line.
-pub(crate) fn bind(spec: &mut ModelSpec, features: Option<&Features>) -> Result<Option<Arc<Lookup>>, String> {
+pub(crate) fn bind(spec: &mut ModelSpec, features: Option<&Features>) -> Result<Option<Arc<Lookup>>, Reason> {
     let Some(features) = features.filter(|_| !spec.lookups.is_empty()) else { return Ok(None) };
-    let lines = |problems: Vec<weir_artifact::Problem>| {
-        problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-    };
-    spec.bind_features(&catalogue(features.views())).map_err(lines)?;
-    Lookup::new(&spec.schema, features).map(|lookup| Some(Arc::new(lookup)))
+    spec.bind_features(&catalogue(features.views())).map_err(|problems| Reason::of_files(&problems))?;
+    let lookup = Lookup::new(&spec.schema, features);
+    let public = "it looks up features that the server's views do not have";
+    lookup.map(|lookup| Some(Arc::new(lookup))).map_err(|text| Reason::new(public, text))
 }
 
 impl Lookup {

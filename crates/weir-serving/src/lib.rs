@@ -20,6 +20,7 @@ mod fetch;
 mod graph;
 mod load;
 mod predict;
+mod reason;
 mod samples;
 mod sequence;
 mod snapshot;
@@ -34,8 +35,8 @@ pub use cache::{
 };
 pub use control::{Change, Keeper, ModelControl, PutInForce, Refused, Reread};
 pub use executor::{
-    Batches, Caller, Cores, Done, ExecuteFuture, Executor, Job, Local, LocalOptions, MemoryBudget, Remote,
-    Stats, Timing, describe_remote, unmerged,
+    Batches, Caller, Cores, Done, ExecuteFuture, Executor, Job, Local, LocalOptions, MemoryBudget, ModelTime,
+    Remote, Stats, Timing, Took, describe_remote, unmerged,
 };
 pub use features::{Incomplete, Lookup};
 pub use fetch::{
@@ -43,6 +44,7 @@ pub use fetch::{
 };
 pub use load::{LoadOptions, Loader, Progress};
 pub use predict::{Executed, Predictor, Ready, Routed};
+pub use reason::Reason;
 pub use sequence::{
     Expected, KeepSequences, RedisSequences, SequenceCounts, SequenceStore, Sequences, StoreFuture, Token,
 };

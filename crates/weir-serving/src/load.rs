@@ -12,21 +12,20 @@ use std::{
     thread,
 };
 
-use weir_artifact::{
-    BatchingTable, Candidate, Discovery, Kind, LoadedModel, ModelSpec, Problem, SequenceStoreWord,
-};
+use weir_artifact::{BatchingTable, Candidate, Discovery, Kind, LoadedModel, ModelSpec, SequenceStoreWord};
 use weir_engine::{EngineInfo, EngineOptions};
 use weir_features::Features;
 use weir_types::{Clock, Error, ModelName};
 
 use crate::{
-    Archives, Cache, Cores, Executor, KeepSequences, Local, LocalOptions, MemoryBudget, Sequences,
+    Archives, Cache, Cores, Executor, KeepSequences, Local, LocalOptions, MemoryBudget, Reason, Sequences,
     ServedVersion, ServingSnapshot, Stats,
     background::Background,
     executor::{self, Resident, Trial},
     features::{self, Lookup},
     graph, samples,
     sequence::SequenceExecutor,
+    snapshot,
 };
 
 /// How models are loaded.
@@ -74,7 +73,7 @@ pub struct Progress<'a> {
 }
 
 /// What came of one version.
-type Attempt = Result<Arc<ServedVersion>, String>;
+type Attempt = Result<Arc<ServedVersion>, Reason>;
 
 impl Loader {
     /// Loads the models under `paths`.
@@ -118,12 +117,15 @@ impl Loader {
         unloaded: &BTreeSet<ModelName>,
         progress: &(dyn Fn(Progress<'_>) + Sync),
     ) -> ServingSnapshot {
+        // Before the folders are read: an archive that comes between is then here and missed, until the next load, which
+        // it asks for. The other way round it would be neither, and a snapshot without its models would be complete.
+        let missing: Vec<_> = self.archives.iter().flat_map(Archives::missing).collect();
         let Discovery { mut found, problems } = self.discover();
         found.retain(|candidate| !unloaded.contains(&candidate.name));
         let mut next = ServingSnapshot::without_models(unloaded.clone());
         self.load_into(&mut next, &found, previous, progress);
         problems.into_iter().for_each(|problem| next.keep_folder(problem, previous));
-        self.archives.iter().flat_map(Archives::missing).for_each(|missing| next.await_archive(missing));
+        missing.into_iter().for_each(|missing| next.await_archive(missing));
         graph::settle(&mut next, previous, &self.options, &self.background);
         next.keep_models(previous);
         next
@@ -157,7 +159,10 @@ impl Loader {
         let mut broken =
             problems.iter().filter(|p| p.folder.file_name().is_some_and(|n| n == model.as_str()));
         match (found.is_empty(), broken.next()) {
-            (true, Some(broken)) => return Err(Error::invalid(broken.problem.message.clone())),
+            (true, Some(broken)) => {
+                tracing::error!("not loaded: {}", broken.problem);
+                return Err(Error::invalid(snapshot::broken_folder(broken).public().to_owned()));
+            }
             (true, None) => return Err(Error::not_found(format!("no model folder holds a model `{model}`"))),
             (false, _) => {}
         }
@@ -185,7 +190,7 @@ impl Loader {
         for candidate in graphs {
             match weir_artifact::read_graph(candidate) {
                 Ok(draft) => next.add_draft(draft),
-                Err(problems) => next.place(candidate, Err(lines(&problems)), previous),
+                Err(problems) => next.place(candidate, Err(Reason::of_files(&problems)), previous),
             }
         }
     }
@@ -218,7 +223,7 @@ impl Loader {
             }
             work();
         });
-        let missing = || Err("its load was cut off".to_owned());
+        let missing = || Err(Reason::open("its load was cut off"));
         attempts.into_iter().map(|slot| slot.into_inner().unwrap_or_else(missing)).collect()
     }
 
@@ -257,12 +262,7 @@ impl Loader {
 
     /// Asks the server that runs the model what it is, and runs its golden rows there.
     fn load_remote(&self, candidate: &Candidate, serving: Option<&Arc<ServedVersion>>) -> Attempt {
-        let mut described = executor::describe(candidate, &self.background).map_err(|unknown| {
-            if unknown.detail != unknown.reason {
-                tracing::warn!(model = %candidate.name, version = %candidate.version, "{}", unknown.detail);
-            }
-            unknown.reason
-        })?;
+        let mut described = executor::describe(candidate, &self.background)?;
         let lookup = features::bind(&mut described.spec, self.options.features.as_ref())?;
         if let Some(serving) =
             serving.filter(|s| s.spec.digest == described.spec.digest && s.spec.cache == described.spec.cache)
@@ -297,11 +297,12 @@ impl Loader {
         let (options, candidate, digest) =
             (self.options.clone(), candidate.clone(), model.spec.digest.clone());
         let wake = Box::new(move |stats| {
-            let (model, _) = options.read(&candidate)?;
+            let (model, _) = options.read(&candidate).map_err(|reason| reason.to_string())?;
             if model.spec.digest != digest {
                 return Err(format!("{} changed since it was loaded: reload", candidate.folder.display()));
             }
-            options.start(&model, stats).map(|(_, executor)| executor)
+            let started = options.start(&model, stats).map_err(|reason| reason.to_string());
+            started.map(|(_, executor)| executor)
         });
         let resident = Resident::new(budget, executor, (bytes, least), stats, wake);
         Ok((engine, Arc::new(resident)))
@@ -309,12 +310,12 @@ impl Loader {
 }
 
 /// A model that runs.
-type Started = Result<(EngineInfo, Arc<dyn Executor>), String>;
+type Started = Result<(EngineInfo, Arc<dyn Executor>), Reason>;
 
 impl LoadOptions {
     /// Reads a model from disk, and finds where its rows are completed.
-    fn read(&self, candidate: &Candidate) -> Result<(LoadedModel, Option<Arc<Lookup>>), String> {
-        let mut model = weir_artifact::load(candidate).map_err(|problems| lines(&problems))?;
+    fn read(&self, candidate: &Candidate) -> Result<(LoadedModel, Option<Arc<Lookup>>), Reason> {
+        let mut model = weir_artifact::load(candidate).map_err(|problems| Reason::of_files(&problems))?;
         if let Some(batching) = &self.batching {
             model.spec.batching = batching.clone();
         }
@@ -343,13 +344,16 @@ impl LoadOptions {
         spec: &ModelSpec,
         executor: Arc<dyn Executor>,
         serving: Option<&Arc<ServedVersion>>,
-    ) -> Result<Arc<dyn Executor>, String> {
+    ) -> Result<Arc<dyn Executor>, Reason> {
         let Some(sequence) = &spec.sequence else { return Ok(executor) };
         let store = match (sequence.store, &self.sequences) {
             (SequenceStoreWord::Memory, _) | (_, KeepSequences::Here) => None,
             (SequenceStoreWord::Redis, KeepSequences::AsDeclared(Some(store))) => Some(store.clone()),
             (SequenceStoreWord::Redis, KeepSequences::AsDeclared(None)) => {
-                return Err("sequence.store is \"redis\", and the server has none: write [redis] with a url into weir.toml, or leave it out".to_owned());
+                return Err(Reason::open(
+                    "sequence.store is \"redis\", and the server has none: write [redis] with a url into weir.toml, \
+                     or leave it out",
+                ));
             }
         };
         let same = serving.filter(|serving| serving.spec.digest == spec.digest);
@@ -361,8 +365,9 @@ impl LoadOptions {
 
     /// Builds the engine, runs the golden rows and starts the executor.
     fn start(&self, model: &LoadedModel, stats: Arc<Stats>) -> Started {
-        let engine = weir_engine::load(model, &self.engine).map_err(|e| e.to_string())?;
-        samples::check(&model.spec, &samples::on(&*engine)).map_err(|failures| failures.join("\n"))?;
+        let engine = weir_engine::load(model, &self.engine)
+            .map_err(|error| Reason::new("no engine can run it; the log says why", error.to_string()))?;
+        samples::check(&model.spec, &samples::on(&*engine))?;
         let trial = Trial::new(&model.spec, &*engine, &*self.clock);
         if let Some(note) = trial.note() {
             tracing::info!(model = %model.spec.name, version = %model.spec.version, "{note}");
@@ -378,8 +383,4 @@ impl LoadOptions {
         };
         Ok((info, Arc::new(Local::tried(engine, options, trial, stats))))
     }
-}
-
-fn lines(problems: &[Problem]) -> String {
-    problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")
 }

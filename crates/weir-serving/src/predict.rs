@@ -1,12 +1,12 @@
 //! The stages of one prediction.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use weir_features::EventTime;
 use weir_types::{Batch, Clock, Deadline, Error, ErrorCode, ModelName, Outputs, SequenceId, trace::Scope};
 
 use crate::{
-    Admission, Admitted, CacheMode, CacheOutcome, Done, Job, Lookup, Room, Sender, ServedVersion,
+    Admission, Admitted, CacheMode, CacheOutcome, Done, Job, Lookup, Room, Sender, ServedVersion, Took,
     cache::not_cached,
 };
 
@@ -141,9 +141,9 @@ impl Ready {
         let job =
             Job { priority, caller, cache, sequence, trace, ..Job::new(self.batch, admitted.deadline()) };
         let done = version.executor.execute(job).await?;
-        let Done { outputs, tokens, cache, queued, ran, .. } = done;
+        let Done { outputs, tokens, cache, took, .. } = done;
         let tokens = tokens.map(|rows| rows.into_iter().map(|row| row as usize).sum());
-        Ok(Executed { outputs, tokens, cache, queued, ran, version, feature_asof: self.feature_asof })
+        Ok(Executed { outputs, tokens, cache, took, version, feature_asof: self.feature_asof })
     }
 }
 
@@ -173,10 +173,8 @@ pub struct Executed {
     pub tokens: Option<usize>,
     /// What the cache did; `None` for models that have none, and where it was not asked.
     pub cache: Option<CacheOutcome>,
-    /// How long it waited for a thread.
-    pub queued: Duration,
-    /// How long the engine ran.
-    pub ran: Duration,
+    /// Where its time went.
+    pub took: Took,
     /// The version that answered.
     pub version: Arc<ServedVersion>,
     /// The oldest event time among the values that were looked up; `None` where none was, or

@@ -8,7 +8,7 @@ use weir_codec::{BodyShape, DecodeLimits, RowDecoder, write_answer};
 use weir_engine::{Context, Engine};
 use weir_types::{Batch, Clock, Deadline, Outputs};
 
-use crate::{Executor, Job, background::Background};
+use crate::{Executor, Job, Reason, background::Background};
 
 /// Most mismatches that are told; more of them say nothing new.
 const MAX_TOLD: usize = 5;
@@ -30,18 +30,14 @@ pub(crate) fn on(engine: &dyn Engine) -> impl Fn(Batch) -> Result<Outputs, Strin
 /// Runs every sample on `executor`, as requests would.
 ///
 /// # Errors
-/// As [`check`], one a line.
+/// As [`check`].
 pub(crate) fn check_executor(
     spec: &ModelSpec,
     executor: &dyn Executor,
     clock: &dyn Clock,
     background: &Background,
-) -> Result<(), String> {
-    if spec.samples.is_empty() {
-        return Ok(());
-    }
-    let answer = |batch: Batch| ask(executor, batch, clock, background);
-    check(spec, &answer).map_err(|failures| failures.join("\n"))
+) -> Result<(), Reason> {
+    check(spec, &|batch: Batch| ask(executor, batch, clock, background))
 }
 
 /// Runs one batch on `executor`, as a request would, for a thread that has no runtime.
@@ -63,12 +59,14 @@ pub(crate) fn ask(
 ///
 /// # Errors
 /// One line for each sample that fails, up to five, and how many there were.
-pub(crate) fn check(spec: &ModelSpec, model: &Answerer<'_>) -> Result<(), Vec<String>> {
+pub(crate) fn check(spec: &ModelSpec, model: &Answerer<'_>) -> Result<(), Reason> {
     if spec.samples.is_empty() {
         return Ok(());
     }
+    // What a sample expects and what the model makes of it is the operator's, and may be another server's word.
+    let public = "rows of samples.jsonl are not answered as they should be; the log says which";
     let decoder = RowDecoder::new(Arc::new(spec.schema.clone()), BodyShape::Row, DecodeLimits::default())
-        .map_err(|e| vec![e.to_string()])?;
+        .map_err(|error| Reason::new(public, error.to_string()))?;
     let mut failures: Vec<String> = spec
         .samples
         .iter()
@@ -83,7 +81,7 @@ pub(crate) fn check(spec: &ModelSpec, model: &Answerer<'_>) -> Result<(), Vec<St
     let total = failures.len();
     failures.truncate(MAX_TOLD);
     failures.push(format!("{total} of {} samples failed", spec.samples.len()));
-    Err(failures)
+    Err(Reason::new(public, failures.join("\n")))
 }
 
 fn check_one(

@@ -10,7 +10,7 @@ use weir_artifact::{Candidate, FolderProblem, GraphDraft, Kind, ModelSpec};
 use weir_engine::EngineInfo;
 use weir_types::{Error, ErrorCode, ModelName, Version};
 
-use crate::{Executor, Lookup, fetch::Missing};
+use crate::{Executor, Lookup, Reason, fetch::Missing};
 
 /// One version of a model, ready to answer.
 pub struct ServedVersion {
@@ -52,12 +52,35 @@ pub struct Failure {
     pub model: String,
     /// The version, where it is known.
     pub version: Option<Version>,
-    /// Why, one problem a line.
-    pub reason: String,
+    /// Why; all of it has one problem a line.
+    pub reason: Reason,
     /// Whether something that loaded earlier serves in its place.
     pub covered: bool,
     /// Whether it may load without anybody changing a file: its server was away.
     pub transient: bool,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.which(), self.reason)
+    }
+}
+
+impl Failure {
+    /// The line of it that anybody may read.
+    pub fn public(&self) -> String {
+        format!("{}: {}", self.which(), self.reason.public())
+    }
+
+    fn which(&self) -> String {
+        let version = self.version.as_ref().map(|version| format!("/{version}")).unwrap_or_default();
+        format!("model {}{version}", self.model)
+    }
+}
+
+/// Why nothing of a folder could be loaded: what is wrong with it names others.
+pub(crate) fn broken_folder(broken: &FolderProblem) -> Reason {
+    Reason::new("its folder cannot be used; the log says why", broken.problem.to_string())
 }
 
 /// Everything that is served at one moment.
@@ -86,9 +109,15 @@ impl ServingSnapshot {
         &self.failures
     }
 
-    /// Archives of models that are still to come: the name of each one's file, and why it is not here.
-    pub fn awaited(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.awaited.iter().map(|archive| (archive.name.as_str(), archive.reason.as_str()))
+    /// Archives of models that are still to come.
+    pub fn awaited(&self) -> impl Iterator<Item = &Missing> {
+        self.awaited.iter()
+    }
+
+    /// How much is not there that should be: versions that could not be loaded the last time it was tried, and
+    /// archives that are still to come.
+    pub fn missing_count(&self) -> usize {
+        self.failures.len() + self.awaited.len()
     }
 
     /// Whether a model answers, or may without anybody changing anything: its server may come back, its archive
@@ -102,6 +131,13 @@ impl ServingSnapshot {
     /// failed beside one that serves does not count, or one bad push would take down the fleet.
     pub fn can_answer(&self) -> bool {
         self.awaited.is_empty() && self.unavailable().next().is_none()
+    }
+
+    /// The same, of whose awaited archives is told that they are held up by `reason`.
+    pub fn held_up(&self, reason: &Reason) -> Self {
+        let mut held = self.clone();
+        held.awaited.iter_mut().for_each(|archive| archive.reason = reason.clone());
+        held
     }
 
     /// Models that were told to unload.
@@ -134,6 +170,10 @@ impl ServingSnapshot {
             if self.failures.iter().any(failed) {
                 return not_loaded(&format!("{name}/{}", version.unwrap_or_default()));
             }
+            if !self.awaited.is_empty() {
+                // An archive may hold it.
+                return incomplete();
+            }
             let have: Vec<_> = model.versions.keys().map(Version::as_str).collect();
             Error::not_found(format!("model `{name}` has no such version; it has: {}", have.join(", ")))
         })
@@ -147,8 +187,7 @@ impl ServingSnapshot {
             return not_loaded(name);
         }
         if !self.awaited.is_empty() {
-            let text = "not all archives of models are fetched yet; /readyz says which";
-            return Error::new(ErrorCode::Unavailable, text);
+            return incomplete();
         }
         Error::not_found(format!("there is no model `{}`", name.chars().take(128).collect::<String>()))
     }
@@ -191,7 +230,7 @@ impl ServingSnapshot {
     pub(crate) fn place(
         &mut self,
         candidate: &Candidate,
-        attempt: Result<Arc<ServedVersion>, String>,
+        attempt: Result<Arc<ServedVersion>, Reason>,
         previous: &Self,
     ) {
         let earlier = |f: &Failure| {
@@ -229,7 +268,7 @@ impl ServingSnapshot {
     }
 
     /// A candidate failed: the same version as it was loaded earlier serves on, from wherever that was.
-    pub(crate) fn keep_version(&mut self, candidate: &Candidate, reason: String, previous: &Self) {
+    pub(crate) fn keep_version(&mut self, candidate: &Candidate, reason: Reason, previous: &Self) {
         let earlier = previous.find(&candidate.name, &candidate.version).cloned();
         let (model, version) = (candidate.name.to_string(), Some(candidate.version.clone()));
         let (covered, transient) = (earlier.is_some(), candidate.kind == Kind::Remote);
@@ -273,7 +312,7 @@ impl ServingSnapshot {
         let all = previous.models.values().flat_map(ServedModel::versions);
         let earlier: Vec<_> = all.filter(|v| v.spec.artifact.starts_with(&broken.folder)).cloned().collect();
         let model = broken.folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let reason = broken.problem.to_string();
+        let reason = broken_folder(&broken);
         let covered = !earlier.is_empty();
         self.failures.push(Failure { model, version: None, reason, covered, transient: false });
         earlier.into_iter().for_each(|version| self.insert(version));
@@ -282,6 +321,11 @@ impl ServingSnapshot {
     pub(crate) fn find(&self, name: &ModelName, version: &Version) -> Option<&Arc<ServedVersion>> {
         self.models.get(name)?.versions.get(version)
     }
+}
+
+/// What is asked for may come.
+fn incomplete() -> Error {
+    Error::new(ErrorCode::Unavailable, "not all archives of models are served yet; /readyz says why")
 }
 
 fn not_loaded(model: &str) -> Error {

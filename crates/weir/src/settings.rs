@@ -24,7 +24,7 @@ use weir_engine::EngineOptions;
 use weir_features::{IdempotencyConfig, StateConfig, ViewConfig};
 use weir_serving::{
     ArchiveConfig, CacheConfig, Cores, Failure, FetchConfig, KeepSequences, LoadOptions, Loader,
-    MemoryBudget, ServedVersion,
+    MemoryBudget, Reason, ServedVersion,
 };
 use weir_types::{Clock, SystemClock};
 
@@ -34,7 +34,7 @@ use crate::{
 };
 
 pub(crate) use checks::{Listen, listeners};
-pub(crate) use files::{load, load_within, read_within};
+pub(crate) use files::{Wrong, load, load_within, read_within};
 pub(crate) use live::{Changed, is_live, keys};
 
 /// `weir.toml`: the server, its logs, and the routes that an operator declares.
@@ -91,11 +91,12 @@ pub(crate) fn redis(config: Option<&RedisConfig>, places: &Places) -> Result<Opt
 
 /// What could not be loaded, one a line.
 pub(crate) fn failure_lines(failures: &[Failure]) -> String {
-    let line = |f: &Failure| match &f.version {
-        Some(version) => format!("model {}/{version}: {}", f.model, f.reason),
-        None => format!("model {}: {}", f.model, f.reason),
-    };
-    failures.iter().map(line).collect::<Vec<_>>().join("\n")
+    failures.iter().map(Failure::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// Why routes are not in force: anybody may read it but for where the files are.
+pub(crate) fn routes_refused(problems: &[RouteProblem], places: &Places) -> Reason {
+    Reason::new(weir_api::route_lines(problems), route_lines(problems, places))
 }
 
 /// Problems of routes, placed in the file.

@@ -66,7 +66,7 @@ impl Collector for ModelCollector {
         remote::encode(&mut encoder, &versions)?;
         sequences::encode(&mut encoder, &versions)?;
         state::encode(&mut encoder, &versions)?;
-        let failures = snapshot.failures().len() + snapshot.awaited().count();
+        let failures = snapshot.missing_count();
         let text =
             "Versions that could not be loaded the last time it was tried, and archives that are not here";
         write::gauge(&mut encoder, "weir_load_failures", text, write::count(failures))

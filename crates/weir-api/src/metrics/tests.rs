@@ -37,6 +37,29 @@ fn an_observation_at_an_objective_is_told_within_it() {
 }
 
 #[test]
+fn a_stage_counts_the_requests_that_went_through_it() {
+    let [queue, engine, cache] = [(); 3].map(|()| Latencies::default());
+    let stages = StageMetrics {
+        decode: Latencies::default(),
+        queue: queue.clone(),
+        engine: engine.clone(),
+        cache: Some(cache.clone()),
+        encode: Latencies::default(),
+        features: None,
+    };
+    let (ms, us) = (Duration::from_millis, Duration::from_micros);
+    let hit = Took { model: None, cache: Some(us(2)) };
+    let missed = Took { cache: Some(us(3)), ..Took::by_model(ms(1), ms(5)) };
+    for took in [missed, hit, hit, Took::by_model(ms(1), ms(7))] {
+        stages.executed(took);
+    }
+    let counted = |stage: &Latencies| (stage.read().count, stage.read().sum);
+    assert_eq!(counted(&engine), (2, 0.012));
+    assert_eq!(counted(&queue), (2, 0.002));
+    assert_eq!(counted(&cache).0, 3);
+}
+
+#[test]
 fn errors_are_counted_by_their_status() {
     let metrics = metrics();
     let route = metrics.route("GET", "/x", None);

@@ -210,8 +210,7 @@ impl Call<'_> {
         trace.iter().for_each(|scope| scope.add("decode", (start, start + decoding), |_| {}));
         let ready = admitted.route(view.version().clone()).batch(batch).map_err(Refusal::of_input)?;
         let executed = ready.execute().await.map_err(Refusal::of_running)?;
-        view.stages.queue.observe(executed.queued);
-        view.stages.engine.observe(executed.ran);
+        view.stages.executed(executed.took);
         let start = clock.now();
         let response = respond::embeddings(view, &executed, request.encoding)?;
         let encoding = clock.now() - start;

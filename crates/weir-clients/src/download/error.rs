@@ -13,9 +13,6 @@ pub enum DownloadError {
     /// There was no answer, or one that is an error.
     #[error(transparent)]
     Call(#[from] CallError),
-    /// The server's certificate is not one that is trusted for its name, or there is no TLS in common.
-    #[error("{0}")]
-    Untrusted(String),
     /// It must not be done, or cannot be until somebody changes something.
     #[error("{0}")]
     Refused(String),
@@ -41,7 +38,7 @@ impl DownloadError {
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Call(CallError::Status { status, .. }) => *status >= 500 || matches!(status, 408 | 425),
-            Self::Call(CallError::Unsendable(_)) | Self::Untrusted(_) | Self::Refused(_) => false,
+            Self::Call(CallError::Unsendable(_) | CallError::Untrusted(_)) | Self::Refused(_) => false,
             Self::Call(_) => true,
             Self::Read { source, .. } | Self::Write(source) => is_passing(source.kind()),
         }
@@ -69,7 +66,7 @@ impl DownloadError {
                 Some("put the archive there, or correct `archive.url`")
             }
             Self::Call(CallError::Status { .. }) if !self.is_passing() => Some("correct `archive.url`"),
-            Self::Untrusted(_) => {
+            Self::Call(CallError::Untrusted(_)) => {
                 Some("name its authority with `fetch.ca_file`, or correct the server's certificate")
             }
             Self::Read { .. } if !self.is_passing() => {
@@ -113,10 +110,9 @@ pub fn is_passing(kind: io::ErrorKind) -> bool {
 /// Of a request that got no answer.
 pub(super) fn unanswered(error: &(dyn Error + 'static)) -> DownloadError {
     match crate::pool::tls(error) {
-        Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented) => {
-            DownloadError::Untrusted(crate::pool::chain(error))
+        Some(rustls::Error::NoCertificatesPresented | rustls::Error::PeerIncompatible(_)) => {
+            DownloadError::Call(CallError::Untrusted(crate::pool::chain(error)))
         }
-        Some(rustls::Error::PeerIncompatible(_)) => DownloadError::Untrusted(crate::pool::chain(error)),
         Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)) => {
             DownloadError::Refused("what listens there speaks no TLS: `http://` in `archive.url`?".to_owned())
         }
@@ -177,7 +173,10 @@ mod tests {
         let inner = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
         let wrapped = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, inner));
         let told = unanswered(&wrapped);
-        assert!(matches!(&told, DownloadError::Untrusted(text) if text.contains("UnknownIssuer")), "{told}");
+        assert!(
+            matches!(&told, DownloadError::Call(CallError::Untrusted(text)) if text.contains("UnknownIssuer")),
+            "{told}"
+        );
         let plain = rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType);
         assert!(matches!(unanswered(&io::Error::other(plain)), DownloadError::Refused(_)));
         let refused = io::Error::from(io::ErrorKind::ConnectionRefused);

@@ -154,7 +154,8 @@ impl Downloader {
                 return Err(error);
             }
             let wait = error.wait(&self.options.retry, repeats, RandomState::new().hash_one(repeats));
-            tracing::warn!(from = %from, bytes = sink.bytes(), "download broke off, again in {wait:.1?}: {error}");
+            let again = soon(wait);
+            tracing::warn!(from = %from, bytes = sink.bytes(), "download broke off, again {again}: {error}");
             sleep(wait).await;
             repeats += 1;
         }
@@ -258,5 +259,31 @@ fn s3_key(key: &str) -> &'static str {
     match key {
         "endpoint" => "s3.endpoint",
         _ => "s3.access_key_file",
+    }
+}
+
+/// A wait as the log tells it: tenths of a second are as much as anybody acts on.
+fn soon(wait: Duration) -> String {
+    if wait < Duration::from_millis(50) {
+        "at once".to_owned()
+    } else {
+        format!("in {:.1} s", wait.as_secs_f64())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_are_told_in_tenths_of_a_second() {
+        for (wait, told) in [
+            (Duration::from_nanos(65_537), "at once"),
+            (Duration::from_millis(50), "in 0.1 s"),
+            (Duration::from_micros(1_234_567), "in 1.2 s"),
+            (Duration::from_secs(30), "in 30.0 s"),
+        ] {
+            assert_eq!(soon(wait), told);
+        }
     }
 }

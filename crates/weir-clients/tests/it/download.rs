@@ -11,7 +11,7 @@ use std::{
 
 use rustls::{ServerConnection, StreamOwned};
 use weir_clients::{
-    DownloadError, DownloadOptions, DownloadProblem, Downloader, Location, RetryPolicy, Sink,
+    CallError, DownloadError, DownloadOptions, DownloadProblem, Downloader, Location, RetryPolicy, Sink,
 };
 use weir_testbed::Certificates;
 
@@ -265,7 +265,10 @@ async fn a_server_of_tls_is_trusted_by_the_authority_that_is_named_alone() {
     assert!(get(Some(certificates.ca.clone())).await.unwrap() == file());
     for untrusted in [None, Some(stranger.ca)] {
         let error = get(untrusted).await.unwrap_err();
-        assert!(matches!(error, DownloadError::Untrusted(_)) && !error.is_passing(), "{error:?}");
+        assert!(
+            matches!(error, DownloadError::Call(CallError::Untrusted(_))) && !error.is_passing(),
+            "{error:?}"
+        );
         assert!(error.to_string().to_lowercase().contains("certificate"), "{error}");
     }
     // A port that speaks no TLS, and a certificate for another name.

@@ -9,10 +9,7 @@ use weir_types::{
 };
 
 use super::{
-    CacheControl, CacheMode, CacheStats, Explained,
-    core::{Core, Ran},
-    course::Course,
-    explain, not_cached,
+    CacheControl, CacheMode, CacheStats, Explained, core::Core, course::Course, explain, not_cached,
     stats::add,
 };
 use crate::{Caller, Done, ExecuteFuture, Executor, Job, Stats, executor::past_deadline};
@@ -61,13 +58,13 @@ impl Cached {
             add(&core.counters.bypassed, 1);
             return core.inner.execute(job);
         }
-        let Some(mut visit) = core.visit(&job.caller, &job.batch) else {
+        let Some(mut visit) = core.visit(&job.caller, &job.batch, start) else {
             add(&core.counters.bypassed, 1);
             return core.inner.execute(job);
         };
         visit.no_older_than(job.cache.max_age);
         if mode != CacheMode::NoCache {
-            core.look(&mut visit, start);
+            core.look(&mut visit);
         }
         if !visit.is_complete() {
             return Box::pin(Course::new(core, visit, job, mode).answer(core));
@@ -76,7 +73,7 @@ impl Cached {
         if !visit.stale.is_empty() && !only_if_cached {
             core.refresh(&visit, &job.batch, &job.caller);
         }
-        match core.assemble(&visit, Ran::default(), 0) {
+        match core.assemble(&visit, None, 0) {
             Some(done) => Box::pin(ready(Ok(done))),
             None if only_if_cached => Box::pin(ready(Err(not_cached()))),
             // Rows whose answers have several shapes: only the model can put them beside each other.

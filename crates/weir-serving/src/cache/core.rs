@@ -23,7 +23,7 @@ use super::{
     stats::{Counters, add},
     visit::Visit,
 };
-use crate::{Caller, Done, Executor, ServedVersion};
+use crate::{Caller, Done, Executor, ModelTime, ServedVersion, Took};
 
 pub(super) struct Core {
     pub(super) shared: Arc<Shared>,
@@ -49,15 +49,6 @@ pub(super) struct Core {
 struct Pace {
     rows: AtomicU64,
     ns: AtomicU64,
-}
-
-/// What the model was asked in the course of one request.
-#[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Ran {
-    pub(super) queued: Duration,
-    pub(super) ran: Duration,
-    /// Whether it was asked at all.
-    pub(super) asked: bool,
 }
 
 /// An answer of the model to be kept.
@@ -97,17 +88,18 @@ impl Core {
         core
     }
 
-    /// A request that has found nothing yet; `None` where its rows cannot be told apart.
-    pub(super) fn visit(&self, caller: &Caller, batch: &Batch) -> Option<Visit> {
+    /// A request that came at `came` and has found nothing yet; `None` where its rows cannot be told apart.
+    pub(super) fn visit(&self, caller: &Caller, batch: &Batch, came: Instant) -> Option<Visit> {
         let identities = Identities::new(&self.digest, caller, batch, self.by_row)?;
         let keys = (0..identities.len()).map(|i| self.shared.hash.of(identities.get(i))).collect();
         let rows = if self.by_row { 1 } else { batch.rows };
-        Some(Visit::new(identities, keys, rows, (self.counters.generation(), self.epoch())))
+        Some(Visit::new(identities, keys, (rows, came), (self.counters.generation(), self.epoch())))
     }
 
-    /// Looks in memory for all entries of a request that came at `start`.
-    pub(super) fn look(&self, visit: &mut Visit, start: Instant) {
+    /// Looks in memory for all entries of a request.
+    pub(super) fn look(&self, visit: &mut Visit) {
         let Some(memory) = &self.memory else { return };
+        let start = visit.came;
         let counters = &self.counters.memory;
         let (now, entries) = (self.shared.millis_at(start), visit.entries());
         for entry in 0..entries {
@@ -220,14 +212,20 @@ impl Core {
 
     /// The answer to a request all of whose entries were found; `None` where they do not fit
     /// together.
-    pub(super) fn assemble(&self, visit: &Visit, ran: Ran, ran_ns: u64) -> Option<Done> {
+    pub(super) fn assemble(&self, visit: &Visit, model: Option<ModelTime>, ran_ns: u64) -> Option<Done> {
         let whole = visit.assemble()?;
         add(&self.counters.saved_ns, whole.ns.saturating_sub(ran_ns));
-        Some(self.done(visit, whole.outputs, whole.tokens, ran))
+        Some(self.done(visit, whole.outputs, whole.tokens, model))
     }
 
-    /// Counts an answer.
-    pub(super) fn done(&self, visit: &Visit, outputs: Outputs, tokens: Option<Vec<u32>>, ran: Ran) -> Done {
+    /// Counts an answer, for which `model` was asked or not.
+    pub(super) fn done(
+        &self,
+        visit: &Visit,
+        outputs: Outputs,
+        tokens: Option<Vec<u32>>,
+        model: Option<ModelTime>,
+    ) -> Done {
         let now = self.shared.clock.now();
         let outcome = visit.outcome(self.shared.millis_at(now));
         let counter = match outcome.verdict() {
@@ -242,11 +240,13 @@ impl Core {
         if visit.coalesced > 0 {
             add(&self.counters.coalesced, visit.coalesced as u64);
         }
-        if !ran.asked {
+        if model.is_none() {
             // The model did not count this one.
             self.inner.stats().hit(self.shared.clock.wall());
         }
-        Done { outputs, tokens, cache: Some(outcome), state: None, queued: ran.queued, ran: ran.ran }
+        let asked = model.unwrap_or_default();
+        let own = now.saturating_duration_since(visit.came).saturating_sub(asked.queued + asked.ran);
+        Done { outputs, tokens, cache: Some(outcome), state: None, took: Took { model, cache: Some(own) } }
     }
 }
 

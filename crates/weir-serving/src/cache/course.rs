@@ -16,13 +16,13 @@ use weir_types::{
 
 use super::{
     CacheControl, CacheMode,
-    core::{Computed, Core, Ran, nanos},
+    core::{Computed, Core, nanos},
     flight::{Claim, Landed, Pilot, Waiter},
     not_cached,
     remote::{Look, Looked},
     visit::Visit,
 };
-use crate::{Caller, Done, Job, Stats, executor::past_deadline};
+use crate::{Caller, Done, Job, ModelTime, Stats, executor::past_deadline};
 
 /// What a stale entry may take that is computed anew: nobody waits for it.
 const REFRESH: Duration = Duration::from_secs(30);
@@ -46,7 +46,8 @@ pub(super) struct Course<'a> {
     trace: Option<Scope>,
     /// Entries that this replica has a lease on.
     leased: Vec<usize>,
-    ran: Ran,
+    /// What the model took so far; `None` before it was asked.
+    model: Option<ModelTime>,
     /// Nanoseconds of what the model answered, as entries tell them.
     ran_ns: u64,
     /// The model's own answer, where it answered all rows at once.
@@ -67,7 +68,7 @@ impl<'a> Course<'a> {
             control,
             trace,
             leased: Vec::new(),
-            ran: Ran::default(),
+            model: None,
             ran_ns: 0,
             whole: None,
         }
@@ -88,9 +89,9 @@ impl<'a> Course<'a> {
             core.refresh(&self.visit, &self.batch, &self.caller);
         }
         if let Some((outputs, tokens)) = self.whole.take() {
-            return Ok(self.core.done(&self.visit, outputs, tokens, self.ran));
+            return Ok(self.core.done(&self.visit, outputs, tokens, self.model));
         }
-        match self.core.assemble(&self.visit, self.ran, self.ran_ns) {
+        match self.core.assemble(&self.visit, self.model, self.ran_ns) {
             Some(done) => Ok(done),
             None if self.mode == CacheMode::OnlyIfCached => Err(not_cached()),
             None => self.core.inner.execute(self.job(self.batch.clone())).await,
@@ -243,10 +244,11 @@ impl<'a> Course<'a> {
                 return Err(error);
             }
         };
-        self.ran.asked = true;
-        self.ran.queued += done.queued;
-        self.ran.ran += done.ran;
-        self.core.paced(rows, done.ran);
+        let took = done.took.model.unwrap_or_default();
+        let model = self.model.get_or_insert_default();
+        model.queued += took.queued;
+        model.ran += took.ran;
+        self.core.paced(rows, took.ran);
         let splits = !self.core.by_row || splits(&done.outputs, rows);
         if splits {
             self.keep(entries, &done, pilot).await;
@@ -260,7 +262,7 @@ impl<'a> Course<'a> {
     }
 
     async fn keep(&mut self, entries: &[usize], done: &Done, pilot: &mut Pilot) {
-        let ns = nanos(done.ran) / (entries.len() as u64).max(1);
+        let ns = nanos(done.took.model.unwrap_or_default().ran) / (entries.len() as u64).max(1);
         let computed = Computed { outputs: &done.outputs, tokens: done.tokens.as_deref(), ns };
         for (at, entry) in entries.iter().enumerate() {
             let row = self.core.by_row.then_some(at);
@@ -336,8 +338,9 @@ impl Core {
             return;
         }
         let batch = if self.by_row { batch.gather_rows(&stale) } else { batch.clone() };
-        let Some(visit) = self.visit(caller, &batch) else { return };
-        let deadline = Deadline::after(self.shared.clock.now(), REFRESH);
+        let now = self.shared.clock.now();
+        let Some(visit) = self.visit(caller, &batch, now) else { return };
+        let deadline = Deadline::after(now, REFRESH);
         // A graph's members compute anew, too: else what they stored long ago would be fresh again.
         let mode = CacheMode::NoCache;
         let job = Job { caller: caller.clone(), cache: mode.into(), ..Job::new(batch, deadline) };

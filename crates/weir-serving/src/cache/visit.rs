@@ -1,6 +1,9 @@
 //! What one request has found so far.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use weir_types::Outputs;
 
@@ -21,6 +24,8 @@ pub(super) struct Visit {
     missing: usize,
     /// Rows of an entry.
     rows: usize,
+    /// When the request came to the cache.
+    pub(super) came: Instant,
     /// Purges that there had been when it came.
     pub(super) generation: u64,
     /// The same for the shared tier; `None` where it is not used.
@@ -47,7 +52,7 @@ impl Visit {
     pub(super) fn new(
         identities: Identities,
         keys: Vec<u128>,
-        rows: usize,
+        (rows, came): (usize, Instant),
         (generation, epoch): (u64, Option<u64>),
     ) -> Self {
         let missing = identities.len();
@@ -60,6 +65,7 @@ impl Visit {
             found,
             missing,
             rows,
+            came,
             generation,
             epoch,
             max_age,

@@ -10,7 +10,7 @@ use weir_types::{Error, ErrorCode};
 
 use super::{Keeper, Order, Reply, Told};
 use crate::{
-    Archives, Failure, ServingSnapshot,
+    Archives, Failure, Reason, ServingSnapshot,
     fetch::{Bring, Bringing, NotFetched},
     watch::Watch,
 };
@@ -25,20 +25,20 @@ pub type Reread = Box<dyn FnMut(Option<&Archives>) -> Result<Change, Refused> + 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
     /// What is wrong.
-    pub text: String,
+    pub reason: Reason,
     /// Whether it may count without anybody changing a file: a server was away.
     pub passing: bool,
 }
 
-impl From<String> for Refused {
-    fn from(text: String) -> Self {
-        Self { text, passing: false }
+impl From<Reason> for Refused {
+    fn from(reason: Reason) -> Self {
+        Self { reason, passing: false }
     }
 }
 
-/// Puts a configuration in force with what was loaded under it, or is told why it is not; the text says why
-/// it cannot. Dropped unused where a newer configuration takes its place.
-pub type PutInForce = Box<dyn FnOnce(Result<ServingSnapshot, String>) -> Result<(), String> + Send>;
+/// Puts a configuration in force with what was loaded under it, or is told why it is not; says why it cannot.
+/// Dropped unused where a newer configuration takes its place.
+pub type PutInForce = Box<dyn FnOnce(Result<ServingSnapshot, Reason>) -> Result<(), Reason> + Send>;
 
 /// A configuration that was read again and would work.
 pub struct Change {
@@ -114,7 +114,10 @@ impl Keeper {
         };
         match bringing {
             Ok(bringing) => self.waiting = Some(Waiting { number, read, bringing }),
-            Err(text) => self.refuse(read, Refused { text, passing: true }),
+            Err(text) => {
+                let reason = Reason::new("archives cannot be fetched now; the log says why", text);
+                self.refuse(read, Refused { reason, passing: true });
+            }
         }
     }
 
@@ -131,12 +134,12 @@ impl Keeper {
         };
         match archives {
             Ok(archives) => self.put(read, Some(archives), models),
-            Err(NotFetched { text, passing }) => self.refuse(read, Refused { text, passing }),
+            Err(NotFetched { reason, passing }) => self.refuse(read, Refused { reason, passing }),
         }
     }
 
     fn refuse(&mut self, read: Read, refused: Refused) {
-        let _ = (read.publish)(Err(refused.text.clone()));
+        let _ = (read.publish)(Err(refused.reason.clone()));
         self.end(read.asked, Err(refused));
     }
 
@@ -160,11 +163,11 @@ impl Keeper {
         let loader = self.loader.at(paths).with_archives(archives);
         let next = loader.load(&self.serving, &self.unloaded, &|_| {});
         if let Some(refused) = lost(&next) {
-            let _ = publish(Err(refused.text.clone()));
+            let _ = publish(Err(refused.reason.clone()));
             return Err(refused);
         }
-        let published = publish(Ok(next.clone()));
-        self.published(next, published).map_err(|error| error.message.into_owned())?;
+        publish(Ok(next.clone()))?;
+        self.serves(next);
         self.loader = loader;
         Ok(())
     }
@@ -176,7 +179,7 @@ impl Keeper {
             let wait = self.again.map_or(self.retry, |(_, wait)| (wait * 2).min(LONGEST_RETRY));
             (self.loader.clock().now() + wait, wait)
         });
-        tell(asked, outcome.map_err(|refused| Error::new(ErrorCode::Conflict, refused.text)));
+        tell(asked, outcome.map_err(|refused| Error::new(ErrorCode::Conflict, refused.reason.to_string())));
     }
 }
 
@@ -218,12 +221,11 @@ fn tell(asked: Vec<Reply>, outcome: Result<(), Error>) {
 /// Why a configuration does not count under which models that serve now would have no version left.
 fn lost(next: &ServingSnapshot) -> Option<Refused> {
     let passing = next.kept().all(|failure| failure.transient);
-    let line = |f: &Failure| match &f.version {
-        Some(version) => format!("model {}/{version}: {}", f.model, f.reason),
-        None => format!("model {}: {}", f.model, f.reason),
+    let text = |line: fn(&Failure) -> String| {
+        let lines: Vec<_> = next.kept().map(line).collect();
+        format!("{}\nnothing of it would be left where it is read from; nothing changed", lines.join("\n"))
     };
-    let lines: Vec<_> = next.kept().map(line).collect();
-    let text =
-        format!("{}\nnothing of it would be left where it is read from; nothing changed", lines.join("\n"));
-    (!lines.is_empty()).then_some(Refused { text, passing })
+    let refused =
+        || Refused { reason: Reason::new(text(Failure::public), text(Failure::to_string)), passing };
+    next.kept().next().map(|_| refused())
 }

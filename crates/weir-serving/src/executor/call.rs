@@ -10,7 +10,7 @@ use tokio::sync::{Notify, oneshot};
 use weir_engine::{CancelFlag, Prepared, Step};
 use weir_types::{Batch, Deadline, Error, trace::Scope};
 
-use super::{Answered, Done, cut::Cut};
+use super::{Answered, Done, Took, cut::Cut};
 
 /// What waits in the lane: a part of a job, or all of it.
 #[derive(Debug)]
@@ -157,8 +157,7 @@ impl Call {
             tokens,
             cache: None,
             state,
-            queued,
-            ran,
+            took: Took::by_model(queued, ran),
         });
         Some(Ended { result, took: (queued, ran), reply })
     }

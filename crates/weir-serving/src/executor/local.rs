@@ -16,7 +16,7 @@ use weir_engine::{CancelFlag, Engine, Step};
 use weir_types::{Batch, Clock, Deadline, Error};
 
 use super::{
-    Answered, Caller, Cores, Done, ExecuteFuture, Executor, Job, Stats,
+    Answered, Caller, Cores, Done, ExecuteFuture, Executor, Job, Stats, Took,
     call::{Call, Piece},
     cut::Cut,
     expect::{Asked, Expected, refuse},
@@ -167,7 +167,7 @@ impl Core {
         }
         self.stats.finished(&result, (Duration::ZERO, ran), self.options.clock.wall());
         let Answered { outputs, tokens, state } = result?;
-        Ok(Done { outputs, tokens, cache: None, state, queued: Duration::ZERO, ran })
+        Ok(Done { outputs, tokens, cache: None, state, took: Took::by_model(Duration::ZERO, ran) })
     }
 
     /// How much goes into one execution that begins with `ticket`'s entry.

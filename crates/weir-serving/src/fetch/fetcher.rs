@@ -17,9 +17,12 @@ use weir_artifact::archive::ArchiveLimits;
 use weir_clients::{Came, DownloadOptions, Downloader, RetryPolicy, S3Config, S3Keys};
 use weir_types::Clock;
 
+use crate::Reason;
+
 use super::{
     ArchiveConfig, FetchConfig, NotFetched,
     list::{FetchProblem, Wanted, check},
+    not_fetched::UNREADABLE,
     store::{Found, Incoming, Kept, Store},
 };
 
@@ -150,11 +153,12 @@ impl Fetcher {
     /// All of `list`, for a server that serves `current`: nothing is looked for or fetched yet.
     ///
     /// # Errors
-    /// Every problem of `list`, one a line.
-    pub fn bring(&self, list: &[ArchiveConfig], current: &Archives) -> Result<Bring, String> {
+    /// Every problem of `list`, for operators one a line.
+    pub fn bring(&self, list: &[ArchiveConfig], current: &Archives) -> Result<Bring, Reason> {
         let wanted = check(list, self.0.has_s3).map_err(|problems| {
+            let keys: Vec<_> = problems.iter().map(|p| format!("`{}`", p.key)).collect();
             let lines: Vec<_> = problems.iter().map(|p| format!("`{}` {}", p.key, p.text)).collect();
-            lines.join("\n")
+            Reason::new(format!("wrong at {}; the log says what", keys.join(", ")), lines.join("\n"))
         })?;
         Ok(Bring { inner: self.0.clone(), wanted, current: current.clone() })
     }
@@ -168,9 +172,16 @@ impl Inner {
     fn found(&self, wanted: &Wanted) -> Slot {
         let reason = match self.store.find(&wanted.sha256) {
             Found::Here(kept) => return Slot::Here(Arc::new(kept)),
-            Found::Absent => format!("is being fetched from {}", wanted.from),
-            Found::Changed(why) => format!("is being fetched again from {}: {why}", wanted.from),
-            Found::Unreadable(why) => format!("is being tried again: {why}"),
+            Found::Absent => {
+                Reason::new("is being fetched", format!("is being fetched from {}", wanted.from))
+            }
+            Found::Changed(why) => {
+                let full = format!("is being fetched again from {}: {why}", wanted.from);
+                Reason::new("is being fetched again: what was kept of it was changed", full)
+            }
+            Found::Unreadable(why) => {
+                Reason::new("is being tried again: it cannot be read", format!("is being tried again: {why}"))
+            }
         };
         Slot::Missing { reason, lasting: false, due: Some(self.clock.now()), tries: 0 }
     }
@@ -180,7 +191,7 @@ impl Inner {
         match self.store.find(&wanted.sha256) {
             Found::Here(kept) => return Ok(kept),
             // It may be whole: fetched again, it would only find its place taken.
-            Found::Unreadable(why) => return Err(NotFetched::passing(why)),
+            Found::Unreadable(why) => return Err(NotFetched::passing(UNREADABLE, why)),
             Found::Changed(why) => {
                 tracing::warn!("fetched again: {why}");
                 self.store.clear(&wanted.sha256)?;
@@ -243,9 +254,10 @@ impl Inner {
 
 /// What came is not what was asked for.
 fn another(found: &str, wanted: &Wanted) -> NotFetched {
-    NotFetched::lasting(format!(
+    let full = format!(
         "it has SHA-256 {found}, and {} was expected: another file lies there, or `archive.sha256` is that of \
          another version; nothing was unpacked",
         wanted.sha256
-    ))
+    );
+    NotFetched::lasting("what came has another SHA-256 than was expected", full)
 }

@@ -24,7 +24,10 @@ use weir_artifact::archive::{self, ArchiveError, ArchiveLimits};
 use weir_clients::Sink;
 use weir_types::{Clock, unique_wide};
 
-use super::NotFetched;
+use super::{
+    NotFetched,
+    not_fetched::{FOLDER, UNREADABLE},
+};
 
 const LOCK: &str = ".lock";
 const PREFIX: &str = "sha256-";
@@ -121,10 +124,8 @@ impl Store {
             Err(e) => return Err(self.cannot("written to", &e)),
         };
         let Some(_lock) = alone(lock, &path) else {
-            return Err(NotFetched::passing(format!(
-                "{} was changed, and another server uses it: it is fetched again once no server does",
-                folder.display()
-            )));
+            let why = "was changed, and another server uses it: it is fetched again once no server does";
+            return Err(NotFetched::passing(format!("it {why}"), format!("{} {why}", folder.display())));
         };
         // Another server may have brought it anew since.
         if archive::verify(&folder).is_err_and(|problem| differs(&problem)) {
@@ -169,7 +170,8 @@ impl Store {
 
     fn removed(&self) -> NotFetched {
         let folder = self.folder.display();
-        NotFetched::passing(format!("what is written to {folder} is removed at once by somebody else"))
+        let full = format!("what is written to {folder} is removed at once by somebody else");
+        NotFetched::passing(FOLDER, full)
     }
 
     fn cannot(&self, what: &str, error: &io::Error) -> NotFetched {
@@ -213,7 +215,7 @@ impl Store {
         match self.find(sha256) {
             Found::Here(kept) => Ok(Some(kept)),
             Found::Absent => Ok(None),
-            Found::Changed(why) | Found::Unreadable(why) => Err(NotFetched::passing(why)),
+            Found::Changed(why) | Found::Unreadable(why) => Err(NotFetched::passing(UNREADABLE, why)),
         }
     }
 

@@ -1,13 +1,13 @@
 //! Building graphs on the models that a snapshot serves.
 
-use std::sync::Arc;
+use std::{cell::RefCell, collections::BTreeSet, sync::Arc};
 
-use weir_artifact::{GraphDraft, GraphPlan, ModelSpec, Problem};
+use weir_artifact::{GraphDraft, GraphPlan, ModelSpec};
 use weir_engine::EngineInfo;
 use weir_types::{ErrorCode, ModelName, Version};
 
 use super::{GraphExecutor, order::order};
-use crate::{LoadOptions, ServedVersion, ServingSnapshot, background::Background, features, samples};
+use crate::{LoadOptions, Reason, ServedVersion, ServingSnapshot, background::Background, features, samples};
 
 /// Builds every graph whose draft `next` holds on the models that `next` serves. A graph that
 /// is the same on the same models is taken over as it is; one that cannot be built leaves in
@@ -21,7 +21,7 @@ pub(crate) fn settle(
     let order = order(next.drafts());
     let circular = order.circular.into_iter().map(|(draft, circle)| {
         let reason = format!("graphs must not ask each other in a circle: {circle}");
-        (draft, Some(reason))
+        (draft, Some(Reason::open(reason)))
     });
     let all: Vec<_> = order.ready.into_iter().map(|draft| (draft, None)).chain(circular).collect();
     for (draft, refused) in all {
@@ -38,7 +38,7 @@ fn build(
     next: &ServingSnapshot,
     previous: &ServingSnapshot,
     (options, background): (&LoadOptions, &Background),
-) -> Result<Arc<ServedVersion>, String> {
+) -> Result<Arc<ServedVersion>, Reason> {
     let find = |model: &ModelName, version: Option<&Version>| {
         let found = next.version(model.as_str(), version.map(Version::as_str));
         found.map_err(|error| match error.code {
@@ -48,13 +48,25 @@ fn build(
             _ => error.message.into_owned(),
         })
     };
-    let lookup =
-        |model: &ModelName, version: Option<&Version>| find(model, version).map(|served| &*served.spec);
-    let mut spec = draft.resolve(&lookup).map_err(|problems| lines(&problems))?;
+    // What is told of a version that is not there is told to callers too.
+    let absent = RefCell::new(BTreeSet::new());
+    let lookup = |model: &ModelName, version: Option<&Version>| {
+        let found = find(model, version).map(|served| &*served.spec);
+        found.inspect_err(|text| {
+            absent.borrow_mut().insert(text.clone());
+        })
+    };
+    let mut spec = draft.resolve(&lookup).map_err(|problems| {
+        let (reason, absent) = (Reason::of_files(&problems), absent.take());
+        match absent.is_empty() {
+            true => reason,
+            false => Reason::new(absent.into_iter().collect::<Vec<_>>().join("\n"), reason.to_string()),
+        }
+    })?;
     let lookup = features::bind(&mut spec, options.features.as_ref())?;
-    let plan = spec.graph.clone().ok_or("the graph has no plan")?;
+    let plan = spec.graph.clone().ok_or_else(|| Reason::open("the graph has no plan"))?;
     let members = plan.members.iter().map(|member| find(&member.model, Some(&member.version)).cloned());
-    let members = members.collect::<Result<Vec<_>, _>>()?;
+    let members = members.collect::<Result<Vec<_>, _>>().map_err(Reason::open)?;
     let serving = previous.find(&spec.name, &spec.version).filter(|serving| same(serving, &spec, &members));
     if let Some(serving) = serving {
         return Ok(serving.clone());
@@ -79,8 +91,4 @@ fn info(plan: &GraphPlan) -> EngineInfo {
     let members: Vec<_> = plan.members.iter().map(|m| format!("{}/{}", m.model, m.version)).collect();
     let reason = format!("{} steps on {}", plan.steps.len(), members.join(", "));
     EngineInfo { name: "graph", version: env!("CARGO_PKG_VERSION").to_owned(), reason }
-}
-
-fn lines(problems: &[Problem]) -> String {
-    problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")
 }

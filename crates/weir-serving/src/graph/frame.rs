@@ -127,8 +127,9 @@ impl<'a> Frame<'a> {
         let version = self.graph.members.get(member).ok_or_else(broken)?;
         let done = self.traced(step, version, job).await.map_err(|error| in_step(step, error))?;
         // Small models run on this thread: many of them must let other requests through.
-        let ran = done.ran.as_micros() as u64;
-        if done.queued.is_zero() && held.fetch_add(ran, Ordering::Relaxed) + ran > LONGEST_HOLD {
+        let took = done.took.model.unwrap_or_default();
+        let ran = took.ran.as_micros() as u64;
+        if took.queued.is_zero() && held.fetch_add(ran, Ordering::Relaxed) + ran > LONGEST_HOLD {
             held.store(0, Ordering::Relaxed);
             tokio::task::yield_now().await;
         }

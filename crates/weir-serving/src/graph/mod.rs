@@ -29,7 +29,7 @@ use weir_artifact::{GraphPlan, Operation};
 use weir_types::{Batch, Clock, Deadline, Error, Outputs, Tensor};
 
 use crate::{
-    Caller, Done, ExecuteFuture, Executor, Job, ServedVersion, Stats,
+    Caller, Done, ExecuteFuture, Executor, Job, ServedVersion, Stats, Took,
     executor::{Pending, past_deadline},
 };
 use frame::{Frame, Terms, in_step};
@@ -85,7 +85,8 @@ impl Executor for GraphExecutor {
             self.stats.finished(&result, (Duration::ZERO, ran), self.clock.wall());
             let outputs = result?;
             self.stats.rows.fetch_add(rows, Ordering::Relaxed);
-            Ok(Done { outputs, tokens: None, cache: None, state: None, queued: Duration::ZERO, ran })
+            let took = Took::by_model(Duration::ZERO, ran);
+            Ok(Done { outputs, tokens: None, cache: None, state: None, took })
         })
     }
 

@@ -129,7 +129,7 @@ impl SequenceExecutor {
             }
             (done, _) => done.map_err(|lost| own.lost(lost, &asked.id)),
         }?;
-        done.queued += waited;
+        done.took.model.get_or_insert_default().queued += waited;
         Ok(done)
     }
 

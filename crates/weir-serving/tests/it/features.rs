@@ -197,7 +197,12 @@ fn a_model_whose_view_is_unknown_is_not_loaded() {
     let options = LoadOptions { features: Some(features), ..options(None) };
     let loader = Loader::new(vec![models.path().to_owned()], options);
     let snapshot = loader.load(&ServingSnapshot::default(), &BTreeSet::new(), &|_| {});
-    let reason = &snapshot.failures()[0].reason;
+    let public = snapshot.failures()[0].reason.public();
+    assert!(
+        public.starts_with("wrong at model.toml:3:8, model.toml:") && !public.contains("nobody"),
+        "{public}"
+    );
+    let reason = snapshot.failures()[0].reason.to_string();
     assert_eq!(reason.lines().count(), 8, "{reason}");
     assert!(reason.contains("model.toml:3:8: there is no feature view `nobody`"), "{reason}");
 }

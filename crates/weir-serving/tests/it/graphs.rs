@@ -117,13 +117,13 @@ async fn a_graph_that_cannot_be_built_serves_on_as_it_was() {
     models.fixture("forest", "rf_multiclass");
     kept.control.load(name("forest")).await.unwrap();
     let broken = failure(&kept.snapshot(), "blend");
-    assert!(broken.covered && broken.reason.contains("differ in type or shape"), "{broken:?}");
+    assert!(broken.covered && broken.reason.to_string().contains("differ in type or shape"), "{broken:?}");
     assert_eq!(ask(version(&kept.snapshot(), "blend")).await, before);
     // The model goes.
     models.remove("forest");
     kept.control.reload().await.unwrap();
     let broken = failure(&kept.snapshot(), "blend");
-    assert!(broken.covered && broken.reason.contains("there is no model `forest`"), "{broken:?}");
+    assert!(broken.covered && broken.reason.to_string().contains("there is no model `forest`"), "{broken:?}");
     assert_eq!(served(&kept.snapshot()), ["blend/1", "boosted/1"]);
     assert_eq!(ask(version(&kept.snapshot(), "blend")).await, before);
     // The graph's own file breaks.
@@ -178,7 +178,7 @@ fn graphs_of_graphs_are_built_in_their_order_and_circles_refused() {
     let snapshot = models.load();
     assert_eq!(served(&snapshot), ["a-first/1", "blend/1", "boosted/1", "forest/1", "z-last/1"]);
     assert_eq!(version(&snapshot, "a-first").spec.graph.as_ref().unwrap().depth, 3);
-    let reason = |model: &str| failure(&snapshot, model).reason;
+    let reason = |model: &str| failure(&snapshot, model).reason.to_string();
     assert!(reason("round").ends_with("round/1 → trip/1 → round/1"), "{}", reason("round"));
     assert!(
         reason("on-a-circle").ends_with("on-a-circle/1 → round/1 → trip/1 → round/1"),
@@ -213,8 +213,11 @@ fn graphs_that_multiply_are_refused() {
     }
     let snapshot = models.load();
     assert!(served(&snapshot).contains(&"level3/1".to_owned()), "256 calls are allowed");
-    assert!(failure(&snapshot, "level4").reason.contains("up to 1024 model calls"), "1,024 are not");
-    assert!(failure(&snapshot, "level5").reason.contains("level4"));
+    assert!(
+        failure(&snapshot, "level4").reason.to_string().contains("up to 1024 model calls"),
+        "1,024 are not"
+    );
+    assert!(failure(&snapshot, "level5").reason.to_string().contains("level4"));
 }
 
 #[tokio::test]
@@ -244,7 +247,7 @@ async fn golden_rows_hold_for_graphs() {
         |score: &str| format!("{{\"input\": {{\"X\": [0.3, 0.8, 0.3, -1.3]}}, \"prediction\": {score}}}");
     models.write("blend/samples.jsonl", &sample("2.5"));
     let snapshot = models.load();
-    let reason = failure(&snapshot, "blend").reason;
+    let reason = failure(&snapshot, "blend").reason.to_string();
     let answered = reason.split("the model answers ").nth(1).unwrap().lines().next().unwrap();
     models.write("blend/samples.jsonl", &sample(answered));
     assert_eq!(models.load().failures(), []);

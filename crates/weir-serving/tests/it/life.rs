@@ -13,7 +13,9 @@ use std::{
 };
 
 use weir_artifact::BatchingTable;
-use weir_serving::{Change, Job, Keeper, ModelControl, Refused, ServedVersion, ServingSnapshot, Watch};
+use weir_serving::{
+    Change, Job, Keeper, ModelControl, Reason, Refused, ServedVersion, ServingSnapshot, Watch,
+};
 use weir_types::{Batch, Deadline, ErrorCode, Tensor, TensorData};
 
 use crate::support::{Kept, Models, served};
@@ -110,6 +112,10 @@ async fn loading_tells_what_is_wrong_and_changes_nothing_else() {
     assert_eq!(served(&snapshot), ["a/1", "b/1"]);
     let failed: Vec<_> = snapshot.failures().iter().map(|f| f.model.as_str()).collect();
     assert_eq!(failed, ["a"], "b was not looked at");
+    // The client is told what anybody may read; what a file says and where it lies is for the log.
+    assert_eq!(broken.message, "wrong at model.onnx; the log says what");
+    let full = snapshot.failures()[0].to_string();
+    assert!(full.contains(models.path().to_str().unwrap()), "{full}");
     kept.stop();
 }
 
@@ -182,12 +188,12 @@ fn configured(
     models: &Models,
     files: Option<Watch>,
     mut read: impl FnMut() -> Result<PathBuf, Refused> + Send + 'static,
-) -> (ModelControl, Receiver<Result<ServingSnapshot, String>>, JoinHandle<()>) {
+) -> (ModelControl, Receiver<Result<ServingSnapshot, Reason>>, JoinHandle<()>) {
     let (outcome, outcomes) = channel();
     let reread = Box::new(move |_: Option<&_>| {
-        let path = read().inspect_err(|why| outcome.send(Err(why.text.clone())).unwrap())?;
+        let path = read().inspect_err(|why| outcome.send(Err(why.reason.clone())).unwrap())?;
         let outcome = outcome.clone();
-        let publish = Box::new(move |loaded: Result<ServingSnapshot, String>| {
+        let publish = Box::new(move |loaded: Result<ServingSnapshot, Reason>| {
             outcome.send(loaded.clone()).unwrap();
             loaded.map(drop)
         });
@@ -215,7 +221,7 @@ async fn a_configuration_that_would_lose_a_model_changes_nothing() {
         let refused = control.reload().await.unwrap_err();
         assert_eq!(refused.code, ErrorCode::Conflict);
         assert!(refused.message.contains(named), "{refused}");
-        assert_eq!(outcomes.recv().unwrap().unwrap_err(), refused.message);
+        assert_eq!(outcomes.recv().unwrap().unwrap_err().to_string(), refused.message);
         new.remove("housing");
     }
     // A version that is broken beside one that works is none that was lost, and neither is one that is gone.
@@ -278,13 +284,13 @@ async fn a_watched_configuration_is_tried_again_while_its_problem_may_pass() {
     models.add("housing", "1");
     let (path, problems) = (models.path().to_owned(), Mutex::new(vec![false, true, true]));
     let read = move || match problems.lock().unwrap().pop() {
-        Some(passing) => Err(Refused { text: format!("passing: {passing}"), passing }),
+        Some(passing) => Err(Refused { reason: Reason::open(format!("passing: {passing}")), passing }),
         None => Ok(path.clone()),
     };
     let (control, outcomes, thread) = configured(&models, Some(Watch::of_files(&[])), read);
     control.reload().await.unwrap_err();
     for told in ["passing: true", "passing: true", "passing: false"] {
-        assert_eq!(outcomes.recv().unwrap().unwrap_err(), told);
+        assert_eq!(outcomes.recv().unwrap().unwrap_err().public(), told);
     }
     // What does not pass waits for somebody to ask.
     control.reload().await.unwrap();

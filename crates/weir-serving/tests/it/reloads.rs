@@ -14,8 +14,8 @@ use std::{
 
 use weir_artifact::archive::{self, Compression};
 use weir_serving::{
-    ArchiveConfig, Archives, Change, FetchConfig, FetchParts, Fetcher, Keeper, ModelControl, ServingSnapshot,
-    Watch,
+    ArchiveConfig, Archives, Change, FetchConfig, FetchParts, Fetcher, Keeper, ModelControl, Reason,
+    ServingSnapshot, Watch,
 };
 use weir_types::{ErrorCode, SystemClock};
 
@@ -65,7 +65,7 @@ struct Reloads {
     control: ModelControl,
     list: Arc<Mutex<Vec<ArchiveConfig>>>,
     /// Of each reload that was not replaced.
-    outcomes: Receiver<Result<ServingSnapshot, String>>,
+    outcomes: Receiver<Result<ServingSnapshot, Reason>>,
     thread: JoinHandle<()>,
 }
 
@@ -89,7 +89,7 @@ impl Reloads {
         let reread = Box::new(move |serving: Option<&Archives>| {
             let bring = fetcher.bring(&wanted.lock().unwrap(), serving.unwrap())?;
             let tell = tell.clone();
-            let publish = Box::new(move |loaded: Result<ServingSnapshot, String>| {
+            let publish = Box::new(move |loaded: Result<ServingSnapshot, Reason>| {
                 tell.send(loaded.clone()).unwrap();
                 loaded.map(drop)
             });
@@ -194,7 +194,7 @@ async fn what_cannot_pass_is_not_tried_again() {
     reloads.wants(&[ArchiveConfig { url: missing.into(), sha256: "a".repeat(64), token_file: None }]);
     let told = reloads.reload().await.unwrap().unwrap_err().message;
     assert!(told.contains("archive north-2 ") && told.contains(missing), "{told}");
-    assert_eq!(reloads.outcomes.recv().unwrap().unwrap_err(), told);
+    assert_eq!(reloads.outcomes.recv().unwrap().unwrap_err().to_string(), told);
     // Nobody changes anything: one look at the files passes, and another order is obeyed behind it.
     reloads.wants(&[reloads.pack("north")]);
     reloads.control.load("a".parse().unwrap()).await.unwrap();

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use weir_serving::{Keeper, ModelControl, ServingSnapshot};
+use weir_serving::{Keeper, ModelControl, Reason, ServingSnapshot};
 
 use crate::support::{Models, served};
 
@@ -55,7 +55,7 @@ fn write(models: &Models, address: SocketAddr) {
 fn keep(models: &Models) -> (ModelControl, Receiver<ServingSnapshot>, std::thread::JoinHandle<()>) {
     let (publish, published) = channel();
     let first = Arc::new(models.load());
-    let publish = Box::new(move |snapshot| publish.send(snapshot).map_err(|e| e.to_string()));
+    let publish = Box::new(move |snapshot| publish.send(snapshot).map_err(|e| Reason::open(e.to_string())));
     let (keeper, control) = Keeper::new(models.loader(), first, publish);
     let keeper = keeper.retrying_after(Duration::ZERO);
     (control, published, std::thread::spawn(move || keeper.run(None)))
@@ -69,8 +69,9 @@ fn a_server_that_is_away_holds_up_nobody_and_is_found_without_being_told() {
     let snapshot = models.load();
     assert_eq!(served(&snapshot), ["near/1"]);
     let failure = &snapshot.failures()[0];
-    assert!(failure.transient && failure.reason.contains("cannot be reached"), "{failure:?}");
-    assert!(!failure.reason.contains(&address.to_string()), "callers see this: {failure:?}");
+    assert!(failure.transient && failure.reason.public().contains("cannot be reached"), "{failure:?}");
+    assert!(!failure.public().contains(&address.to_string()), "callers see this: {failure:?}");
+    assert!(failure.to_string().contains(&address.to_string()), "operators are told: {failure}");
     let (control, published, thread) = keep(&models);
     let server = describe_at(address, 2, ONE);
     let next = published.recv().unwrap();

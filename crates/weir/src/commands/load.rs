@@ -205,12 +205,69 @@ impl Session<'_> {
     }
 }
 
-/// The command line, to be run again.
+/// The command line, as reports tell it: to be run again, but for what headers say, which may be a secret.
 pub(super) fn command() -> String {
-    let quoted = |word: String| {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
-        if word.chars().all(plain) { word } else { format!("'{}'", word.replace('\'', "'\\''")) }
-    };
-    let words = std::env::args_os().skip(1).map(|word| quoted(word.to_string_lossy().into_owned()));
-    ["weir".to_owned()].into_iter().chain(words).collect::<Vec<_>>().join(" ")
+    let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
+    shown(words)
+}
+
+/// What stands for the value of a header. All are masked, not those of known names alone: `X-Api-Key` has a
+/// hundred spellings.
+const MASK: &str = "***";
+
+fn shown(words: impl Iterator<Item = String>) -> String {
+    let mut line = "weir".to_owned();
+    let mut is_header = false;
+    for word in words {
+        let word = match word.strip_prefix("--header=") {
+            Some(header) => format!("--header={}", masked(header)),
+            None if is_header => masked(&word),
+            None => word,
+        };
+        is_header = !is_header && word == "--header";
+        line.push(' ');
+        line.push_str(&quoted(word));
+    }
+    line
+}
+
+/// A header's name; all of a text that has none.
+fn masked(header: &str) -> String {
+    header.split_once(':').map_or_else(|| MASK.to_owned(), |(name, _)| format!("{name}: {MASK}"))
+}
+
+fn quoted(word: String) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    if word.chars().all(plain) { word } else { format!("'{}'", word.replace('\'', "'\\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_told_without_what_its_headers_say() {
+        let of = |words: &[&str]| shown(words.iter().map(|word| (*word).to_owned()));
+        assert_eq!(
+            of(&["load", "http://h:1", "m", "--fail-if", "p99>5ms"]),
+            "weir load http://h:1 m --fail-if 'p99>5ms'"
+        );
+        for words in [
+            &["load", "--header", "X-Api-Key: canary:canary", "m"][..],
+            &["load", "--header=X-Api-Key: canary", "m"],
+            &["load", "--header", "X-Api-Key:canary", "m"],
+        ] {
+            let told = of(words);
+            assert!(
+                told.contains("X-Api-Key: ***") && told.ends_with(" m") && !told.contains("canary"),
+                "{told}"
+            );
+        }
+        assert_eq!(
+            of(&["--header", "--header", "m"]),
+            "weir --header '***' m",
+            "a value that looks like the flag"
+        );
+        assert_eq!(of(&["--header", "canary"]), "weir --header '***'");
+    }
 }

@@ -9,7 +9,7 @@ use std::{
     io,
     net::SocketAddr,
     process::ExitCode,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
     thread,
     time::Duration,
 };
@@ -22,8 +22,7 @@ use tokio::{
     sync::oneshot,
 };
 use weir_api::{Bound, Server};
-use weir_config::Places;
-use weir_serving::{Keeper, Loader, ModelControl, Watch};
+use weir_serving::{Keeper, Loader, ModelControl, ServingSnapshot, Watch};
 use weir_types::{Clock, SystemClock};
 
 use self::{early::Early, prospects::Prospects};
@@ -33,7 +32,7 @@ use crate::{
     environment,
     host::Limits,
     output::Output,
-    settings::{self, Listen, listeners, route_lines},
+    settings::{self, Listen, listeners, routes_refused},
     state::Opening,
     telemetry::{self, Telemetry},
 };
@@ -50,7 +49,7 @@ pub(crate) fn run(options: Serve, output: &Output) -> anyhow::Result<ExitCode> {
         let started = prepare((loaded, impossible), Opening::Check).load(output);
         bail!(started.wrong().unwrap_or_default());
     }
-    let in_force = Arc::new(Mutex::new(loaded.value.clone()));
+    let in_force = Arc::new(Mutex::new(loaded.clone()));
     let logs = telemetry::start(&loaded.value.log)?;
     environment::misspelt(&settings::keys()).iter().for_each(|told| tracing::warn!("{told}"));
     // A runtime of its own for the listeners; models run on theirs. With one thread, the
@@ -163,9 +162,19 @@ fn keep_models(
     mut prospects: Prospects,
 ) -> anyhow::Result<ModelControl> {
     let swapped = server.clone();
-    let publish = Box::new(move |snapshot| {
-        prospects.look(&swapped.snapshot(), &snapshot);
-        swapped.swap(snapshot).map_err(|problems| route_lines(&problems, &Places::default()))
+    let in_force = reload.in_force.clone();
+    let publish = Box::new(move |snapshot: ServingSnapshot| {
+        let before = swapped.snapshot();
+        prospects.look(&before, &snapshot);
+        let complete = snapshot.awaited().next().is_none();
+        swapped.swap(snapshot).map_err(|problems| {
+            let in_force = in_force.lock().unwrap_or_else(PoisonError::into_inner);
+            let reason = routes_refused(&problems, &in_force.places);
+            if complete && before.awaited().next().is_some() {
+                prospects.refused(&swapped, &reason);
+            }
+            reason
+        })
     });
     let (keeper, control) = Keeper::new(loader, server.snapshot(), publish);
     let (models, files) = watched.map(|Watched { models, configuration }| (models, configuration)).unzip();
@@ -235,7 +244,7 @@ async fn run_until_told(
         }
     }
     match failed.into_inner() {
-        Some(why) => bail!("no model could be loaded\n{why}"),
+        Some(why) => bail!(why),
         None => Ok(()),
     }
 }

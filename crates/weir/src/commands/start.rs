@@ -172,7 +172,7 @@ impl Started {
 /// nothing.
 pub(super) fn failing(snapshot: &ServingSnapshot, opening: Opening) -> String {
     let awaited = snapshot.awaited().filter(|_| opening != Opening::Check);
-    let awaited = awaited.map(|(name, reason)| format!("archive {name}: {reason}"));
+    let awaited = awaited.map(|archive| format!("archive {}: {}", archive.name, archive.reason));
     let loaded = failure_lines(snapshot.failures());
     let lines = (!loaded.is_empty()).then_some(loaded).into_iter().chain(awaited);
     lines.collect::<Vec<_>>().join("\n")

@@ -1,17 +1,28 @@
 //! From files, environment and flags to settings.
 
 use std::{
-    fs,
+    fmt, fs,
     io::Read,
     path::{Path, PathBuf},
 };
 
-use anyhow::anyhow;
 use weir_clients::{S3Config, redis::RedisConfig};
 use weir_config::{Layer, Loaded, MAX_BYTES, Origin, Override, Places, Problem, Source};
 
 use super::{Settings, checks::impossible, defaults, lines};
 use crate::{args::Sources, environment, host::Limits};
+
+/// What is wrong with a configuration, every problem of it, one a line.
+#[derive(Debug)]
+pub(crate) struct Wrong(pub(crate) Vec<Problem>);
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&lines(&self.0))
+    }
+}
+
+impl std::error::Error for Wrong {}
 
 /// Reads the files (nothing, without any), each laid over those before it, then the environment, then `flags`.
 /// Relative paths of a file are relative to it; paths given as arguments replace them. Defaults
@@ -33,7 +44,7 @@ pub(crate) fn load_within(
     limits: &Limits,
 ) -> anyhow::Result<Loaded<Settings>> {
     let (loaded, problems) = read_within(sources, flags, limits)?;
-    if problems.is_empty() { Ok(loaded) } else { Err(anyhow!(lines(&problems))) }
+    if problems.is_empty() { Ok(loaded) } else { Err(Wrong(problems).into()) }
 }
 
 /// [`load_within`] for who goes on with settings that cannot work, to find what else is wrong: they come
@@ -46,7 +57,7 @@ pub(crate) fn read_within(
     flags: Vec<Override>,
     limits: &Limits,
 ) -> anyhow::Result<(Loaded<Settings>, Vec<Problem>)> {
-    let texts = read(&sources.config).map_err(|problems| anyhow!(lines(&problems)))?;
+    let texts = read(&sources.config).map_err(Wrong)?;
     let layers: Vec<Layer<'_>> =
         sources.config.iter().zip(&texts).map(|(file, text)| Layer { file, text }).collect();
     let nothing = [Layer { file: Path::new("weir.toml"), text: "" }];
@@ -54,8 +65,7 @@ pub(crate) fn read_within(
     let mut overrides = environment::otel();
     overrides.extend(environment::overrides()?);
     overrides.extend(flags);
-    let mut loaded: Loaded<Settings> =
-        weir_config::parse_layers(layers, &overrides).map_err(|p| anyhow!(lines(&p)))?;
+    let mut loaded: Loaded<Settings> = weir_config::parse_layers(layers, &overrides).map_err(Wrong)?;
     defaults::follow(&mut loaded.value, &mut loaded.places, limits);
     place_paths(&mut loaded.value, &loaded.places);
     if !sources.paths.is_empty() {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 use weir_config::{Key, Places};
+use weir_serving::Reason;
 
 use super::{Settings, lines};
 
@@ -74,16 +75,17 @@ impl Changed {
     /// file runs by none that anybody wrote.
     ///
     /// # Errors
-    /// Each such key with its place, one a line.
-    pub(crate) fn possible(&self, places: &Places) -> Result<(), String> {
+    /// Each such key, for operators with its place; the names of keys are in the reference.
+    pub(crate) fn possible(&self, places: &Places) -> Result<(), Reason> {
         if self.restart.is_empty() {
             return Ok(());
         }
-        let told = |key: &String| {
-            let text = format!("`{key}` changed and needs a restart; nothing of the configuration changed");
-            places.problem(key, text)
+        let text = |key: &String| {
+            format!("`{key}` changed and needs a restart; nothing of the configuration changed")
         };
-        Err(lines(&self.restart.iter().map(told).collect::<Vec<_>>()))
+        let public: Vec<_> = self.restart.iter().map(text).collect();
+        let placed: Vec<_> = self.restart.iter().map(|key| places.problem(key, text(key))).collect();
+        Err(Reason::new(public.join("\n"), lines(&placed)))
     }
 }
 
@@ -122,6 +124,8 @@ mod tests {
         assert_eq!(changed.live, ["log.level", "route", "server.max_body"]);
         assert!(changed.restart.iter().any(|key| key == "redis.url"), "{changed:?}");
         let refused = changed.possible(&places).unwrap_err();
+        assert!(refused.public().starts_with("`") && refused.public().contains("`server.threads` changed"));
+        let refused = refused.to_string();
         assert!(
             refused.contains("weir.toml:2:11: `server.threads` changed and needs a restart"),
             "{refused}"

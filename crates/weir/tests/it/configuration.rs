@@ -235,6 +235,8 @@ fn a_broken_file_and_one_that_needs_a_restart_change_nothing() {
         ),
         (file("", "b").replace("\"housing\"", "\"nobody\""), "nobody"),
         ("[server]\nmodels = []\n".to_owned(), "names no model"),
+        (file("", "b") + "[telemetry]\nendpoint = \"http://127.0.0.1:9/?api-key=canary\"\n", "telemetry"),
+        (file("max_body = \"canary\"", "b"), "max_body"),
         ("[server\n".to_owned(), "weir.toml:1:"),
     ];
     for (index, (text, reason)) in mistakes.iter().enumerate() {
@@ -244,7 +246,8 @@ fn a_broken_file_and_one_that_needs_a_restart_change_nothing() {
         assert!(line.contains(reason), "{line} should say {reason}");
         let ready = ask(address, "/readyz");
         assert_eq!(ready.status, 200, "what served before serves on");
-        assert!(ready.json()["reload"].as_str().is_some_and(|told| !told.contains('/')), "{}", ready.text());
+        let told = ready.json()["reload"].as_str().map(str::to_owned).unwrap_or_default();
+        assert!(!told.is_empty() && !told.contains('/') && !told.contains("canary"), "{told}");
         let mut connection = Connection::open(address).unwrap();
         assert_eq!(predict(&mut connection, "/a", &row()).status, 200);
         assert_eq!(predict(&mut connection, "/b", &row()).status, 404);
@@ -340,6 +343,28 @@ fn a_reload_that_would_lose_a_model_is_refused() {
     let mut connection = Connection::open(server.address).unwrap();
     let response = predict(&mut connection, "/v1/models/housing:predict", &row());
     assert_eq!((response.status, response.header("x-weir-model").next()), (200, Some("housing/1")));
+    server.stop();
+}
+
+#[test]
+fn what_a_reload_found_is_logged_once_and_what_it_changed_under_any_level() {
+    let folder = TempDir::new().unwrap();
+    let write = |text: String| fs::write(folder.path().join("weir.toml"), text).unwrap();
+    write(file("", "a"));
+    let mut server = serve(folder.path(), &[]);
+    write(file("", "a").replace("model = \"housing\"", "model = \"huosing\""));
+    server.signal(Signal::HUP);
+    server.await_line(&Regex::new("reload failed").unwrap());
+    let changed = Regex::new("configuration changed.*log.level").unwrap();
+    for level in ["warn", "info"] {
+        write(file("", "a") + &format!("[log]\nlevel = \"{level}\"\n"));
+        server.signal(Signal::HUP);
+        server.await_line(&changed);
+    }
+    let log = server.log();
+    let told = log.lines().filter(|line| line.contains("there is no model `huosing`"));
+    assert_eq!(told.count(), 1, "{log}");
+    assert!(log.contains("weir.toml:") && log.contains("[[route]] 1"), "{log}");
     server.stop();
 }
 

@@ -23,7 +23,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
-    client,
+    client, metrics,
     scenario::copy_tree,
     server::{PATIENCE, Server, root, weir},
 };
@@ -215,6 +215,57 @@ fn a_start_that_comes_to_nothing_ends_and_says_what_to_do() {
     }
 }
 
+/// The archive is fine, and a route does not fit what is in it: no waiting makes that right, and the next start, which
+/// finds the archive in its place, would end with the same words.
+#[test]
+fn a_first_start_with_a_wrong_route_ends_as_the_second_does() {
+    let place = TempDir::new().unwrap();
+    let made = package(place.path(), "made.tar.gz", &[]);
+    let http = Files::serve(place.path());
+    http.away.store(true, Ordering::SeqCst);
+    let text = archive(&format!("http://{}/made.tar.gz", http.address), sha256(&made))
+        + "[server]\ndrain_delay = \"5s\"\n[[route]]\npath = \"/x\"\nmodel = \"huosing\"\nresponse = { p = \"prediction\" }\n";
+    let mut server = configured(place.path(), &text);
+    let body = await_ready(server.address, |_, body| body.to_string().contains("503"));
+    assert!(body.get("reload").is_none(), "it may still come: {body}");
+    http.away.store(false, Ordering::SeqCst);
+    let body = await_ready(server.address, |_, body| body.get("reload").is_some());
+    assert!(body["reload"].as_str().unwrap().contains("[[route]] 1: there is no model `huosing`"), "{body}");
+    assert!(!body.to_string().contains("fetch"), "it is here: {body}");
+    assert_eq!(metrics::metric(server.address, "weir_config_last_reload_successful"), 0.0);
+    assert_eq!(server.wait().code(), Some(1));
+    let line = Regex::new(r"weir\.toml:\d+:\d+: \[\[route\]\] 1: there is no model `huosing`.*").unwrap();
+    let log = server.log();
+    let first = log.lines().last().and_then(|last| line.find(last)).unwrap_or_else(|| panic!("{log}"));
+    let second = weir(place.path()).args(["serve", "--config", "weir.toml"]).output().unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(told.contains(first.as_str()), "{told}\nand first\n{log}");
+}
+
+/// Two archives hold versions of one model, and a route asks for that in the later one.
+#[test]
+fn a_route_that_fits_once_all_archives_are_here_is_waited_for() {
+    let place = TempDir::new().unwrap();
+    let one = package(place.path(), "one.tar.gz", &[]);
+    let later = place.path().join("later");
+    copy_tree(&root().join("examples/models/housing"), &later.join("housing/2"));
+    let two = package(&later, "two.tar.gz", &[]);
+    let (prompt, late) = (Files::serve(place.path()), Files::serve(&later));
+    late.away.store(true, Ordering::SeqCst);
+    let text = archive(&format!("http://{}/one.tar.gz", prompt.address), sha256(&one))
+        + &archive(&format!("http://{}/two.tar.gz", late.address), sha256(&two))
+        + "[[route]]\npath = \"/x\"\nmodel = \"housing\"\nversion = \"2\"\nresponse = { p = \"prediction\" }\n";
+    let server = configured(place.path(), &text);
+    let served = |path: &str| get(server.address, path).0;
+    await_ready(server.address, |_, _| served("/v2/models/housing/versions/1/ready") == 200);
+    assert_eq!(client::ask(server.address, "POST", "/x", Some(b"{}")).status, 503);
+    late.away.store(false, Ordering::SeqCst);
+    await_ready(server.address, |status, _| status == 200);
+    assert_eq!(client::ask(server.address, "POST", "/x", Some(b"{}")).status, 422);
+    server.stop();
+}
+
 #[test]
 fn what_serves_beside_an_archive_that_is_wrong_goes_on_and_a_reload_looks_again() {
     let place = TempDir::new().unwrap();
@@ -223,8 +274,14 @@ fn what_serves_beside_an_archive_that_is_wrong_goes_on_and_a_reload_looks_again(
     fs::write(place.path().join("housing/model.toml"), toml.replace("\"housing\"", "\"north\"")).unwrap();
     let http = Files::serve(place.path());
     let list = archive(&format!("http://{}/later.tar.gz", http.address), sha256(&made));
-    let server = configured(place.path(), &(list + "[server]\nmodels = [\"housing\"]\n"));
-    await_ready(server.address, |status, body| status == 503 && body.to_string().contains("404"));
+    let mut server = configured(place.path(), &(list + "[server]\nmodels = [\"housing\"]\n"));
+    let told = await_ready(server.address, |status, body| status == 503 && body.to_string().contains("404"));
+    let told = told.to_string();
+    assert!(
+        !told.contains("no such file") && !told.contains(&http.address.to_string()),
+        "for the log: {told}"
+    );
+    assert!(server.log().contains("it answered 404: no such file"), "{}", server.log());
     assert_eq!(get(server.address, "/v2/models/north/ready").0, 200);
     fs::rename(place.path().join("made.tar.gz"), place.path().join("later.tar.gz")).unwrap();
     server.signal(Signal::HUP);

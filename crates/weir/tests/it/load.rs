@@ -117,11 +117,23 @@ fn any_path_can_be_asked() {
 }
 
 #[test]
-fn thresholds_decide_the_exit_status() {
+fn thresholds_decide_the_exit_status_and_reports_tell_no_header() {
     let (server, url) = demo("housing.toml");
     let base = [&url, "housing", "--rate", "20", "--duration", "1s", "--warmup", "0s"];
     let with = |threshold: &str| load(&[&base[..], &["--fail-if", threshold]].concat());
     assert_eq!(with("p99>1000s").0, Some(0));
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("report.html");
+    let secret = ["--header", "Authorization: Bearer canary", "--json", "--report", page.to_str().unwrap()];
+    let (code, document, told) = load(&[&base[..], &secret].concat());
+    assert_eq!(code, Some(0), "{told}");
+    let page = fs::read_to_string(page).unwrap();
+    for text in [&document, &page, &told] {
+        assert!(!text.contains("canary"), "a report goes to others: {text}");
+    }
+    assert!(document.contains("--header 'Authorization: ***'") && page.contains("Authorization: ***"));
+    let (code, _, told) = load(&[&base[..], &["--header", "canary"]].concat());
+    assert!(code == Some(1) && told.contains("'Name: value'") && !told.contains("canary"), "{told}");
     let (code, _, told) = with("p50>0ms,errors>50%");
     assert_eq!(code, Some(1));
     assert!(told.contains("p50>0ms: it is ") && !told.contains("errors"), "{told}");

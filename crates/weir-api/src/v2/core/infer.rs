@@ -113,9 +113,8 @@ pub(crate) async fn infer(
         ready
     };
     let executed = ready.execute().await?;
-    view.stages.queue.observe(executed.queued);
-    view.stages.engine.observe(executed.ran);
-    line.answered(executed.queued, executed.ran);
+    view.stages.executed(executed.took);
+    line.answered(executed.took.model);
     Ok(respond(id, &wanted, executed)?)
 }
 

@@ -4,7 +4,6 @@ use weir_serving::ServingSnapshot;
 use weir_types::{Error, ErrorCode};
 
 use super::cut;
-use crate::reason;
 
 /// What Triton's clients say when they unload. It changes nothing: no model depends on another.
 pub(crate) const UNLOAD_PARAMETERS: [&str; 1] = ["unload_dependents"];
@@ -38,7 +37,7 @@ pub(crate) fn repository_index(snapshot: &ServingSnapshot, ready_only: bool) -> 
     for failure in snapshot.failures() {
         let version = failure.version.as_ref().map(ToString::to_string).unwrap_or_default();
         let serving = entries.iter_mut().find(|e| e.name == failure.model && e.version == version);
-        let reason = reason::without_folders(&failure.reason);
+        let reason = failure.reason.public().to_owned();
         match serving {
             Some(entry) => entry.reason = reason,
             None if ready_only => {}

@@ -9,7 +9,7 @@ use weir_artifact::{EngineChoice, ModelLimits, ModelSpec, Task};
 use weir_codec::Decoded;
 use weir_engine::EngineInfo;
 use weir_serving::{
-    Admission, Done, ExecuteFuture, Executor, Job, Sender, ServedVersion, ServingSnapshot, Stats,
+    Admission, Done, ExecuteFuture, Executor, Job, Sender, ServedVersion, ServingSnapshot, Stats, Took,
 };
 use weir_types::{
     Access, AllowLocal, Authorizer, Batch, Credentials, DType, Deadline, Dim, EntityKey, Error, ErrorCode,
@@ -33,8 +33,7 @@ impl Executor for Echo {
             tokens: None,
             cache: None,
             state: None,
-            queued: Duration::ZERO,
-            ran: Duration::ZERO,
+            took: Took::default(),
         };
         let late_error = || Error::new(ErrorCode::DeadlineExceeded, "late");
         Box::pin(std::future::ready(if late { Err(late_error()) } else { Ok(done) }))

@@ -1,10 +1,8 @@
 //! When one inference reached each of its stages: what metrics, statistics and traces say.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
+use weir_serving::ModelTime;
 use weir_types::{Clock, trace::Scope};
 
 use super::{
@@ -77,11 +75,12 @@ impl Timeline {
         self.queued = Some(self.clock.now());
     }
 
-    /// The model answered, having waited and run for so long; encoding begins.
-    pub(super) fn answered(&mut self, waited: Duration, ran: Duration) {
+    /// There is an answer, for which the model waited and ran so long if it was asked; encoding begins.
+    pub(super) fn answered(&mut self, model: Option<ModelTime>) {
         self.answered = Some(self.clock.now());
-        self.started = self.queued.map(|at| at + waited);
-        self.ended = self.started.map(|at| at + ran);
+        let Some((queued, model)) = self.queued.zip(model) else { return };
+        let started = queued + model.queued;
+        (self.started, self.ended) = (Some(started), Some(started + model.ran));
     }
 
     /// The answer is encoded.
@@ -153,7 +152,10 @@ impl Timeline {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Mutex, time::SystemTime};
+    use std::{
+        sync::Mutex,
+        time::{Duration, SystemTime},
+    };
 
     use super::*;
 
@@ -188,7 +190,8 @@ mod tests {
             ["GRPC_WAITREAD_START", "GRPC_WAITREAD_END", "REQUEST_START", "REQUEST_END"]
         );
         line.decoded(Some("7"));
-        line.answered(Duration::from_micros(100), Duration::from_micros(200));
+        let (queued, ran) = (Duration::from_micros(100), Duration::from_micros(200));
+        line.answered(Some(ModelTime { queued, ran }));
         line.encoded();
         assert_eq!(names(&line).len(), 9);
         let marks = line.marks(Transport::Http);

@@ -20,7 +20,7 @@ use weir_types::{
 
 use crate::{
     Cache, CacheConfig, CacheControl, CacheMode, CacheStats, Done, ExecuteFuture, Executor, Job, Stats, Tier,
-    TierEntry, TierError, TierFuture, executor::tests::double,
+    TierEntry, TierError, TierFuture, Took, executor::tests::double,
 };
 
 pub(super) const LONG: Duration = Duration::from_secs(600);
@@ -172,7 +172,7 @@ impl Executor for Told {
                 rows: rows.len(),
                 tensors: vec![column(rows.iter().map(|row| row + 1.0).collect())],
             };
-            Ok(Done { outputs, tokens, cache: None, state: None, queued: Duration::ZERO, ran })
+            Ok(Done { outputs, tokens, cache: None, state: None, took: Took::by_model(Duration::ZERO, ran) })
         })
     }
 

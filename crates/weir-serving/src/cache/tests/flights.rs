@@ -45,9 +45,15 @@ async fn a_row_that_many_ask_for_is_computed_once() {
     told.end(0, Ok(()));
     let last = all.pop().unwrap().await.unwrap().unwrap();
     assert_eq!(values(&last.outputs), [3.0, 2.0]);
+    let mut took = vec![last.took];
     for asked in all {
-        assert_eq!(values(&asked.await.unwrap().unwrap().outputs), [2.0]);
+        let done = asked.await.unwrap().unwrap();
+        assert_eq!(values(&done.outputs), [2.0]);
+        took.push(done.took);
     }
+    let ran: Vec<_> = took.iter().filter_map(|took| took.model).map(|model| model.ran).collect();
+    assert_eq!(ran, [Duration::from_millis(10); 2], "whoever waits for another's rows has asked no model");
+    assert!(took.iter().all(|took| took.cache.is_some()), "waiting for them is the cache's part");
     assert_eq!(told.asked.load(Ordering::Relaxed), 2);
 }
 

@@ -12,7 +12,7 @@ use weir_types::{
 use super::double::{LONG, Light, engine, job, settle, spec, values, wrap};
 use crate::{
     Admission, Cache, CacheConfig, CacheControl, CacheMode, CacheVerdict, Caller, Done, ExecuteFuture,
-    Executor, Job, PurgeScope, Sender, ServedVersion, Stats, executor::tests::contract,
+    Executor, Job, PurgeScope, Sender, ServedVersion, Stats, Took, executor::tests::contract,
 };
 
 fn table(ttl: u64, stale: u64) -> CacheTable {
@@ -200,8 +200,7 @@ impl Executor for Wide {
         let width = job.batch.inputs[0].as_f32().unwrap().iter().fold(0.0f32, |a, b| a.max(*b)) as usize;
         let tensor = Tensor::new(vec![rows, width], TensorData::Float32(vec![0.0; rows * width])).unwrap();
         let outputs = Outputs { rows, tensors: vec![tensor] };
-        let (queued, ran) = (Duration::ZERO, Duration::ZERO);
-        let done = Done { outputs, tokens: None, cache: None, state: None, queued, ran };
+        let done = Done { outputs, tokens: None, cache: None, state: None, took: Took::default() };
         Box::pin(std::future::ready(Ok(done)))
     }
 

@@ -1,5 +1,7 @@
 //! Which rows reach the model, and what they answer.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 use tokio::runtime::Builder;
 use weir_artifact::CacheTable;
@@ -27,6 +29,10 @@ async fn of_a_request_only_the_rows_that_miss_reach_the_model() {
     );
     let all = light.ask(&[4.0, 3.0]).await;
     assert_eq!((values(&all.outputs), all.cache.unwrap().verdict()), (vec![5.0, 4.0], CacheVerdict::Hit));
+    let ran = [&first, &mixed, &all].map(|done| done.took.model.map(|model| model.ran));
+    assert_eq!(ran, [Some(Duration::from_micros(2)), Some(Duration::from_micros(2)), None]);
+    let own = [&first, &mixed, &all].map(|done| done.took.cache);
+    assert_eq!(own, [Some(Duration::ZERO); 3], "the clock stands still but for the model");
     let stats = light.stats();
     assert_eq!((stats.hit, stats.partial, stats.miss, stats.coalesced), (1, 1, 1, 1));
     assert_eq!((stats.memory.hits, stats.memory.entries, stats.memory.filled), (4, 4, 4));

@@ -21,10 +21,10 @@ use weir_engine::EngineInfo;
 use weir_types::{Batch, Clock, Deadline, Error, Outputs, Signature, SystemClock};
 
 use super::{
-    Caller, Done, ExecuteFuture, Executor, Job, Pending, Stats, past_deadline,
+    Caller, Done, ExecuteFuture, Executor, Job, Pending, Stats, Took, past_deadline,
     trial::{self, SharedTrial},
 };
-use crate::{background::Background, samples};
+use crate::{Reason, background::Background, samples};
 use attempt::Address;
 use flight::stack;
 use grpc::Grpc;
@@ -106,31 +106,23 @@ pub(crate) struct Described {
     shares: bool,
 }
 
-/// Why there is no model.
-pub(crate) struct Unknown {
-    /// For everybody: `/readyz` shows it.
-    pub(crate) reason: String,
-    /// For operators: it may name the server.
-    pub(crate) detail: String,
-}
-
 /// Asks the server of `candidate` what the model is. Blocks for as long as its `timeout`.
-pub(crate) fn describe(candidate: &Candidate, background: &Background) -> Result<Described, Unknown> {
-    let lines = |problems: Vec<weir_artifact::Problem>| {
-        let text = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
-        Unknown { reason: text.clone(), detail: text }
-    };
-    let draft = read_remote(candidate).map_err(lines)?;
+///
+/// # Errors
+/// Why there is no model.
+pub(crate) fn describe(candidate: &Candidate, background: &Background) -> Result<Described, Reason> {
+    let wrong = |problems: Vec<weir_artifact::Problem>| Reason::of_files(&problems);
+    let draft = read_remote(candidate).map_err(wrong)?;
     let table = draft.table();
     let timeout = table.timeout.get();
     let asked = background
         .run(|runtime| runtime.block_on(async { tokio::time::timeout(timeout, facts(&draft)).await }))
-        .map_err(|text| Unknown { reason: text.clone(), detail: text })?;
-    let (facts, form) = asked.unwrap_or(Err(CallError::TimedOut)).map_err(|error| Unknown {
-        reason: unknown(&error).to_owned(),
-        detail: format!("{} does not describe model `{}`: {error}", table.url, draft.model()),
+        .map_err(|text| Reason::new(NOT_ASKED, text))?;
+    let (facts, form) = asked.unwrap_or(Err(CallError::TimedOut)).map_err(|error| {
+        let full = format!("{} does not describe model `{}`: {error}", table.url, draft.model());
+        Reason::new(unknown(&error), full)
     })?;
-    let spec = draft.describe(&facts).map_err(lines)?;
+    let spec = draft.describe(&facts).map_err(wrong)?;
     let version = table.version.as_ref().map(|v| format!(" version {v}")).unwrap_or_default();
     let how = form.as_str();
     let reason = format!("[remote]: model `{}`{version} at {}, {how}", draft.model(), table.url);
@@ -144,12 +136,15 @@ pub(crate) fn describe(candidate: &Candidate, background: &Background) -> Result
 /// Why it cannot be told; the text is for operators.
 pub fn describe_remote(candidate: &Candidate) -> Result<(ModelSpec, EngineInfo), String> {
     let background = Background::default();
-    let mut described = describe(candidate, &background).map_err(|unknown| unknown.detail)?;
-    let probe = described.executor(Arc::new(SystemClock), Arc::default(), 1)?;
+    let mut described = describe(candidate, &background).map_err(|reason| reason.to_string())?;
+    let probe = described.executor(Arc::new(SystemClock), Arc::default(), 1).map_err(|r| r.to_string())?;
     let note = described.settle(&probe, &SystemClock, &background);
     described.spec.notes.extend(note);
     Ok((described.spec, described.engine))
 }
+
+/// What everybody may read where this server is the reason.
+const NOT_ASKED: &str = "the model's server cannot be asked from here; the log says why";
 
 fn unknown(error: &CallError) -> &'static str {
     match error {
@@ -173,12 +168,13 @@ impl Described {
         clock: Arc<dyn Clock>,
         stats: Arc<Stats>,
         queue: usize,
-    ) -> Result<Remote, String> {
+    ) -> Result<Remote, Reason> {
         // What the server is asked for: its own shapes, but with the rows open.
         let signature = self.spec.signature.clone();
         let name = self.spec.name.to_string();
         let sharing = self.shares.then(|| Sharing::new(&self.spec, self.max_rows, queue));
         Remote::new(&self.draft, name, signature, self.form, (clock, stats), sharing)
+            .map_err(|text| Reason::new(NOT_ASKED, text))
     }
 
     /// Finds out on `probe`, which shares nothing, whether rows of several callers may share a
@@ -238,7 +234,8 @@ impl Remote {
         let refused = result.as_ref().is_err_and(is_refusal);
         let result = result.map_err(|error| self.link.report(&error));
         self.link.count(&result, refused, (Duration::ZERO, ran));
-        Ok(Done { outputs: result?, tokens: None, cache: None, state: None, queued: Duration::ZERO, ran })
+        let took = Took::by_model(Duration::ZERO, ran);
+        Ok(Done { outputs: result?, tokens: None, cache: None, state: None, took })
     }
 }
 

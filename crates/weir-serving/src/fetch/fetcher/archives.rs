@@ -11,6 +11,7 @@ use std::{
 };
 
 use super::{Inner, Kept, NotFetched, Wanted};
+use crate::Reason;
 
 /// After so long is looked whether somebody changed what had to be changed. So does Kubernetes, which waits up to five
 /// minutes before it starts a container again that failed.
@@ -31,7 +32,7 @@ pub(super) struct Shared {
 /// The place of one archive.
 pub(super) enum Slot {
     Here(Arc<Kept>),
-    Missing { reason: String, lasting: bool, due: Option<Instant>, tries: u32 },
+    Missing { reason: Reason, lasting: bool, due: Option<Instant>, tries: u32 },
 }
 
 impl fmt::Debug for Archives {
@@ -46,7 +47,7 @@ pub struct Missing {
     /// Its file's name, without what says how it is packed.
     pub name: String,
     /// Why it is not here yet.
-    pub reason: String,
+    pub reason: Reason,
     /// Whether somebody has to change something before it comes.
     pub lasting: bool,
 }
@@ -105,9 +106,9 @@ impl Shared {
                 let wait = if why.passing { inner.wait(*tries) } else { RECHECK };
                 let why = why.named(wanted);
                 tracing::error!(sha256 = wanted.sha256, "{why}; looked for again in {wait:.0?}");
-                if *reason != why.text {
+                if *reason != why.reason {
                     // What is told of it changes.
-                    (*reason, *lasting) = (why.text, !why.passing);
+                    (*reason, *lasting) = (why.reason, !why.passing);
                     self.news.fetch_add(1, Ordering::Release);
                 }
                 (*due, *tries) = (Some(inner.clock.now() + wait), tries.saturating_add(1));

@@ -110,7 +110,10 @@ impl Inner {
         let names: Vec<_> = waiting.values().map(|wanted| wanted.from.to_string()).collect();
         let most = self.reload_timeout;
         let names = names.join(", ");
-        NotFetched::passing(format!("not here within `fetch.reload_timeout` ({most:?}): {names}"))
+        let stems: Vec<_> = waiting.values().map(|wanted| wanted.from.stem()).collect();
+        let stems = stems.join(", ");
+        let full = format!("not here within `fetch.reload_timeout` ({most:?}): {names}");
+        NotFetched::passing(format!("not here within `fetch.reload_timeout`: {stems}"), full)
     }
 
     /// Moves what is `waiting` to what is `here`, as it comes.
@@ -130,7 +133,8 @@ impl Inner {
             });
         }
         while let Some(came) = coming.join_next().await {
-            let (index, kept) = came.map_err(|e| NotFetched::passing(e.to_string()))??;
+            let (index, kept) =
+                came.map_err(|e| NotFetched::passing("fetching was cut off", e.to_string()))??;
             waiting.remove(&index);
             here.insert(index, Arc::new(kept));
         }

@@ -64,7 +64,10 @@ fn what_was_changed_is_removed_once_nobody_uses_it_and_never_by_looking() {
     place.change();
     assert!(matches!(place.find(), Found::Changed(_)));
     let refused = place.store.clear(&place.sha256).unwrap_err();
-    assert!(refused.text.contains("another server uses it") && place.at().is_dir(), "{refused}");
+    assert!(
+        refused.reason.to_string().contains("another server uses it") && place.at().is_dir(),
+        "{refused}"
+    );
     assert!(refused.passing);
     assert!(place.put().is_err(), "what differs is not served, wherever it came from");
     drop(used);
@@ -162,7 +165,10 @@ fn what_others_sweep_is_put_there_again_and_what_is_used_stays() {
                         match own.put(coming, &place.sha256) {
                             Ok(kept) => break kept,
                             // No file system is fair to eight tries against two who do nothing but sweep.
-                            Err(why) => assert!(why.passing && why.text.contains("removed at once"), "{why}"),
+                            Err(why) => assert!(
+                                why.passing && why.reason.to_string().contains("removed at once"),
+                                "{why}"
+                            ),
                         }
                     };
                     archive::verify(&kept.folder).unwrap();

@@ -9,7 +9,10 @@ use std::{
 use weir_types::ErrorCode;
 
 use super::*;
-use crate::executor::tests::{Double, local};
+use crate::{
+    Took,
+    executor::tests::{Double, local},
+};
 
 const MEAN: &str = r#"
 [[graph.step]]
@@ -84,8 +87,7 @@ impl Executor for Slow {
             tokens: None,
             cache: None,
             state: None,
-            queued: Duration::ZERO,
-            ran: LONG,
+            took: Took::by_model(Duration::ZERO, LONG),
         })))
     }
 

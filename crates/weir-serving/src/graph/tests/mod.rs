@@ -22,7 +22,7 @@ use weir_types::{
 };
 
 use super::GraphExecutor;
-use crate::{Caller, Done, ExecuteFuture, Executor, Job, ServedVersion, Stats};
+use crate::{Caller, Done, ExecuteFuture, Executor, Job, ServedVersion, Stats, Took};
 
 /// What a model of the test says about one row.
 #[derive(Debug, Clone, PartialEq)]
@@ -125,8 +125,7 @@ impl Executor for Asked {
                 tokens: None,
                 cache: None,
                 state: None,
-                queued: Duration::ZERO,
-                ran: Duration::ZERO,
+                took: Took::default(),
             })
         })
     }

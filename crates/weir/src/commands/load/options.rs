@@ -127,7 +127,7 @@ fn requests(load: &Load, deadline: bool, problems: &mut Problems) -> Options {
         text.split(',').map(row).collect()
     };
     let header = |text: &String| {
-        let (name, value) = text.split_once(':').ok_or_else(|| format!("\"{text}\": write 'Name: value'"))?;
+        let (name, value) = text.split_once(':').ok_or("one has no name: write 'Name: value'")?;
         Ok((name.trim().to_owned(), value.trim().to_owned()))
     };
     Options {

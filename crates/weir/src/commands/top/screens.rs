@@ -167,4 +167,21 @@ fn rows_are_sorted_as_asked() {
     assert_eq!(order(&state), ["housing", "odd", "sentiment"], "by name");
     (0..2).for_each(|_| state.sort_next());
     assert_eq!(order(&state), ["sentiment", "housing", "odd"], "by p99");
+    // Many errors of a busy model, and few requests to one that mostly fails.
+    let exposed = |seconds: u64| {
+        let of = |model: &str, code, rate: u64| {
+            format!(
+                "weir_requests_total{{model=\"{model}\",version=\"1\",code=\"{code}\"}} {}\n",
+                rate * seconds
+            )
+        };
+        let text =
+            [of("busy", 200, 1000), of("busy", 500, 10), of("rare", 200, 1), of("rare", 500, 2)].concat();
+        Figures::of(&exposition::parse(text.as_bytes()).unwrap())
+    };
+    let (mut state, start) = (State::new(&["http://a:8000".to_owned()]), Instant::now());
+    (0..2).for_each(|second| state.take(0, (start + Duration::from_secs(second), Ok(exposed(second)))));
+    assert_eq!(order(&state), ["busy", "rare"], "by rate");
+    (0..2).for_each(|_| state.sort_next());
+    assert_eq!((state.sort.name(), order(&state)), ("errors", vec!["rare".into(), "busy".into()]));
 }

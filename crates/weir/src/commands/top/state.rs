@@ -127,7 +127,8 @@ impl State {
         let key = |row: &Row| match self.sort {
             Sort::Name => 0.0,
             Sort::Rate => row.rates.counts.requests,
-            Sort::Errors => row.rates.counts.errors + row.rates.counts.refused,
+            // What the column shows: a busy model with few errors stands behind a quiet one that fails.
+            Sort::Errors => row.rates.error_share().unwrap_or(-1.0),
             Sort::P99 => row.rates.latency.quantile(0.99).map_or(-1.0, super::cells::seconds),
             Sort::Queue => row.rates.queue,
         };
