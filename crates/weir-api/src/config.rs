@@ -151,8 +151,9 @@ pub struct RouteConfig {
     #[serde(default)]
     pub path_parameters: Vec<ParameterConfig>,
     /// The answer. For a model: key → word, one of `prediction`, `label`, `score`, `labels`,
-    /// `scores`, `probability:<label>`, `output:<tensor>`, `model`, `version`. Otherwise any
-    /// value; `{x}` in its strings stands for a parameter.
+    /// `scores`, `probability:<label>`, `output:<tensor>`, `answer` (all that `:predict` answers for
+    /// a row), `model`, `version`, `feature_asof` (the oldest time among the features that were looked
+    /// up). Otherwise any value; `{x}` in its strings stands for a parameter.
     pub response: serde_json::Map<String, serde_json::Value>,
 }
 

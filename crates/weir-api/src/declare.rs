@@ -51,6 +51,8 @@ pub(crate) struct Unavailable {
 pub struct RouteProblem {
     /// Which `[[route]]`, from 0; `None` where it is none in particular.
     pub route: Option<usize>,
+    /// Another one that it cannot stand beside.
+    pub beside: Option<usize>,
     /// What is wrong, and what would be right.
     pub message: String,
 }
@@ -88,7 +90,9 @@ pub(crate) fn declare(
     let mut all = Declarations::default();
     let mut problems = Vec::new();
     for (index, route) in routes.iter().enumerate() {
-        let mut told = |message: String| problems.push(RouteProblem { route: Some(index), message });
+        let mut told = |message: String| {
+            problems.push(RouteProblem { route: Some(index), beside: None, message });
+        };
         let mut declared = Declarations::default();
         match route.model.as_deref() {
             Some(model) => predict_route(route, model, snapshot, &mut declared, &mut told),

@@ -71,7 +71,7 @@ impl Face {
         builder.routes.add(RouteMethod::Get, "/docs/{file}", Handler::Asset, None);
         let mut told = |path: &str, message| {
             let route = routes.iter().position(|route| route.path == path);
-            problems.push(RouteProblem { route, message });
+            problems.push(RouteProblem { route, beside: None, message });
         };
         for one in declared.served {
             let path = one.operation.path.clone();
@@ -81,6 +81,8 @@ impl Face {
         let Builder { routes, versions, .. } = builder;
         let routes = routes.finish(&mut told);
         if !problems.is_empty() {
+            // As the file has them; what is of no route in particular comes last.
+            problems.sort_by_key(|problem| problem.route.unwrap_or(usize::MAX));
             return Err(problems);
         }
         Ok(Self {

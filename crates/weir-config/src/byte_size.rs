@@ -6,7 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{
-    duration::{largest, read},
+    duration::{Unread, largest, read},
     problem::echo,
 };
 
@@ -49,9 +49,12 @@ impl FromStr for ByteSize {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        read(text, &UNITS).map(Self).ok_or_else(|| {
-            let takes = "a whole number and one of B, KiB, MiB, GiB, TiB, such as \"16MiB\"";
-            format!("\"{}\" is no size: write {takes}", echo(text))
+        read(text, &UNITS).map(Self).map_err(|unread| match unread {
+            Unread::Form => {
+                let takes = "a whole number and one of B, KiB, MiB, GiB, TiB, such as \"16MiB\"";
+                format!("\"{}\" is no size: write {takes}", echo(text))
+            }
+            Unread::Range => format!("\"{}\" is too large: at most 16777215TiB", echo(text)),
         })
     }
 }
@@ -115,6 +118,15 @@ mod tests {
     fn refuses_everything_else() {
         for text in ["", "16", "MiB", "16MB", "16mib", "-1B", "1.5MiB", "16777216TiB"] {
             assert!(text.parse::<ByteSize>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_largest_is_told_where_one_is_larger() {
+        assert!("16777215TiB".parse::<ByteSize>().is_ok());
+        for text in ["16777216TiB", "99999999999999999999B", "99999999999TiB"] {
+            let error = text.parse::<ByteSize>().unwrap_err();
+            assert_eq!(error, format!("\"{text}\" is too large: at most 16777215TiB"));
         }
     }
 }

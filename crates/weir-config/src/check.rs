@@ -40,7 +40,8 @@ fn check_value(node: &Node, schema: Schema<'_>, path: &str) -> Vec<Finding> {
         Value::String(s) => check_string(node, s, schema, path),
         Value::Array(items) => check_array(node, items, schema, path),
         Value::Table(entries) => check_table(node, entries, schema, path),
-        Value::Boolean(_) | Value::Datetime(_) => Vec::new(),
+        // One that is too large is told of the whole document, also where a key may be anything.
+        Value::Boolean(_) | Value::Datetime(_) | Value::Beyond(_) => Vec::new(),
     }
 }
 
@@ -194,7 +195,7 @@ fn fits_type(value: &Value, schema: Schema<'_>) -> bool {
     let types = schema.types();
     let fits = |t: &&str| match value {
         Value::Boolean(_) => *t == "boolean",
-        Value::Integer(_) => matches!(*t, "integer" | "number"),
+        Value::Integer(_) | Value::Beyond(_) => matches!(*t, "integer" | "number"),
         Value::Float(_) => *t == "number",
         Value::String(_) => *t == "string",
         Value::Datetime(_) => false,
@@ -209,6 +210,15 @@ fn wrong_type(node: &Node, schemas: &[Schema<'_>], path: &str) -> Finding {
     takes.dedup();
     let takes = if takes.is_empty() { "another value".to_owned() } else { takes.join(" or ") };
     (node.origin.clone(), format!("`{path}` takes {takes}, got {}", node.value.kind()))
+}
+
+/// What may be written, where a schema takes one of a few words and `about` does not name them all.
+pub(crate) fn choices(schema: Schema<'_>, about: &str) -> Option<String> {
+    let alternatives = schema.alternatives();
+    let mut all = std::iter::once(&schema).chain(&alternatives).filter_map(|schema| schema.words());
+    let words = all.find(|words| words.len() > 1)?;
+    let told = words.iter().all(|word| about.contains(&format!("`{word}`")));
+    (!told).then(|| format!("One of {}.", list(&words)))
 }
 
 /// What a schema takes, in words; several for a choice.

@@ -10,6 +10,7 @@ use toml::{
 use crate::{
     Origin, Problem,
     places::{Places, place},
+    problem::echo,
 };
 
 /// Deepest nesting. The TOML parser has bounds of its own, but they multiply (dotted keys
@@ -30,6 +31,8 @@ pub(crate) struct Node {
 pub(crate) enum Value {
     Boolean(bool),
     Integer(i64),
+    /// An integer that 64 bits do not hold, as it was written.
+    Beyond(String),
     Float(f64),
     String(String),
     Datetime(toml::value::Datetime),
@@ -49,7 +52,7 @@ impl Value {
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Value::Boolean(_) => "a boolean",
-            Value::Integer(_) => "an integer",
+            Value::Integer(_) | Value::Beyond(_) => "an integer",
             Value::Float(_) => "a float",
             Value::String(_) => "a string",
             Value::Datetime(_) => "a date",
@@ -103,6 +106,8 @@ impl Node {
         match &self.value {
             Value::Boolean(b) => toml::Value::Boolean(*b),
             Value::Integer(i) => toml::Value::Integer(*i),
+            // Never asked for: a document that has one is refused.
+            Value::Beyond(text) => toml::Value::String(text.clone()),
             Value::Float(f) => toml::Value::Float(*f),
             Value::String(s) => toml::Value::String(s.clone()),
             Value::Datetime(d) => toml::Value::Datetime(*d),
@@ -110,6 +115,23 @@ impl Node {
             Value::Table(entries) => {
                 toml::Value::Table(entries.iter().map(|(k, e)| (k.clone(), e.node.to_toml())).collect())
             }
+        }
+    }
+
+    /// Every integer in it that 64 bits do not hold; this node stands at the key path `path`.
+    pub(crate) fn beyond(&self, path: &str) -> Vec<(Origin, String)> {
+        match &self.value {
+            Value::Beyond(text) => {
+                let (text, most) = (echo(text), i64::MAX);
+                vec![(self.origin.clone(), format!("`{path}` is {text}; an integer is at most {most}"))]
+            }
+            Value::Array(nodes) => {
+                nodes.iter().enumerate().flat_map(|(i, node)| node.beyond(&format!("{path}[{i}]"))).collect()
+            }
+            Value::Table(entries) => {
+                entries.iter().flat_map(|(key, entry)| entry.node.beyond(&join(path, &echo(key)))).collect()
+            }
+            _ => Vec::new(),
         }
     }
 
@@ -179,8 +201,7 @@ impl Reader<'_> {
             DeValue::Datetime(d) => Value::Datetime(*d),
             DeValue::Integer(i) => {
                 let number = i64::from_str_radix(i.as_str(), i.radix());
-                let large = |_| place(self.file, &origin, format!("{i} does not fit into 64 bits"));
-                Value::Integer(number.map_err(large)?)
+                number.map_or_else(|_| Value::Beyond(i.to_string()), Value::Integer)
             }
             DeValue::Float(f) => {
                 let large = |_| place(self.file, &origin, format!("{} is no number", f.as_str()));
@@ -251,7 +272,12 @@ mod tests {
 
     #[test]
     fn numbers_out_of_range_have_a_place() {
-        let error = read(Path::new("f"), "x = 99999999999999999999").unwrap_err();
-        assert_eq!(error.to_string(), "f:1:5: 99999999999999999999 does not fit into 64 bits");
+        let node =
+            read(Path::new("f"), "x = [1, 0xFFFFFFFFFFFFFFFF]\n[y]\nz = -9223372036854775809").unwrap();
+        let found = node.beyond("");
+        let told: Vec<_> = found.iter().map(|(origin, text)| format!("{origin} {text}")).collect();
+        let most = "an integer is at most 9223372036854775807";
+        assert_eq!(told[1..], [format!("f:3:5 `y.z` is -9223372036854775809; {most}")]);
+        assert!(told[0].starts_with("f:1:9 `x[1]` is ") && told[0].ends_with(most), "{told:?}");
     }
 }

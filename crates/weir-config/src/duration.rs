@@ -48,9 +48,12 @@ impl FromStr for HumanDuration {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let nanoseconds = read(text, &UNITS).ok_or_else(|| {
-            let takes = "a whole number and one of ns, us, ms, s, m, h, d, such as \"10s\"";
-            format!("\"{}\" is no duration: write {takes}", echo(text))
+        let nanoseconds = read(text, &UNITS).map_err(|unread| match unread {
+            Unread::Form => {
+                let takes = "a whole number and one of ns, us, ms, s, m, h, d, such as \"10s\"";
+                format!("\"{}\" is no duration: write {takes}", echo(text))
+            }
+            Unread::Range => format!("\"{}\" is too long: at most 213503d", echo(text)),
         })?;
         Ok(Self(Duration::from_nanos(nanoseconds)))
     }
@@ -64,13 +67,22 @@ impl fmt::Display for HumanDuration {
     }
 }
 
-/// A whole number followed by one of `units`, without anything else; `None` also where the
-/// product does not fit.
-pub(crate) fn read(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+/// Why a text is no amount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unread {
+    /// It is not of the form.
+    Form,
+    /// It is, and more than 64 bits hold.
+    Range,
+}
+
+/// A whole number followed by one of `units`, without anything else.
+pub(crate) fn read(text: &str, units: &[(&str, u64)]) -> Result<u64, Unread> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
-    let size = units.iter().find(|(name, _)| *name == unit.trim_start_matches(' '))?.1;
-    number.parse::<u64>().ok()?.checked_mul(size)
+    let unit = units.iter().find(|(name, _)| *name == unit.trim_start_matches(' '));
+    let (_, size) = unit.filter(|_| digits > 0).ok_or(Unread::Form)?;
+    number.parse::<u64>().ok().and_then(|number| number.checked_mul(*size)).ok_or(Unread::Range)
 }
 
 /// The largest unit that divides `n`; units go down to 1.

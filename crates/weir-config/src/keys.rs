@@ -5,7 +5,7 @@ use serde::Serialize;
 use toml::Value;
 
 use crate::{
-    check::describe,
+    check::{choices, describe},
     document::join,
     schema::{Schema, json_schema},
 };
@@ -22,7 +22,7 @@ pub struct Key {
     pub takes: String,
     /// Its default as TOML; `None` where it has none.
     pub default: Option<String>,
-    /// What it means: the first paragraph of its doc comment, on one line.
+    /// What it means: the first paragraph of its doc comment, on one line, and the words that may be written.
     pub about: String,
 }
 
@@ -58,10 +58,11 @@ fn key(path: String, schema: Schema<'_>, default: Option<&Value>) -> Key {
     let own = || schema.get("default").and_then(|default| Value::try_from(default).ok());
     let about = schema.text("description").unwrap_or_default();
     let about = about.split("\n\n").next().unwrap_or_default();
+    let words = choices(schema, about).unwrap_or_default();
     Key {
         path,
         takes: describe(schema).join(" or "),
         default: default.cloned().or_else(own).map(|value| value.to_string()),
-        about: about.split_whitespace().collect::<Vec<_>>().join(" "),
+        about: about.split_whitespace().chain(words.split_whitespace()).collect::<Vec<_>>().join(" "),
     }
 }

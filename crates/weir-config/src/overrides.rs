@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    Origin,
+    Origin, Source,
     check::Finding,
     document::{self, Entry, Node, Value},
+    keys::Key as Described,
     problem::{echo, nearest},
     schema::{Key, Schema},
 };
@@ -13,20 +14,15 @@ use crate::{
 /// One value laid over a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Override {
-    source: String,
+    source: Source,
     path: Vec<String>,
     value: String,
 }
 
 impl Override {
-    /// Sets the key `path` (`server.listen`) to `value`; `source` is what problems call it
-    /// (`--listen`).
-    pub fn new(source: impl Into<String>, path: &str, value: impl Into<String>) -> Self {
-        Self {
-            source: source.into(),
-            path: path.split('.').map(str::to_owned).collect(),
-            value: value.into(),
-        }
+    /// Sets the key `path` (`server.listen`) to `value`; `source` is what problems call it.
+    pub fn new(source: Source, path: &str, value: impl Into<String>) -> Self {
+        Self { source, path: path.split('.').map(str::to_owned).collect(), value: value.into() }
     }
 }
 
@@ -40,10 +36,36 @@ pub fn environment(prefix: &str, variables: impl IntoIterator<Item = (String, St
         .filter_map(|(name, value)| {
             let path = name.strip_prefix(prefix).filter(|rest| rest.contains("__"))?.to_lowercase();
             let path = path.split("__").map(str::to_owned).collect();
-            Some(Override { source: format!("environment variable {name}"), path, value })
+            Some(Override { source: Source::Variable(name), path, value })
         })
         .collect();
     found.sort_by(|a, b| a.source.cmp(&b.source));
+    found
+}
+
+/// Variables that nobody reads and that were probably meant for one of `keys`, each with the name that is read:
+/// `WEIR_SERVER_LISTEN`, where one underscore stands for two. The beginning of a key counts too
+/// (`WEIR_REDIS_PASSWORD`, for `password_file`); what else begins with a table's name, as the variables do in
+/// which Kubernetes names services (`WEIR_SERVER_PORT`), is left alone.
+pub fn misspelt<'a>(
+    prefix: &str,
+    names: impl IntoIterator<Item = &'a str>,
+    keys: &[Described],
+) -> Vec<(&'a str, String)> {
+    let meant = |name: &'a str| {
+        let rest = name.strip_prefix(prefix).filter(|rest| !rest.contains("__"))?.to_ascii_lowercase();
+        let of_table = |path: &str| {
+            let (table, key) = path.split_once('.')?;
+            let said = rest.strip_prefix(table)?.strip_prefix('_')?;
+            let key = key.replace('.', "_");
+            let begins = key.strip_prefix(said)?;
+            (!said.is_empty() && (begins.is_empty() || begins.starts_with('_'))).then_some(())
+        };
+        let key = keys.iter().find(|key| !key.path.contains('[') && of_table(&key.path).is_some())?;
+        Some((name, format!("{prefix}{}", key.path.to_ascii_uppercase().replace('.', "__"))))
+    };
+    let mut found: Vec<_> = names.into_iter().filter_map(meant).collect();
+    found.sort_unstable();
     found
 }
 

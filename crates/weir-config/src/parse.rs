@@ -72,6 +72,7 @@ where
     let mut node = read_layers(layers).map_err(|problems| tidy(first, problems))?;
     let mut found = overrides::merge(&mut node, schema, overrides);
     found.extend(check(&node, schema, ""));
+    found.extend(node.beyond(""));
     if !found.is_empty() {
         let problems = found.into_iter().map(|(origin, message)| place(first, &origin, message));
         return Err(tidy(first, problems.collect()));

@@ -9,6 +9,24 @@ use std::{
 
 use crate::Problem;
 
+/// What a value that is laid over files came by.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// The environment variable of this name.
+    Variable(String),
+    /// An argument of the command, by what it is called: `--listen`.
+    Argument(String),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Variable(name) => write!(f, "environment variable {name}"),
+            Source::Argument(name) => f.write_str(name),
+        }
+    }
+}
+
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
@@ -21,8 +39,8 @@ pub enum Origin {
         /// Column in characters, from 1.
         column: usize,
     },
-    /// An override, by its name: `environment variable WEIR_SERVER__LISTEN`, `--listen`.
-    Override(String),
+    /// An override.
+    Override(Source),
     /// Nobody wrote it, and it was worked out from this: `a share of the cgroup's memory limit`.
     Derived(String),
     /// Nobody wrote it.
@@ -40,7 +58,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Origin::File { file, line, column } => write!(f, "{}:{line}:{column}", file.display()),
-            Origin::Override(source) => f.write_str(source),
+            Origin::Override(source) => write!(f, "{source}"),
             Origin::Derived(from) => write!(f, "default, {from}"),
             Origin::Default => f.write_str("default"),
         }
@@ -123,7 +141,7 @@ impl Places {
 pub(crate) fn place(file: &Path, origin: &Origin, message: String) -> Problem {
     match origin {
         Origin::File { file, line, column } => Problem::new(file, message).at(*line, *column),
-        Origin::Override(source) => Problem::new(source.as_ref(), message),
+        Origin::Override(source) => Problem::new(source.to_string().as_ref(), message),
         Origin::Derived(_) | Origin::Default => Problem::new(file, message),
     }
 }

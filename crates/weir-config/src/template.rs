@@ -7,7 +7,7 @@ use serde::Serialize;
 use toml::Value;
 
 use crate::{
-    check::describe,
+    check::{choices, describe},
     schema::{Schema, json_schema},
 };
 
@@ -33,6 +33,7 @@ fn write_table(out: &mut String, schema: Schema<'_>, values: Option<&Value>, pat
     for (key, schema) in plain {
         out.push('\n');
         comment(out, "", schema.text("description"));
+        comment(out, "", words(schema).as_deref());
         write_key(out, "", key, schema, value_of(key));
     }
     for (key, schema) in tables {
@@ -49,6 +50,11 @@ fn write_table(out: &mut String, schema: Schema<'_>, values: Option<&Value>, pat
             }
         }
     }
+}
+
+/// What may be written, where the comment does not say it.
+fn words(schema: Schema<'_>) -> Option<String> {
+    choices(schema, schema.text("description").unwrap_or_default())
 }
 
 /// Whether the key is written as a table, or several.
@@ -87,6 +93,7 @@ fn write_absent(out: &mut String, head: &str, table: Schema<'_>) {
     let _ = writeln!(out, "# {head}");
     for (key, schema) in table.properties() {
         comment(out, "#   ", schema.text("description"));
+        comment(out, "#   ", words(schema).as_deref());
         let default = schema.get("default").and_then(|default| Value::try_from(default).ok());
         write_key(out, "# ", key, schema, default.as_ref());
     }

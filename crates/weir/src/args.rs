@@ -14,7 +14,7 @@ use clap::{
     builder::{OsStringValueParser, TypedValueParser},
 };
 use clap_complete::Shell;
-use weir_config::Override;
+use weir_config::{Override, Source};
 
 pub(crate) use cache::{AdminPlace, Cache, Explain, Purge, Warm};
 pub(crate) use doctor::Doctor;
@@ -115,7 +115,9 @@ impl Addresses {
             ("--admin-listen", "server.admin_listen", self.admin_listen),
         ];
         let given = flags.into_iter().filter_map(|(flag, key, at)| Some((flag, key, at?)));
-        given.map(|(flag, key, at)| Override::new(flag, key, at.to_string())).collect()
+        given
+            .map(|(flag, key, at)| Override::new(Source::Argument(flag.to_owned()), key, at.to_string()))
+            .collect()
     }
 }
 

@@ -7,13 +7,16 @@ use std::{
 };
 
 use anyhow::anyhow;
+use weir_config::{Key, Override, Source};
+
+/// What the names of our variables begin with.
+const PREFIX: &str = "WEIR_";
 
 /// Overrides of the configuration: `WEIR_SERVER__LISTEN=…`.
 ///
 /// # Errors
 /// The first that is no text.
-pub(crate) fn overrides() -> anyhow::Result<Vec<weir_config::Override>> {
-    const PREFIX: &str = "WEIR_";
+pub(crate) fn overrides() -> anyhow::Result<Vec<Override>> {
     let ours = env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(PREFIX.as_bytes()));
     let text = |(name, value): (OsString, OsString)| match (name.to_str(), value.to_str()) {
         (Some(name), Some(value)) => Ok((name.to_owned(), value.to_owned())),
@@ -22,10 +25,24 @@ pub(crate) fn overrides() -> anyhow::Result<Vec<weir_config::Override>> {
     Ok(weir_config::environment(PREFIX, ours.map(text).collect::<anyhow::Result<Vec<_>>>()?))
 }
 
+/// A sentence for each variable that looks like an override of one of `keys` and is none. What it says may be a
+/// secret and is not in it.
+pub(crate) fn misspelt(keys: &[Key]) -> Vec<String> {
+    let names: Vec<String> = env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
+    let found = weir_config::misspelt(PREFIX, names.iter().map(String::as_str), keys);
+    let told = |(name, meant)| {
+        format!(
+            "environment variable {name} is read by nobody: two underscores stand between a table and its \
+             key, as in {meant}"
+        )
+    };
+    found.into_iter().map(told).collect()
+}
+
 /// OpenTelemetry's own variables
 /// (<https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/>), as the
 /// settings that they stand for. Empty is unset there.
-pub(crate) fn otel() -> Vec<weir_config::Override> {
+pub(crate) fn otel() -> Vec<Override> {
     let variables = [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.endpoint"),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "telemetry.protocol"),
@@ -35,7 +52,8 @@ pub(crate) fn otel() -> Vec<weir_config::Override> {
     ];
     let said = variables.into_iter().filter_map(|(name, key)| Some((name, key, text(name)?)));
     let ours = |key, value| if key == "telemetry.protocol" { protocol(value) } else { value };
-    said.map(|(name, key, value)| weir_config::Override::new(name, key, ours(key, value))).collect()
+    said.map(|(name, key, value)| Override::new(Source::Variable(name.to_owned()), key, ours(key, value)))
+        .collect()
 }
 
 /// OpenTelemetry's names of protocols as ours. Also who asks for JSON is sent protobuf, which receivers of OTLP over

@@ -15,6 +15,43 @@ pub(crate) struct Limits {
     pub(crate) memory: Option<u64>,
 }
 
+/// Memory that a process holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Resident {
+    /// Bytes now.
+    pub(crate) now: u64,
+    /// Bytes when they were most.
+    pub(crate) most: u64,
+}
+
+impl Resident {
+    /// That of this process; `None` where the system does not tell.
+    pub(crate) fn of_this_process() -> Option<Self> {
+        let status = fs::read_to_string("/proc/self/status").ok()?;
+        Some(Self { now: kib(&status, "VmRSS:")?, most: kib(&status, "VmHWM:")? })
+    }
+}
+
+/// Bytes of a line such as `VmRSS:  1024 kB` of a file in `/proc`.
+fn kib(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// Memory of the machine, bytes.
+pub(crate) fn machine_memory() -> Option<u64> {
+    kib(&fs::read_to_string("/proc/meminfo").ok()?, "MemTotal:")
+}
+
+/// Bytes that can still be had beside everything that runs: in the machine, and in every control group
+/// around this process that has a limit. Files that were read and lie in memory can be dropped, so they
+/// do not count as used.
+pub(crate) fn free_memory(root: &Path) -> Option<u64> {
+    let machine = fs::read_to_string(root.join("proc/meminfo")).ok();
+    let machine = machine.and_then(|text| kib(&text, "MemAvailable:"));
+    machine.into_iter().chain(cgroup::bounds(root).free).min()
+}
+
 impl Limits {
     /// Those of this process.
     pub(crate) fn of_this_process() -> Self {
@@ -27,7 +64,7 @@ impl Limits {
         let cores = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
         let cores = cores.and_then(count_list).filter(|cores| *cores > 0);
         let cores = cores.unwrap_or_else(|| thread::available_parallelism().map_or(1, Into::into));
-        let cgroup::Bounds { quota, memory } = cgroup::bounds(root);
+        let cgroup::Bounds { quota, memory, .. } = cgroup::bounds(root);
         Self { cores, quota, memory }
     }
 
@@ -65,6 +102,33 @@ pub(crate) mod tests {
         let of = [0.1, 0.5, 1.1, 1.5, 2.4, 3.9, 64.0].map(|quota| threads(Some(quota)));
         assert_eq!(of, [1, 1, 1, 2, 2, 4, 4]);
         assert_eq!(threads(None), 4);
+    }
+
+    #[test]
+    fn proc_is_read() {
+        assert_eq!(kib("MemTotal:       16384 kB\nMemFree: 1 kB\n", "MemTotal:"), Some(16_384 << 10));
+        let Resident { now, most } = Resident::of_this_process().unwrap();
+        assert!(0 < now && now <= most, "{now} {most}");
+    }
+
+    #[test]
+    fn what_is_free_is_what_the_tightest_around_it_leaves() {
+        let mount = "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup rw\n";
+        let mut files = vec![
+            ("proc/meminfo", "MemTotal: 8388608 kB\nMemAvailable:    1048576 kB\n"),
+            ("proc/self/mountinfo", mount),
+            ("proc/self/cgroup", "0::/pod\n"),
+            ("sys/fs/cgroup/pod/memory.max", "335544320\n"),
+            ("sys/fs/cgroup/pod/memory.current", "230686720\n"),
+            ("sys/fs/cgroup/pod/memory.stat", "anon 200000000\ninactive_file 10485760\nactive_file 1\n"),
+        ];
+        let free = |files: &[(&str, &str)]| free_memory(cgroup::tree(files).path());
+        assert_eq!(free(&files), Some(110 << 20), "320 MiB, of which 220 are used and 10 of those can go");
+        files[0].1 = "MemAvailable: 1024 kB\n";
+        assert_eq!(free(&files), Some(1 << 20), "the machine has less");
+        files[0].1 = "";
+        files[3].1 = "max\n";
+        assert_eq!(free(&files), None, "nothing limits it, and nothing tells");
     }
 
     #[test]

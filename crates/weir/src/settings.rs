@@ -19,7 +19,7 @@ use weir_clients::{
     S3Config,
     redis::{Redis, RedisConfig, RedisConfigError, RedisProblem},
 };
-use weir_config::{Places, Problem};
+use weir_config::{Origin, Places, Problem};
 use weir_engine::EngineOptions;
 use weir_features::{IdempotencyConfig, StateConfig, ViewConfig};
 use weir_serving::{
@@ -33,7 +33,8 @@ use crate::{
     telemetry::{LogConfig, TelemetryConfig},
 };
 
-pub(crate) use files::{Wrong, load, load_within};
+pub(crate) use checks::{Listen, listeners};
+pub(crate) use files::{Wrong, load, load_within, read_within};
 pub(crate) use live::{Changed, is_live, keys};
 
 /// `weir.toml`: the server, its logs, and the routes that an operator declares.
@@ -44,7 +45,7 @@ pub(crate) struct Settings {
     pub(crate) server: ServerConfig,
     /// Its logs.
     pub(crate) log: LogConfig,
-    /// What is sent to an OTLP receiver: traces.
+    /// What is sent to an OTLP receiver: traces and metrics.
     pub(crate) telemetry: TelemetryConfig,
     /// How archives of models are fetched, and where they are kept.
     pub(crate) fetch: FetchConfig,
@@ -66,6 +67,9 @@ pub(crate) struct Settings {
     pub(crate) route: Vec<RouteConfig>,
 }
 
+/// Most threads that serve.
+const MOST_THREADS: usize = 1_024;
+
 /// Problems, one a line.
 pub(crate) fn lines(problems: &[Problem]) -> String {
     problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")
@@ -74,13 +78,13 @@ pub(crate) fn lines(problems: &[Problem]) -> String {
 /// The Redis that is configured; it is connected to when it is first needed.
 ///
 /// # Errors
-/// Every problem, one a line.
-pub(crate) fn redis(config: Option<&RedisConfig>, places: &Places) -> anyhow::Result<Option<Redis>> {
+/// Every problem.
+pub(crate) fn redis(config: Option<&RedisConfig>, places: &Places) -> Result<Option<Redis>, Vec<Problem>> {
     let placed = |RedisConfigError(problems)| {
         let place = |p: &RedisProblem| {
             places.problem(&format!("redis.{}", p.key), format!("`redis.{}` {}", p.key, p.text))
         };
-        anyhow!(lines(&problems.iter().map(place).collect::<Vec<_>>()))
+        problems.iter().map(place).collect()
     };
     config.map(|config| Redis::new(config).map_err(placed)).transpose()
 }
@@ -97,9 +101,16 @@ pub(crate) fn routes_refused(problems: &[RouteProblem], places: &Places) -> Reas
 
 /// Problems of routes, placed in the file.
 pub(crate) fn route_lines(problems: &[RouteProblem], places: &Places) -> String {
-    let place = |problem: &RouteProblem| match problem.route {
-        Some(index) => places.problem(&format!("route[{index}]"), problem.to_string()).to_string(),
-        None => problem.to_string(),
+    let beside = |problem: &RouteProblem| {
+        let origin = problem.beside.map(|other| places.origin(&format!("route[{other}]")));
+        origin.filter(Origin::is_file).map(|at| format!(" (the other is at {at})")).unwrap_or_default()
+    };
+    let place = |problem: &RouteProblem| {
+        let text = format!("{problem}{}", beside(problem));
+        match problem.route {
+            Some(index) => places.problem(&format!("route[{index}]"), text).to_string(),
+            None => text,
+        }
     };
     problems.iter().map(place).collect::<Vec<_>>().join("\n")
 }
@@ -136,7 +147,8 @@ pub(crate) fn graph(candidate: &Candidate) -> anyhow::Result<Arc<ServedVersion>>
 pub(crate) fn threads(server: &ServerConfig) -> usize {
     match server.threads {
         0 => thread::available_parallelism().map_or(1, Into::into),
-        threads => threads,
+        // More is refused, by which time what else is wrong is looked for.
+        threads => threads.min(MOST_THREADS),
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::{path::Path, sync::Arc};
 
+use rustix::fs::{Access, access};
 use weir_api::State;
 use weir_clients::redis::Redis;
 use weir_config::{Places, Problem};
 use weir_features::{
-    Budget, Embedded, Features, Idempotency, Memory, RedisStore, SharedStore, StateConfig, StoreKind, Views,
+    Budget, Embedded, Features, Idempotency, Memory, RedisStore, SharedStore, StoreKind, Views,
 };
 use weir_types::Clock;
 
@@ -41,7 +42,7 @@ pub(crate) fn open(
         state: settings.state.budget.as_usize(),
         idempotency: settings.idempotency.budget.as_usize(),
     };
-    let store = store((&settings.state, budget), places, clock, (redis, opening));
+    let store = store((settings, budget), places, clock, (redis, opening));
     let (views, store) = match (views, store) {
         (Ok(views), Ok(store)) => (views, store),
         (views, store) => {
@@ -56,25 +57,40 @@ pub(crate) fn open(
 }
 
 fn store(
-    (config, budget): (&StateConfig, Budget),
+    (settings, budget): (&Settings, Budget),
     places: &Places,
     clock: &Arc<dyn Clock>,
     (redis, opening): (Option<&Redis>, Opening),
 ) -> Result<SharedStore, Vec<Problem>> {
-    match (config.store, opening) {
-        (StoreKind::Redis, _) => {
-            let nowhere = "`state.store` is `redis`: say in [redis] where that is";
-            let redis = redis.ok_or_else(|| vec![places.problem("state.store", nowhere)])?;
-            Ok(Arc::new(RedisStore::new(redis.clone(), clock.clone())))
+    let (config, path) = (&settings.state, Path::new(&settings.state.path));
+    let wrong = |key, text: String| vec![places.problem(key, text)];
+    match (config.store, redis, opening) {
+        (StoreKind::Redis, Some(redis), _) => Ok(Arc::new(RedisStore::new(redis.clone(), clock.clone()))),
+        (StoreKind::Redis, None, _) if settings.redis.is_none() => {
+            Err(wrong("state.store", "`state.store` is `redis`: say in [redis] where that is".to_owned()))
         }
-        (StoreKind::Embedded, Opening::Use) => {
-            let path = Path::new(&config.path);
+        (StoreKind::Embedded, _, Opening::Use) => {
             let opened = Embedded::open(path, budget, config.queue, clock.clone());
-            let store = opened.map_err(|error| vec![places.problem("state.path", error.to_string())])?;
-            Ok(Arc::new(store))
+            Ok(Arc::new(opened.map_err(|error| wrong("state.path", error.to_string()))?))
         }
-        (StoreKind::Memory, _) | (StoreKind::Embedded, Opening::Check) => {
+        (StoreKind::Embedded, _, Opening::Check) if unwritable(path).is_some() => {
+            let why = unwritable(path).unwrap_or_default();
+            Err(wrong("state.path", format!("`state.path` {} {why}", path.display())))
+        }
+        // What is wrong with [redis] is told where it stands.
+        (StoreKind::Memory | StoreKind::Redis, ..) | (StoreKind::Embedded, _, Opening::Check) => {
             Ok(Arc::new(Memory::new(budget, clock.clone())))
         }
     }
+}
+
+/// Why no file can be written at `path`, without trying.
+fn unwritable(path: &Path) -> Option<String> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !folder.is_dir() {
+        return Some("is in no folder: make it, or name another path".to_owned());
+    }
+    let place = if path.exists() { path } else { folder };
+    let error = access(place, Access::WRITE_OK).err()?;
+    Some(format!("cannot be written: {error}; let this user write it, or name another path"))
 }

@@ -70,7 +70,7 @@ pub(super) fn doubles(routes: &[RouteConfig]) -> impl Iterator<Item = RouteProbl
         let (method, path) = (route.method.name(), &route.path);
         let message =
             format!("{method} {path} is declared already, by [[route]] {}; change one of them", first + 1);
-        Some(RouteProblem { route: Some(index), message })
+        Some(RouteProblem { route: Some(index), beside: Some(first), message })
     })
 }
 
@@ -90,6 +90,7 @@ pub(super) fn clashes(all: &Declarations, routes: &[RouteConfig]) -> Vec<RoutePr
     let clash = |(index, route): (usize, &RouteConfig)| {
         own.contains(&(route.path.as_str(), route.method)).then(|| RouteProblem {
             route: Some(index),
+            beside: None,
             message: format!(
                 "the server itself answers {} {}; choose another path",
                 route.method.name(),

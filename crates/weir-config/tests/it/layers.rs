@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use proptest::prelude::*;
-use weir_config::{Layer, Loaded, Origin, Override, keys, parse_layers};
+use weir_config::{Layer, Loaded, Origin, Override, Source, keys, parse_layers};
 
 use crate::shape::Config;
 
@@ -28,7 +28,7 @@ fn tables_are_laid_key_by_key_and_lists_whole() {
 
 #[test]
 fn each_value_knows_its_file_and_what_it_covers() {
-    let flag = Override::new("--workers", "server.workers", "9");
+    let flag = Override::new(Source::Argument("--workers".into()), "server.workers", "9");
     let loaded = load(&[("base.toml", BASE), ("over.toml", OVER)], &[flag]).unwrap();
     let origin = |path| loaded.places.origin(path).to_string();
     assert_eq!(origin("server.listen"), "base.toml:3:10");

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use weir_config::{Loaded, Origin, Override, environment, parse_with};
+use weir_config::{Key, Loaded, Origin, Override, Source, environment, misspelt, parse_with};
 
 use crate::shape::{Config, Level};
 
@@ -43,7 +43,7 @@ fn the_environment_wins_over_the_file_and_says_so() {
     );
     assert_eq!(
         loaded.places.origin("server.listen"),
-        Origin::Override("environment variable WEIR_SERVER__LISTEN".into())
+        Origin::Override(Source::Variable("WEIR_SERVER__LISTEN".into()))
     );
     assert_eq!(loaded.places.origin("server.max_body"), Origin::Default);
 }
@@ -58,12 +58,12 @@ fn a_table_that_the_file_does_not_have_is_made() {
 #[test]
 fn later_overrides_win() {
     let mut all = variables(&[("WEIR_SERVER__LISTEN", "env:1")]);
-    all.push(Override::new("--listen", "server.listen", "flag:1"));
-    all.push(Override::new("--log", "log", "debug"));
+    all.push(Override::new(Source::Argument("--listen".into()), "server.listen", "flag:1"));
+    all.push(Override::new(Source::Argument("--log".into()), "log", "debug"));
     let loaded: Loaded<Config> = parse_with(Path::new("f"), "", &all).unwrap();
     assert_eq!(loaded.value.server.listen, "flag:1");
     assert_eq!(loaded.value.log, Level::Debug);
-    assert_eq!(loaded.places.origin("log"), Origin::Override("--log".into()));
+    assert_eq!(loaded.places.origin("log"), Origin::Override(Source::Argument("--log".into())));
 }
 
 #[test]
@@ -101,4 +101,32 @@ fn an_override_cannot_smuggle_a_second_key() {
         let loaded = load("", &[("WEIR_SERVER__WORKERS", value)]);
         assert!(loaded.is_err() || loaded.unwrap().value.server.listen == "127.0.0.1:8000", "{value:?}");
     }
+}
+
+#[test]
+fn a_name_with_one_underscore_for_two_is_told_and_names_of_others_are_not() {
+    let key =
+        |path: &str| Key { path: path.to_owned(), takes: String::new(), default: None, about: String::new() };
+    let keys = ["server.listen", "server.max_body", "redis.password_file", "route[].path"].map(key);
+    let names = [
+        "WEIR_SERVER_LISTEN",
+        "WEIR_SERVER__LISTEN",
+        "WEIR_REDIS_PASSWORD",
+        "WEIR_SERVER_MAX_BODY",
+        // Kubernetes tells every pod of every service, here of `weir-server` and `weir`.
+        "WEIR_SERVER_PORT",
+        "WEIR_SERVER_SERVICE_HOST",
+        "WEIR_PORT_8000_TCP",
+        "WEIR_SERVER",
+        "WEIR_SERVER_",
+        "WEIR_CONFIG",
+        "SERVER_LISTEN",
+    ];
+    let found = misspelt("WEIR_", names, &keys);
+    let expected = [
+        ("WEIR_REDIS_PASSWORD", "WEIR_REDIS__PASSWORD_FILE".to_owned()),
+        ("WEIR_SERVER_LISTEN", "WEIR_SERVER__LISTEN".to_owned()),
+        ("WEIR_SERVER_MAX_BODY", "WEIR_SERVER__MAX_BODY".to_owned()),
+    ];
+    assert_eq!(found, expected);
 }

@@ -18,6 +18,13 @@ pub struct FetchProblem {
     pub text: String,
 }
 
+impl FetchProblem {
+    /// Every mistake in `list`, where nothing is to be fetched; `has_s3` says whether `s3://` has a meaning.
+    pub fn of(list: &[ArchiveConfig], has_s3: bool) -> Vec<Self> {
+        check(list, has_s3).err().unwrap_or_default()
+    }
+}
+
 /// An archive that was checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Wanted {

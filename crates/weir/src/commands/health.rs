@@ -3,12 +3,23 @@
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::Context;
-use serde_json::Value;
+use serde_json::{Value, json};
 use weir_clients::Client;
 
 use crate::{args::Health, output::Output};
 
 pub(crate) fn run(options: &Health, output: &Output) -> anyhow::Result<ExitCode> {
+    let asked = ask(options, output);
+    if let Err(error) = &asked
+        && output.is_json()
+    {
+        // Programs read standard output: what it says of a server that is there.
+        output.json(&json!({"ready": false, "error": format!("{error:#}")}));
+    }
+    asked
+}
+
+fn ask(options: &Health, output: &Output) -> anyhow::Result<ExitCode> {
     let timeout =
         Duration::try_from_secs_f64(options.timeout).context("--timeout takes a number of seconds")?;
     let reply = Client::new(&options.url, timeout).get("/readyz")?;

@@ -2,8 +2,9 @@
 
 use std::{
     collections::BTreeSet,
+    error::Error,
     fs::{self, File},
-    io::{BufReader, BufWriter, Write},
+    io::{self, BufReader, BufWriter, Write},
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -131,6 +132,24 @@ fn temporary(folder: &Path) -> anyhow::Result<NamedTempFile> {
     NamedTempFile::new_in(folder).with_context(|| format!("{} cannot be written to", folder.display()))
 }
 
+/// What is told where something of the archive could not be written in `folder`: the error's own sentence, which
+/// has its cause in it, and what to do where there is no room.
+fn unwritten(folder: &Path, error: &(dyn Error + 'static)) -> anyhow::Error {
+    let mut causes = std::iter::successors(Some(error), |error| (*error).source());
+    let full = causes.any(|cause| {
+        let kind = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+        matches!(kind, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+    });
+    match full {
+        true => anyhow!(
+            "{}: {error}; make room there, or write elsewhere with --output: beside the archive it takes as much \
+             again, unpacked, while it is checked",
+            folder.display()
+        ),
+        false => anyhow!("{error}"),
+    }
+}
+
 fn write_archive(
     options: &Package,
     members: &[Member],
@@ -144,8 +163,9 @@ fn write_archive(
     };
     let mut file = temporary(folder)?;
     let mut buffered = BufWriter::new(file.as_file_mut());
-    let packed = archive::pack(members, models, compression(options.format), &mut buffered, &progress)?;
-    buffered.flush()?;
+    let packed = archive::pack(members, models, compression(options.format), &mut buffered, &progress)
+        .map_err(|error| unwritten(folder, &error))?;
+    buffered.flush().map_err(|error| unwritten(folder, &error))?;
     drop(buffered);
     output.progress("");
     Ok((file, packed))
@@ -167,12 +187,9 @@ fn bar(done: u64, total: u64) -> String {
 /// Unpacks what was written by the code that serves it, and compares the digests: a file that was
 /// forgotten is noticed here and not in a cluster.
 fn read_back(written: &Path, packed: &Packed, folder: &Path) -> anyhow::Result<()> {
-    let into = TempDir::new_in(folder)?;
-    archive::unpack(
-        File::open(written)?,
-        into.path(),
-        &ArchiveLimits { bytes: u64::MAX, ..ArchiveLimits::default() },
-    )?;
+    let into = TempDir::new_in(folder).map_err(|error| unwritten(folder, &error))?;
+    let limits = ArchiveLimits { bytes: u64::MAX, ..ArchiveLimits::default() };
+    archive::unpack(File::open(written)?, into.path(), &limits).map_err(|error| unwritten(folder, &error))?;
     let found = weir_artifact::discover(into.path()).complete().map_err(|p| anyhow!(lines(&p)))?;
     let mut again = described(&found).context("what was packed does not load")?;
     for (model, told) in again.iter_mut().zip(&packed.manifest.models) {
@@ -194,8 +211,9 @@ fn write_image(
     let mut file = temporary(folder)?;
     let mut output = BufWriter::new(file.as_file_mut());
     let mut layer = BufReader::new(File::open(layer)?);
-    let sums = archive::write_image((name, version), packed, Compression::Gzip, &mut layer, &mut output)?;
-    output.flush()?;
+    let sums = archive::write_image((name, version), packed, Compression::Gzip, &mut layer, &mut output)
+        .map_err(|error| unwritten(folder, &error))?;
+    output.flush().map_err(|error| unwritten(folder, &error))?;
     drop(output);
     Ok((file, sums))
 }
@@ -203,6 +221,12 @@ fn write_image(
 /// Gives the file its name. One that is there already is replaced by the same bytes alone.
 fn keep(file: NamedTempFile, target: &Path, force: bool) -> anyhow::Result<()> {
     use std::os::unix::fs::PermissionsExt;
+    if target.symlink_metadata().is_ok_and(|meta| !meta.is_file()) {
+        bail!(
+            "{} is no regular file, and is not replaced by one: name another with --output",
+            target.display()
+        );
+    }
     let same = target.is_file() && same_bytes(file.path(), target)?;
     if target.exists() && !force && !same {
         bail!(
@@ -301,4 +325,51 @@ fn tell(made: &Made<'_>, output: &Output) {
         None => "serve it: in weir.toml, `url` being where you put it (https://, s3://, file:)",
     };
     output.line(&format!("\n# {how}\n{}", made.snippet()));
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_artifact::archive::ArchiveError;
+
+    use super::*;
+
+    #[test]
+    fn nothing_but_a_file_is_replaced() {
+        let folder = TempDir::new().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let write = |target: &Path, force| {
+            let mut file = temporary(folder.path()).unwrap();
+            file.write_all(b"new").unwrap();
+            keep(file, target, force).map_err(|error| error.to_string())
+        };
+        fs::write(at("old"), "old").unwrap();
+        std::os::unix::fs::symlink(at("old"), at("link")).unwrap();
+        std::os::unix::fs::symlink(at("nowhere"), at("dangling")).unwrap();
+        fs::create_dir(at("folder")).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+        for name in ["link", "dangling", "folder", "socket"] {
+            for force in [false, true] {
+                let error = write(&at(name), force).unwrap_err();
+                assert!(error.contains(name) && error.contains("--output"), "{error}");
+            }
+            assert!(!at(name).symlink_metadata().unwrap().is_file(), "{name} is what it was");
+        }
+        assert!(write(&at("old"), false).unwrap_err().contains("--force"));
+        assert_eq!((write(&at("old"), true), write(&at("first"), false)), (Ok(()), Ok(())));
+        assert_eq!(fs::read(at("old")).unwrap(), b"new");
+    }
+
+    #[test]
+    fn a_full_disk_is_told_once_with_its_folder_and_what_to_do() {
+        let system = || io::Error::from_raw_os_error(28);
+        let of = |error: &(dyn Error + 'static)| format!("{:#}", unwritten(Path::new("/out"), error));
+        let packing = ArchiveError::Io { what: "the archive cannot be written".into(), source: system() };
+        for told in [of(&system()), of(&packing)] {
+            assert_eq!(told.matches("No space left").count(), 1, "{told}");
+            assert!(told.contains("/out: ") && told.contains("--output"), "{told}");
+        }
+        let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+        let told = of(&ArchiveError::Io { what: "x".into(), source: denied });
+        assert_eq!(told, "x: permission denied");
+    }
 }

@@ -22,18 +22,17 @@ use tokio::{
     sync::oneshot,
 };
 use weir_api::{Bound, Server};
-use weir_config::Places;
-use weir_serving::{Cache, Fetcher, Keeper, Loader, ModelControl, ServingSnapshot, Watch};
+use weir_serving::{Keeper, Loader, ModelControl, ServingSnapshot, Watch};
 use weir_types::{Clock, SystemClock};
 
 use self::{early::Early, prospects::Prospects};
 use crate::{
     args::Serve,
-    commands::start::{Started, start},
+    commands::start::prepare,
     environment,
     host::Limits,
     output::Output,
-    settings::{self, Settings, routes_refused},
+    settings::{self, Listen, listeners, routes_refused},
     state::Opening,
     telemetry::{self, Telemetry},
 };
@@ -44,9 +43,15 @@ const SAME_SIGNAL: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(options: Serve, output: &Output) -> anyhow::Result<ExitCode> {
     let (flags, limits) = (options.addresses.flags(), Limits::of_this_process());
-    let loaded = settings::load_within(&options.sources, flags.clone(), &limits)?;
+    let (loaded, impossible) = settings::read_within(&options.sources, flags.clone(), &limits)?;
+    if !impossible.is_empty() {
+        // Nothing is begun by settings that cannot work, but what else is wrong is told with it.
+        let started = prepare((loaded, impossible), Opening::Check).load(output);
+        bail!(started.wrong().unwrap_or_default());
+    }
     let in_force = Arc::new(Mutex::new(loaded.clone()));
     let logs = telemetry::start(&loaded.value.log)?;
+    environment::misspelt(&settings::keys()).iter().for_each(|told| tracing::warn!("{told}"));
     // A runtime of its own for the listeners; models run on theirs. With one thread, the
     // scheduler that never hands work over saves some 4 % of a small request's CPU.
     let threads = settings::threads(&loaded.value.server);
@@ -63,10 +68,14 @@ pub(crate) fn run(options: Serve, output: &Output) -> anyhow::Result<ExitCode> {
         models: Watch::new(&loaded.value.server.models),
         configuration: Watch::of_files(&options.sources.config),
     });
-    let admin = loaded.value.server.admin_listen;
+    let listeners = listeners(&loaded.value.server);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let sending = loaded.value.telemetry.clone();
-    let (server, (loader, fetcher), cache) = prepare(loaded.value, &loaded.places, output)?;
+    let started = prepare((loaded, Vec::new()), Opening::Use).load(output);
+    for (spec, engine) in started.loaded.iter().map(|version| (&version.spec, &version.engine)) {
+        tracing::info!(model = %spec.name, version = %spec.version, engine = engine.name, "loaded");
+    }
+    let (server, (loader, fetcher), cache) = started.serving()?;
     // Behind what checks its files, which tells everything that is wrong and where.
     let telemetry = Telemetry::start(&sending, environment::otlp_headers().as_deref(), &clock)?;
     server.offer_log_control(logs.clone());
@@ -85,7 +94,7 @@ pub(crate) fn run(options: Serve, output: &Output) -> anyhow::Result<ExitCode> {
     }
     let sources = options.sources;
     let reload = Reload { sources, flags, limits, in_force, server: server.clone(), cache, fetcher, logs };
-    runtime.block_on(serve((server, telemetry), (loader, reload), admin, watched, (early, hangup)))
+    runtime.block_on(serve((server, telemetry), (loader, reload), listeners, watched, (early, hangup)))
 }
 
 /// What is looked at for changes.
@@ -108,39 +117,15 @@ fn raise_descriptor_limit(max_connections: usize) {
     }
 }
 
-/// The server, where there is something to serve and every route is right.
-fn prepare(
-    settings: Settings,
-    places: &Places,
-    output: &Output,
-) -> anyhow::Result<(Server, (Loader, Fetcher), Option<Cache>)> {
-    let Started { loader, fetcher, cache, server, models, failures } =
-        start(settings, places, Opening::Use, output)?;
-    if models == 0 {
-        bail!("no model could be loaded\n{failures}");
-    }
-    let server = server.map_err(|problems| anyhow!(problems))?;
-    for version in server.snapshot().models().flat_map(|(_, model)| model.versions()) {
-        let (spec, engine) = (&version.spec, &version.engine);
-        tracing::info!(model = %spec.name, version = %spec.version, engine = engine.name, "loaded");
-    }
-    Ok((server, (loader, fetcher), cache))
-}
-
 async fn serve(
     (server, telemetry): (Server, Option<Telemetry>),
     (loader, reload): (Loader, Reload),
-    admin: Option<SocketAddr>,
+    listeners: Vec<Listen>,
     watched: Option<Watched>,
     signals: (Early, Signal),
 ) -> anyhow::Result<ExitCode> {
-    let bound = server.clone().bind().await.map_err(|(address, error)| match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            let flag = if admin == Some(address) { "--admin-listen" } else { "--listen" };
-            anyhow!("{address} is in use: stop what listens there, or choose another address with {flag}")
-        }
-        _ => anyhow!(error).context(format!("{address} cannot be listened on")),
-    })?;
+    let bound = server.clone().bind().await;
+    let bound = bound.map_err(|(address, error)| not_bound(&listeners, address, error))?;
     for address in [Some(bound.address()?), bound.grpc_address()?].into_iter().flatten() {
         if !address.ip().is_loopback() {
             tracing::warn!("anybody who reaches {address} may use it: there is no authentication");
@@ -150,6 +135,23 @@ async fn serve(
     let control = keep_models(&server, (loader, reload), watched, prospects)?;
     run_until_told((bound, telemetry), (control, in_vain), signals).await?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the operator does about an address that cannot be listened on.
+fn not_bound(listeners: &[Listen], address: SocketAddr, error: io::Error) -> anyhow::Error {
+    let listen = listeners.iter().find(|listen| listen.address == address);
+    let key = listen.map_or("listen", |listen| listen.key);
+    let flag = match key {
+        "listen" => ", with --listen for example",
+        "admin_listen" => ", with --admin-listen for example",
+        _ => "",
+    };
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            anyhow!("{address} is in use: stop what listens there (ss -ltnp), or change `server.{key}`{flag}")
+        }
+        _ => anyhow!(error).context(format!("`server.{key}`: {address} cannot be listened on")),
+    }
 }
 
 /// Starts the thread that loads models while the server serves.

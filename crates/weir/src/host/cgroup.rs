@@ -13,6 +13,8 @@ pub(super) struct Bounds {
     pub(super) quota: Option<f64>,
     /// Bytes.
     pub(super) memory: Option<u64>,
+    /// Bytes of them that nothing uses, or that could be had at once: files that were read and lie unused.
+    pub(super) free: Option<u64>,
 }
 
 /// A number that is no limit: version 1 writes the largest one that pages allow.
@@ -26,6 +28,7 @@ impl Bounds {
         Self {
             quota: self.quota.into_iter().chain(other.quota).reduce(less),
             memory: self.memory.into_iter().chain(other.memory).min(),
+            free: self.free.into_iter().chain(other.free).min(),
         }
     }
 }
@@ -105,7 +108,20 @@ fn of(folder: &Path) -> Bounds {
     };
     let quota_v1 = || cores(number("cpu.cfs_quota_us")?, number("cpu.cfs_period_us")?);
     let memory = |name: &str| read(name)?.trim().parse::<u64>().ok().filter(|bytes| *bytes < NO_LIMIT);
+    let used = |name: &str, files: &str| {
+        let files =
+            read("memory.stat")?.lines().find_map(|line| line.strip_prefix(files)?.trim().parse().ok());
+        Some(memory(name)?.saturating_sub(files.unwrap_or(0)))
+    };
+    let free = || {
+        let (limit, used) = match memory("memory.max") {
+            Some(limit) => (limit, used("memory.current", "inactive_file ")),
+            None => (memory("memory.limit_in_bytes")?, used("memory.usage_in_bytes", "total_inactive_file ")),
+        };
+        Some(limit.saturating_sub(used?))
+    };
     Bounds {
+        free: free(),
         quota: quota().or_else(quota_v1),
         memory: memory("memory.max").or_else(|| memory("memory.limit_in_bytes")),
     }
@@ -115,23 +131,25 @@ fn cores(quota: f64, period: f64) -> Option<f64> {
     (quota > 0.0 && period > 0.0).then(|| quota / period)
 }
 
+/// A tree with `files`.
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // it is a test's
+pub(super) fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        let file = root.path().join(name);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, text).unwrap();
+    }
+    root
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A tree with `files`.
-    pub(crate) fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let root = tempfile::tempdir().unwrap();
-        for (name, text) in files {
-            let file = root.path().join(name);
-            fs::create_dir_all(file.parent().unwrap()).unwrap();
-            fs::write(file, text).unwrap();
-        }
-        root
-    }
-
     fn read(files: &[(&str, &str)]) -> (Option<f64>, Option<u64>) {
-        let Bounds { quota, memory } = bounds(tree(files).path());
+        let Bounds { quota, memory, .. } = bounds(tree(files).path());
         (quota, memory)
     }
 
@@ -174,8 +192,11 @@ mod tests {
             ("sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us", "250000\n"),
             ("sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us", "100000\n"),
             ("sys/fs/cgroup/memory/memory.limit_in_bytes", "268435456\n"),
+            ("sys/fs/cgroup/memory/memory.usage_in_bytes", "134217728\n"),
+            ("sys/fs/cgroup/memory/memory.stat", "inactive_file 1\ntotal_inactive_file 33554432\n"),
         ];
         assert_eq!(read(&files), (Some(2.5), Some(256 << 20)));
+        assert_eq!(bounds(tree(&files).path()).free, Some((256 - 128 + 32) << 20));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::{
 };
 
 use weir_clients::{S3Config, redis::RedisConfig};
-use weir_config::{Layer, Loaded, MAX_BYTES, Origin, Override, Places, Problem};
+use weir_config::{Layer, Loaded, MAX_BYTES, Origin, Override, Places, Problem, Source};
 
 use super::{Settings, checks::impossible, defaults, lines};
 use crate::{args::Sources, environment, host::Limits};
@@ -43,6 +43,20 @@ pub(crate) fn load_within(
     flags: Vec<Override>,
     limits: &Limits,
 ) -> anyhow::Result<Loaded<Settings>> {
+    let (loaded, problems) = read_within(sources, flags, limits)?;
+    if problems.is_empty() { Ok(loaded) } else { Err(Wrong(problems).into()) }
+}
+
+/// [`load_within`] for who goes on with settings that cannot work, to find what else is wrong: they come
+/// with all that keeps them from it.
+///
+/// # Errors
+/// What keeps the sources from being read as settings, one a line.
+pub(crate) fn read_within(
+    sources: &Sources,
+    flags: Vec<Override>,
+    limits: &Limits,
+) -> anyhow::Result<(Loaded<Settings>, Vec<Problem>)> {
     let texts = read(&sources.config).map_err(Wrong)?;
     let layers: Vec<Layer<'_>> =
         sources.config.iter().zip(&texts).map(|(file, text)| Layer { file, text }).collect();
@@ -53,16 +67,13 @@ pub(crate) fn load_within(
     overrides.extend(flags);
     let mut loaded: Loaded<Settings> = weir_config::parse_layers(layers, &overrides).map_err(Wrong)?;
     defaults::follow(&mut loaded.value, &mut loaded.places, limits);
-    let problems = impossible(&loaded.value, &loaded.places);
-    if !problems.is_empty() {
-        return Err(Wrong(problems).into());
-    }
     place_paths(&mut loaded.value, &loaded.places);
     if !sources.paths.is_empty() {
         loaded.value.server.models = sources.paths.clone();
-        loaded.places.lay("server.models", Origin::Override("arguments".to_owned()));
+        loaded.places.lay("server.models", Origin::Override(Source::Argument("arguments".to_owned())));
     }
-    Ok(loaded)
+    let problems = impossible(&loaded.value, &loaded.places);
+    Ok((loaded, problems))
 }
 
 /// The text of each file.

@@ -21,6 +21,45 @@ fn settings_that_cannot_work_are_told_with_their_places() {
         assert!(error.contains(place), "{error}");
     }
     assert_eq!(error.lines().count(), 3, "{error}");
+    // What would be something else than it says, or a loop without a pause.
+    for (table, low, high, good) in [
+        ("server]\nmax_queue", "0", None, "1"),
+        ("state]\nqueue", "0", Some("1048577"), "1"),
+        ("idempotency]\nttl", "'0s'", None, "'1ns'"),
+        ("cache]\npurge_interval", "'9ms'", None, "'10ms'"),
+    ] {
+        let of = |value: &str| written(&format!("[{table} = {value}\n")).map_err(|e| e.to_string());
+        assert!(of(good).is_ok(), "{table} = {good}");
+        for value in [Some(low), high].into_iter().flatten() {
+            let error = of(value).unwrap_err();
+            assert!(error.contains(":2:") && error.contains("must be "), "{table} = {value}: {error}");
+        }
+    }
+}
+
+#[test]
+fn what_is_beyond_every_bound_hides_nothing_and_tells_the_bound() {
+    let text = "[server]\nmax_connections = 18446744073709551615\nmax_body = \"99999999999TiB\"\n\
+                request_timeout = \"9999999d\"\nthread = 1";
+    let error = written(text).unwrap_err().to_string();
+    for told in [
+        ":2:19: `server.max_connections` is 18446744073709551615; an integer is at most 9223372036854775807",
+        ":3:12: `server.max_body`: \"99999999999TiB\" is too large: at most 16777215TiB",
+        ":4:19: `server.request_timeout`: \"9999999d\" is too long: at most 213503d",
+        ":5:1: unknown key `thread`",
+    ] {
+        assert!(error.contains(told), "{told}: {error}");
+    }
+}
+
+#[test]
+fn words_that_may_be_written_are_told_where_the_comment_does_not_have_them() {
+    let of = |path: &str| keys().into_iter().find(|key| key.path == path).unwrap().about;
+    assert_eq!(of("log.format"), "How to write it. One of `auto`, `pretty`, `json`.");
+    assert!(of("server.model_control").ends_with("One of `none`, `explicit`."));
+    assert!(!of("state.store").contains("One of"), "it has them");
+    let default = weir_config::default_toml::<Settings>();
+    assert!(default.contains("# How to write it.\n# One of `auto`, `pretty`, `json`.\nformat"), "{default}");
 }
 
 #[test]
@@ -54,7 +93,7 @@ fn redis_is_read_beside_the_file_and_every_problem_has_its_place() {
     let good = "[redis]\nurl = \"redis://127.0.0.1:6379\"\npassword_file = \"password\"";
     assert!(read(good).unwrap().is_some(), "nothing listens there, and nothing is asked yet");
     let bad = "[redis]\nurl = \"http://a\"\npassword_file = \"nowhere\"";
-    let error = read(bad).unwrap_err().to_string();
+    let error = lines(&read(bad).unwrap_err());
     assert!(
         error.contains(":2:") && error.contains(":3:") && error.contains("redis.password_file"),
         "{error}"
@@ -65,7 +104,7 @@ fn redis_is_read_beside_the_file_and_every_problem_has_its_place() {
 fn paths_of_the_file_are_relative_to_it_and_others_are_not() {
     let loaded = written("[server]\nmodels = [\"m\"]").unwrap();
     assert!(loaded.value.server.models[0].parent().is_some_and(Path::is_absolute));
-    let flag = Override::new("--models", "server.models", "[\"m\"]");
+    let flag = Override::new(weir_config::Source::Argument("--models".into()), "server.models", "[\"m\"]");
     let file = tempfile::NamedTempFile::new().unwrap();
     let sources = Sources { paths: Vec::new(), config: vec![file.path().to_owned()] };
     let loaded = load(&sources, vec![flag]).unwrap();

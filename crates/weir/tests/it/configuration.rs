@@ -63,7 +63,7 @@ pub(crate) fn serve(folder: &Path, more: &[&str]) -> Server {
     Server::start(folder, &arguments)
 }
 
-fn run(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> (bool, String, String) {
+pub(crate) fn run(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> (bool, String, String) {
     let Output { status, stdout, stderr } =
         weir(folder).args(arguments).envs(variables.iter().copied()).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();

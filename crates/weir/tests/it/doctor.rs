@@ -59,9 +59,17 @@ fn a_host_that_is_fine_is_told_so_for_people_too() {
     assert!(ok, "{findings:?}");
     assert_eq!(of(&findings, "models").0, "ok");
     assert!(of(&findings, "models").1.contains("housing"), "{findings:?}");
-    for check in ["configuration", "descriptors", "cores", "memory", "clock", "ports", "user"] {
-        assert_ne!(of(&findings, check).0, "fail", "{check}");
+    let all = ["configuration", "cores", "memory", "clock", "ports", "root filesystem", "place", "routes"];
+    for check in all {
+        assert_eq!(of(&findings, check).0, "ok", "{check}: {findings:?}");
     }
+    // These two are as whoever runs the test has it.
+    let root = rustix::process::geteuid().is_root();
+    assert_eq!(of(&findings, "user").0, if root { "warn" } else { "ok" });
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    let enough = files.is_none_or(|files| files >= 10_064);
+    assert_eq!(of(&findings, "descriptors").0, if enough { "ok" } else { "warn" });
+    assert_eq!(findings.len(), all.len() + 3, "nothing else is looked at, and nothing twice: {findings:?}");
     let done = weir(place.path()).args(["doctor", "--config", "weir.toml"]).output().unwrap();
     let text = String::from_utf8(done.stdout).unwrap();
     assert!(text.contains("ok    configuration") && text.trim_end().ends_with("0 failures"), "{text}");
@@ -75,7 +83,7 @@ fn every_problem_is_told_at_once() {
     let listen = taken.local_addr().unwrap().to_string();
     let (ok, findings) = place.examine(&["--listen", &listen, "nowhere"]);
     assert!(!ok);
-    for check in ["ports", "state store", "models"] {
+    for check in ["configuration", "ports", "state store", "models"] {
         let (level, found, fix) = of(&findings, check);
         assert!(level == "fail" && !fix.is_empty(), "{check}: {found}");
     }
@@ -104,14 +112,49 @@ fn a_configuration_that_is_wrong_is_told_and_nothing_is_compared_with_defaults()
     for check in ["clock", "user"] {
         assert_ne!(of(&findings, check).0, "fail", "the host is looked at all the same");
     }
-    for check in ["descriptors", "cores", "memory", "ports", "models", "files", "redis", "telemetry"] {
+    for check in
+        ["descriptors", "cores", "memory", "ports", "models", "routes", "files", "redis", "telemetry"]
+    {
         let (level, found, _) = of(&findings, check);
         assert!(level == "skip" && found.contains("depends on the configuration"), "{check}: {found}");
     }
     let done = weir(place.path()).args(["doctor", "--config", "weir.toml"]).output().unwrap();
     let text = String::from_utf8(done.stdout).unwrap();
     assert_eq!(done.status.code(), Some(1));
-    assert!(text.contains("skip  ports") && text.trim_end().ends_with("3 failures, 8 skipped"), "{text}");
+    assert!(text.contains("skip  ports") && text.trim_end().ends_with("3 failures, 9 skipped"), "{text}");
+}
+
+#[test]
+fn what_models_take_is_measured_and_not_read_from_a_directory() {
+    let (ok, findings) = Place::new("").examine(&[]);
+    let (level, found, _) = of(&findings, "memory");
+    assert!(ok && level == "ok" && found.contains("as measured while they loaded"), "{found}");
+    // In words such as 3.1 MiB, not the 218.3 KiB of the file.
+    let measured = found.split(' ').take(2).collect::<Vec<_>>().join(" ");
+    assert!(measured.ends_with("MiB") && !measured.starts_with("0.0"), "{found}");
+    assert_eq!(of(&findings, "routes").0, "ok");
+}
+
+/// What a golden row says and what a route names is checked as `serve` checks it.
+#[test]
+fn models_and_routes_are_examined_as_a_start_would() {
+    let place = Place::new("");
+    let copied = place.path().join("housing");
+    fs::create_dir(&copied).unwrap();
+    for name in ["model.toml", "model.onnx"] {
+        fs::copy(root().join("examples/models/housing").join(name), copied.join(name)).unwrap();
+    }
+    let samples = fs::read_to_string(root().join("examples/models/housing/samples.jsonl")).unwrap();
+    let wrong =
+        regex::Regex::new(r#""prediction": [0-9.]+"#).unwrap().replace(&samples, r#""prediction": 1e9"#);
+    fs::write(copied.join("samples.jsonl"), wrong.as_ref()).unwrap();
+    let (ok, findings) = place.examine(&["housing"]);
+    assert!(!ok && of(&findings, "models").0 == "fail", "{findings:?}");
+    let route = "[[route]]\npath = \"/a\"\nmodel = \"housing\"\nresponse = { price = \"prise\" }\n";
+    let (ok, findings) = Place::new(route).examine(&[]);
+    let (level, found, _) = of(&findings, "routes");
+    assert!(!ok && level == "fail" && found.contains("weir.toml:4:1"), "{found}");
+    assert_eq!((of(&findings, "configuration").0, of(&findings, "models").0), ("ok", "ok"));
 }
 
 #[test]
@@ -129,7 +172,9 @@ fn archives_are_models_and_what_they_need_is_looked_at() {
     write("[fetch]\ncache = \"made/later\"\nmax_archive = \"1KiB\"\n");
     place.secret("token", "canary\n");
     let (ok, findings) = place.examine(&[]);
-    assert!(ok && of(&findings, "archives").1.contains("housing-1"), "{findings:?}");
+    let (level, found, fix) = of(&findings, "archives");
+    assert!(!ok && level == "fail" && found.contains("housing-1.tar.gz cannot be had"), "{findings:?}");
+    assert!(fix.contains("url"), "{fix}");
     assert_eq!(of(&findings, "archive cache").0, "ok");
     assert!(of(&findings, "secrets").1.starts_with("archive[0].token_file"), "{findings:?}");
     assert!(!place.path().join("made").exists(), "nothing is made");
@@ -146,6 +191,38 @@ fn archives_are_models_and_what_they_need_is_looked_at() {
         assert!(text.contains(&format!("{key}: ")), "{key}: {text}");
     }
     assert!(!text.contains("canary") && !text.contains("nothing to serve"), "{text}");
+}
+
+#[test]
+fn stores_are_asked_and_nothing_is_brought() {
+    let place = Place::new("");
+    fs::write(place.path().join("there.tar"), "an archive").unwrap();
+    let folder = place.path().display();
+    let away = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let archives = [
+        (format!("file:{folder}/there.tar"), "a", "ok", "can be had"),
+        (format!("file:{folder}/gone.tar"), "b", "fail", "gone.tar"),
+        (format!("http://{away}/a.tar"), "c", "fail", "refused"),
+        ("s3://models/a.tar".to_owned(), "d", "fail", "AWS_ACCESS_KEY_ID"),
+    ];
+    let list: String = archives
+        .iter()
+        .map(|(url, digit, ..)| format!("[[archive]]\nurl = \"{url}\"\nsha256 = \"{}\"\n", digit.repeat(64)))
+        .collect();
+    let head = format!("[fetch]\ncache = \"cache\"\n[s3]\nendpoint = \"http://{away}\"\n");
+    let text = fs::read_to_string(place.path().join("weir.toml")).unwrap() + &head + &list;
+    let telemetry = format!("[telemetry]\nendpoint = \"http://{away}\"\n");
+    fs::write(place.path().join("weir.toml"), text + &telemetry).unwrap();
+    let (ok, findings) = place.examine(&[]);
+    assert!(!ok);
+    let found: Vec<_> = findings.iter().filter(|finding| finding["check"] == "archives").collect();
+    assert_eq!(found.len(), archives.len(), "{found:?}");
+    for ((_, _, level, text), finding) in archives.iter().zip(found) {
+        assert_eq!(finding["level"], *level, "{finding}");
+        assert!(finding["found"].as_str().unwrap().contains(text), "{finding}");
+    }
+    assert_eq!(of(&findings, "telemetry").0, "warn", "{findings:?}");
+    assert!(!place.path().join("cache").exists(), "nothing is brought");
 }
 
 #[test]

@@ -11,6 +11,7 @@
 mod abandoned;
 mod bodies;
 mod cache;
+mod checks;
 mod client;
 mod configuration;
 mod connections;

@@ -11,7 +11,9 @@ use serde_json::json;
 
 use crate::{
     args::{Config, Sources},
-    commands::start::{Started, start},
+    commands::start::prepare,
+    environment,
+    host::Limits,
     output::Output,
     settings::{self, Settings},
     state::Opening,
@@ -19,7 +21,14 @@ use crate::{
 
 pub(crate) fn run(command: Config, output: &Output) -> anyhow::Result<ExitCode> {
     match command {
-        Config::Check(sources) => check(&sources, output),
+        Config::Check(sources) => {
+            let warnings = environment::misspelt(&settings::keys());
+            let checked = check(&sources, &warnings, output);
+            if let Err(wrong) = &checked {
+                refuse(wrong, &warnings, output);
+            }
+            checked
+        }
         Config::Show { sources, origin } => show::run(&sources, origin, output),
         Config::Keys { markdown } => Ok(keys::run(markdown, output)),
         Config::Default => {
@@ -38,22 +47,20 @@ pub(crate) fn run(command: Config, output: &Output) -> anyhow::Result<ExitCode> 
 }
 
 /// Does everything that `serve` does before it listens, and takes no failure for granted.
-fn check(sources: &Sources, output: &Output) -> anyhow::Result<ExitCode> {
-    let loaded = settings::load(sources, Vec::new())?;
-    let routes = loaded.value.route.len();
-    let Started { server, models, failures, .. } =
-        start(loaded.value, &loaded.places, Opening::Check, output)?;
-    let awaited = server.as_ref().map_or(0, |server| server.snapshot().awaited().count());
-    let models = models - awaited;
-    let problems = [failures, server.err().unwrap_or_default()];
-    let problems: Vec<_> = problems.into_iter().filter(|lines| !lines.is_empty()).collect();
-    if !problems.is_empty() {
-        return Err(anyhow!(problems.join("\n")));
+fn check(sources: &Sources, warnings: &[String], output: &Output) -> anyhow::Result<ExitCode> {
+    let read = settings::read_within(sources, Vec::new(), &Limits::of_this_process())?;
+    let routes = read.0.value.route.len();
+    let started = prepare(read, Opening::Check).load(output);
+    if let Some(wrong) = started.wrong() {
+        return Err(anyhow!(wrong));
     }
+    let (models, awaited) = (started.loaded.len(), started.awaited);
     if output.is_json() {
-        output
-            .json(&json!({"ok": true, "models": models, "archives_not_fetched": awaited, "routes": routes}));
+        output.json(&json!({
+            "ok": true, "models": models, "archives_not_fetched": awaited, "routes": routes, "warnings": warnings,
+        }));
     } else {
+        warnings.iter().for_each(|warning| output.note(&format!("warning: {warning}")));
         let fetched = match awaited {
             0 => String::new(),
             _ => format!("{} not fetched, ", count(awaited, "archive")),
@@ -62,6 +69,16 @@ fn check(sources: &Sources, output: &Output) -> anyhow::Result<ExitCode> {
         output.line(&format!("ok: {models}, {fetched}{routes}"));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Tells programs on standard output, too, what is wrong: a line each, as it is written for people.
+fn refuse(wrong: &anyhow::Error, warnings: &[String], output: &Output) {
+    if output.is_json() {
+        let wrong = format!("{wrong:#}");
+        let problems: Vec<&str> = wrong.lines().collect();
+        return output.json(&json!({"ok": false, "problems": problems, "warnings": warnings}));
+    }
+    warnings.iter().for_each(|warning| output.note(&format!("warning: {warning}")));
 }
 
 fn count(number: usize, what: &str) -> String {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, process::ExitCode};
 
 use serde_json::{Value, json};
-use weir_config::{Loaded, Origin, Places};
+use weir_config::{Loaded, Origin, Places, Source};
 
 use super::mask;
 use crate::{
@@ -74,10 +74,8 @@ fn origin(origin: &Origin) -> Value {
         Origin::File { file, line, column } => {
             json!({"kind": "file", "file": file.to_string_lossy(), "line": line, "column": column})
         }
-        Origin::Override(source) => match source.strip_prefix("environment variable ") {
-            Some(variable) => json!({"kind": "environment", "name": variable}),
-            None => json!({"kind": "flag", "name": source}),
-        },
+        Origin::Override(Source::Variable(name)) => json!({"kind": "environment", "name": name}),
+        Origin::Override(Source::Argument(name)) => json!({"kind": "flag", "name": name}),
         Origin::Derived(from) => json!({"kind": "default", "from": from}),
         Origin::Default => json!({"kind": "default"}),
     }

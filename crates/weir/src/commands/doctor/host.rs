@@ -3,15 +3,16 @@
 use std::{fs, path::Path, time::SystemTime};
 
 use rustix::process::{Resource, geteuid, getrlimit};
-use weir_config::ByteSize;
 
 use super::finding::Finding;
-use crate::{environment, host::Limits, output::size, settings::Settings};
+use crate::{
+    environment,
+    host::{Limits, machine_memory},
+    settings::Settings,
+};
 
 /// Descriptors that a server holds beside its connections: listeners, files, Redis, models' servers.
 const OTHER_FILES: u64 = 64;
-/// What the process takes without models, requests or anything kept (a release build, idle).
-const PROCESS_BYTES: u64 = 32 << 20;
 /// 2025-01-01 and 2100-01-01 UTC, in seconds of Unix time: a clock outside of it was never set.
 const SANE: std::ops::Range<u64> = 1_735_689_600..4_102_444_800;
 
@@ -39,19 +40,13 @@ impl Facts {
         Self {
             files: getrlimit(Resource::Nofile).maximum,
             limits,
-            memory: memory(&read("/proc/meminfo")),
+            memory: machine_memory(),
             unix_seconds: since.map(|since| since.as_secs()),
             root: geteuid().is_root(),
             read_only: is_read_only(&read("/proc/self/mountinfo")),
             container: container(&read("/proc/self/cgroup")),
         }
     }
-}
-
-/// `MemTotal` of `/proc/meminfo`, bytes.
-fn memory(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
 /// Whether `/proc/self/mountinfo` says that `/` may not be written.
@@ -82,12 +77,11 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     vec![place(facts), user(facts.root), root(facts.read_only), clock(facts.unix_seconds)]
 }
 
-/// Whether it is enough to serve `settings`, with models of `models` bytes.
-pub(super) fn suffices(facts: &Facts, settings: &Settings, models: u64) -> Vec<Finding> {
+/// Whether it is enough to serve `settings`; memory is weighed by itself.
+pub(super) fn suffices(facts: &Facts, settings: &Settings) -> Vec<Finding> {
     vec![
         files(facts.files, settings.server.max_connections as u64),
         cores(&facts.limits, settings.server.threads),
-        memory_for(facts, settings, models),
     ]
 }
 
@@ -140,41 +134,6 @@ fn cores(limits: &Limits, threads: usize) -> Finding {
     Finding::ok("cores", found)
 }
 
-/// Bytes that everything which has a budget may hold together.
-fn budgets(settings: &Settings) -> u64 {
-    let Settings { server, cache, state, idempotency, .. } = settings;
-    let cache = if cache.enabled { cache.budget.0 } else { 0 };
-    let here = state.store != weir_features::StoreKind::Redis;
-    let state = if here { state.budget.0.saturating_add(idempotency.budget.0) } else { 0 };
-    [server.max_body_in_flight.0, cache, state].into_iter().fold(0, u64::saturating_add)
-}
-
-fn memory_for(facts: &Facts, settings: &Settings, models: u64) -> Finding {
-    let (limit, whose) = match (facts.limits.memory, facts.memory) {
-        (Some(limit), _) => (limit, "the cgroup's limit"),
-        (None, Some(memory)) => (memory, "the machine's memory"),
-        (None, None) => return Finding::ok("memory", "nothing says how much there is"),
-    };
-    let models = settings.server.memory_budget.map_or(models, |budget: ByteSize| models.min(budget.0));
-    let budgets = budgets(settings);
-    let wanted = PROCESS_BYTES.saturating_add(models).saturating_add(budgets);
-    let found = format!(
-        "{} of models and {} of budgets, in all {} of {} ({whose})",
-        size(models),
-        size(budgets),
-        size(wanted),
-        size(limit)
-    );
-    let fix = "raise the limit, or lower server.max_body_in_flight, cache.budget, state.budget and \
-               idempotency.budget (left out, they follow the cgroup), or share memory among models by \
-               server.memory_budget";
-    match () {
-        () if PROCESS_BYTES.saturating_add(models) > limit => Finding::fail("memory", found, fix),
-        () if wanted > limit => Finding::warn("memory", found, fix),
-        () => Finding::ok("memory", found),
-    }
-}
-
 fn clock(unix_seconds: Option<u64>) -> Finding {
     match unix_seconds {
         Some(now) if SANE.contains(&now) => Finding::ok("clock", "set"),
@@ -187,10 +146,10 @@ fn clock(unix_seconds: Option<u64>) -> Finding {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::{super::finding::Level, *};
 
-    fn facts() -> Facts {
+    pub(in super::super) fn facts() -> Facts {
         Facts {
             files: Some(20_000),
             limits: Limits { cores: 4, quota: Some(2.0), memory: Some(4 << 30) },
@@ -202,17 +161,13 @@ mod tests {
         }
     }
 
-    fn all(facts: &Facts, settings: &Settings, models: u64) -> Vec<Finding> {
-        check(facts).into_iter().chain(suffices(facts, settings, models)).collect()
-    }
-
-    fn level(facts: &Facts, settings: &Settings, models: u64, of: &str) -> Level {
-        let findings = all(facts, settings, models);
+    fn all(facts: &Facts, settings: &Settings) -> Vec<Finding> {
+        let findings = [check(facts), suffices(facts, settings)].concat();
         assert!(
             findings.iter().all(|f| (f.level == Level::Ok) == f.fix.is_empty()),
             "a fix for each: {findings:?}"
         );
-        findings.into_iter().find(|finding| finding.check == of).unwrap().level
+        findings
     }
 
     fn settings() -> Settings {
@@ -223,13 +178,15 @@ mod tests {
 
     #[test]
     fn a_host_that_has_enough_is_fine() {
-        assert!(all(&facts(), &settings(), 1 << 30).iter().all(|finding| finding.level == Level::Ok));
+        assert!(all(&facts(), &settings()).iter().all(|finding| finding.level == Level::Ok));
     }
 
     #[test]
     fn each_lack_is_found() {
         let (good, settings) = (facts(), settings());
-        let of = |facts: Facts, check| level(&facts, &settings, 0, check);
+        let of = |facts: Facts, check| {
+            all(&facts, &settings).into_iter().find(|finding| finding.check == check).unwrap().level
+        };
         assert_eq!(of(Facts { files: Some(1_024), ..good.clone() }, "descriptors"), Level::Warn);
         assert_eq!(of(Facts { files: None, ..good.clone() }, "descriptors"), Level::Ok);
         let limits = Limits { quota: Some(1.0), ..good.limits };
@@ -240,22 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_weighed_against_models_and_budgets() {
-        let with = |limit: u64| Facts { limits: Limits { memory: Some(limit), ..facts().limits }, ..facts() };
-        let settings = settings();
-        assert_eq!(level(&with(2 << 30), &settings, 512 << 20, "memory"), Level::Ok);
-        assert_eq!(level(&with(1 << 30), &settings, 512 << 20, "memory"), Level::Warn, "when all is full");
-        assert_eq!(level(&with(256 << 20), &settings, 512 << 20, "memory"), Level::Fail, "at once");
-        let mut sharing = settings.clone();
-        sharing.server.memory_budget = Some(ByteSize::mib(100));
-        assert_eq!(level(&with(1 << 30), &sharing, 4 << 30, "memory"), Level::Ok);
-        let machine = Facts { limits: Limits { memory: None, ..facts().limits }, ..facts() };
-        assert_eq!(level(&machine, &settings, 16 << 30, "memory"), Level::Fail);
-    }
-
-    #[test]
     fn proc_is_read() {
-        assert_eq!(memory("MemTotal:       16384 kB\nMemFree: 1 kB\n"), Some(16_384 << 10));
         assert!(is_read_only("1 0 0:1 / / rw - overlay o rw\n2 0 0:1 / / ro,relatime - overlay o rw\n"));
         assert!(!is_read_only("1 0 0:1 / / rw - overlay o rw\n2 1 0:2 / /etc ro - tmpfs t rw\n"));
         assert_eq!(container("0::/kubepods/pod1\n"), Some("Kubernetes"));

@@ -1,104 +1,85 @@
 //! `weir doctor`: whether this host or pod has what the configuration needs.
 //!
 //! Each module looks (`look`, which touches the system) and judges (`check`, which is a function of what
-//! was seen).
+//! was seen). What costs nothing comes first; models, which cost memory, come last and under watch: the
+//! doctor runs beside the server that it examines, and must not kill it.
 
 mod files;
 mod finding;
 mod host;
+mod memory;
 mod models;
 mod ports;
 mod redis;
+mod report;
+mod stores;
 mod telemetry;
 
-use std::{iter, process::ExitCode, sync::Arc};
+use std::{fs, process::ExitCode, sync::Arc};
 
-use serde_json::{Value, json};
-use weir_config::Loaded;
 use weir_types::{Clock, SystemClock};
 
-use self::finding::{Finding, Level};
+use self::{finding::Finding, host::Facts, report::Report};
 use crate::{
     args::Doctor,
+    commands::start::{Prepared, prepare},
+    environment,
     host::Limits,
     output::Output,
-    settings::{self, Settings},
+    settings,
+    state::Opening,
 };
 
 /// Checks of what the configuration says: without one that is right there is nothing to compare with.
-const OF_CONFIGURATION: [&str; 8] =
-    ["descriptors", "cores", "memory", "ports", "models", "files", "redis", "telemetry"];
+const OF_CONFIGURATION: [&str; 9] =
+    ["descriptors", "cores", "ports", "files", "redis", "telemetry", "models", "routes", "memory"];
 
 pub(crate) fn run(options: &Doctor, output: &Output) -> anyhow::Result<ExitCode> {
+    // Where memory runs out all the same, the system ends this process and not the server beside it. It may
+    // be forbidden (a read-only /proc); the watch over memory does without.
+    let _ = fs::write("/proc/self/oom_score_adj", "1000");
     let limits = Limits::of_this_process();
-    let loaded = settings::load_within(&options.sources, options.addresses.flags(), &limits);
-    let facts = host::Facts::gather(limits, SystemClock.wall());
-    let findings = match loaded {
-        Ok(loaded) => {
-            let right = Finding::ok("configuration", "is right by itself");
-            let host = iter::once(right).chain(host::check(&facts));
-            host.chain(examine(&loaded, &facts)?).collect()
-        }
-        Err(error) => without_configuration(&error, &facts),
-    };
-    report(&findings, output);
-    let failed = findings.iter().any(|finding| finding.level == Level::Fail);
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    let (facts, report) = (Facts::gather(limits, SystemClock.wall()), Report::new(output));
+    match settings::read_within(&options.sources, options.addresses.flags(), &limits) {
+        Ok(read) => examine(prepare(read, Opening::Check), &facts, &report)?,
+        Err(error) => without_configuration(&error, &facts, &report),
+    }
+    Ok(if report.end() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Each error of the configuration, and what there is to say without it. Nothing is compared with defaults: they
 /// are what nobody wrote, so a port of theirs that is taken would be a problem of nobody's.
-fn without_configuration(error: &anyhow::Error, facts: &host::Facts) -> Vec<Finding> {
+fn without_configuration(error: &anyhow::Error, facts: &Facts, report: &Report<'_>) {
+    let problems: Vec<String> = format!("{error:#}").lines().map(str::to_owned).collect();
+    report.add(configuration(&problems));
+    report.add(host::check(facts));
+    report.add(OF_CONFIGURATION.map(Finding::skip));
+}
+
+fn configuration(problems: &[String]) -> Vec<Finding> {
     let fix = "correct what is named; `weir config default` explains every key";
-    let text = format!("{error:#}");
-    let problems = text.lines().map(|problem| Finding::fail("configuration", problem, fix));
-    problems.chain(host::check(facts)).chain(OF_CONFIGURATION.map(Finding::skip)).collect()
+    match problems {
+        [] => vec![Finding::ok("configuration", "is right by itself")],
+        problems => problems.iter().map(|problem| Finding::fail("configuration", problem, fix)).collect(),
+    }
 }
 
-fn examine(loaded: &Loaded<Settings>, facts: &host::Facts) -> anyhow::Result<Vec<Finding>> {
-    let settings = &loaded.value;
-    let models = models::look(settings, &loaded.places);
-    let mut findings = host::suffices(facts, settings, models.bytes);
-    findings.extend(ports::look(&settings.server));
-    findings.extend(models.findings);
-    findings.extend(files::look(settings, models.awaits));
+fn misspelt(found: String) -> Finding {
+    Finding::warn("environment", found, "give it that name, or remove it")
+}
+
+fn examine(prepared: Prepared, facts: &Facts, report: &Report<'_>) -> anyhow::Result<()> {
+    let settings = &prepared.settings;
+    report.add(configuration(&prepared.problems));
+    report.add(environment::misspelt(&settings::keys()).into_iter().map(misspelt));
+    report.add(host::check(facts));
+    report.add(host::suffices(facts, settings));
+    report.add(ports::look(&settings.server));
+    let missing = prepared.missing();
+    report.add(files::look(settings, !missing.is_empty()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    findings.extend(runtime.block_on(redis::look(settings, &|| SystemClock.wall())));
-    findings.extend(runtime.block_on(telemetry::look(settings, &loaded.places, Arc::new(SystemClock))));
-    Ok(findings)
-}
-
-fn report(findings: &[Finding], output: &Output) {
-    let count = |level| findings.iter().filter(|finding| finding.level == level).count();
-    let (warnings, failures, skipped) = (count(Level::Warn), count(Level::Fail), count(Level::Skip));
-    if output.is_json() {
-        let all: Vec<Value> = findings.iter().map(Finding::document).collect();
-        output.json(&json!({
-            "ok": failures == 0, "warnings": warnings, "failures": failures, "skipped": skipped, "findings": all
-        }));
-        return;
-    }
-    let width = findings.iter().map(|finding| finding.check.len()).max().unwrap_or(0);
-    for finding in findings {
-        let level = output.paint(colour(finding.level), &format!("{:4}", finding.level.name()));
-        let mut lines = finding.found.lines();
-        output.line(&format!("{level}  {:width$}  {}", finding.check, lines.next().unwrap_or_default()));
-        lines.for_each(|line| output.line(&format!("      {:width$}  {line}", "")));
-        if !finding.fix.is_empty() {
-            output.line(&format!("      {:width$}  → {}", "", finding.fix));
-        }
-    }
-    let checks = findings.len() - skipped;
-    let skipped = if skipped == 0 { String::new() } else { format!(", {skipped} skipped") };
-    output.line(&format!("{checks} checks, {warnings} warnings, {failures} failures{skipped}"));
-}
-
-/// The ANSI colour of a level.
-fn colour(level: Level) -> &'static str {
-    match level {
-        Level::Ok => "32",
-        Level::Warn => "33",
-        Level::Fail => "1;31",
-        Level::Skip => "2",
-    }
+    report.add(runtime.block_on(redis::look(settings, &|| SystemClock.wall())));
+    report.add(runtime.block_on(stores::look(settings, missing)));
+    report.add(runtime.block_on(telemetry::look(settings, &prepared.places, Arc::new(SystemClock))));
+    models::look(prepared, facts, report)
 }

@@ -1,99 +1,93 @@
-//! Models: whether they can be read, how large they are, and what would run them.
+//! Models and routes: they are loaded as `serve` does it, and what that takes is measured.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, process};
 
-use weir_artifact::{Candidate, Discovery, Kind};
-use weir_config::Places;
-use weir_engine::EngineOptions;
-use weir_types::{Clock, SystemClock};
+use weir_artifact::Kind;
+use weir_serving::{Archives, Failure, ServedVersion};
 
-use super::finding::Finding;
+use super::{finding::Finding, host::Facts, memory, report::Report};
 use crate::{
-    archives,
+    commands::start::{Prepared, Started},
+    host::{Resident, free_memory},
     output::size,
-    settings::{Settings, engine_options, lines},
-    state::Opening,
+    settings::failure_lines,
 };
 
-/// What was found of the models.
-pub(super) struct Seen {
-    pub(super) findings: Vec<Finding>,
-    /// Bytes of all artefacts that this process runs.
-    pub(super) bytes: u64,
-    /// Whether there are archives that have to be fetched.
-    pub(super) awaits: bool,
-}
-
-/// Reads every model and builds its engine, one after the other; each is dropped again. Nothing is fetched.
-pub(super) fn look(settings: &Settings, places: &Places) -> Seen {
-    let mut seen = Seen { findings: Vec::new(), bytes: 0, awaits: false };
-    let engines = engine_options(settings.server.onnxruntime.clone());
-    settings.server.models.iter().for_each(|path| seen.look_in(path, &engines));
-    if !settings.archive.is_empty() {
-        seen.look_at_archives(settings, places, &engines);
-    }
+/// Loads every model, runs its golden rows and compiles the routes, unless memory does not suffice beside what
+/// runs: a load that comes too near to it ends the doctor. Nothing is fetched.
+pub(super) fn look(mut prepared: Prepared, facts: &Facts, report: &Report<'_>) -> anyhow::Result<()> {
+    // They are told by now.
+    prepared.problems.clear();
+    let settings = prepared.settings.clone();
     if settings.server.models.is_empty() && settings.archive.is_empty() {
-        let fix = "list `models` under [server], name them as arguments, or name an [[archive]]";
-        seen.findings.push(Finding::fail("models", "there is nothing to serve", fix));
+        return Ok(());
     }
-    seen
+    let free = || free_memory(Path::new("/"));
+    let least = least(&prepared);
+    if let Some(left) = free().filter(|left| !memory::fits(least, Some(*left))) {
+        report.add([memory::short(facts, least, left)]);
+        return Ok(());
+    }
+    let before = Resident::of_this_process().map_or(0, |resident| resident.now);
+    let give_up = |left| {
+        let grown = Resident::of_this_process().map_or(0, |resident| resident.now.saturating_sub(before));
+        report.add([memory::short(facts, grown.max(least), left)]);
+        process::exit(i32::from(!report.end()));
+    };
+    let (routes, quiet) = (settings.route.len(), report.output());
+    let started = memory::watched(&free, &give_up, || prepared.load(quiet))?;
+    let most = Resident::of_this_process().map_or(0, |resident| resident.most.saturating_sub(before));
+    report.add(check(&started, routes));
+    report.add([memory::check(facts, &settings, most)]);
+    Ok(())
 }
 
-impl Seen {
-    fn look_at_archives(&mut self, settings: &Settings, places: &Places, engines: &EngineOptions) {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let archives = match archives::open(settings, places, &clock, Opening::Check) {
-            Ok((_, archives)) => archives,
-            Err(problems) => {
-                let fix = "correct what is named; `weir config keys` explains every key";
-                return self.findings.push(Finding::fail("archives", lines(&problems), fix));
-            }
-        };
-        for missing in archives.missing() {
-            self.awaits = true;
-            let found = format!("{} is fetched when the server starts; not asked", missing.name);
-            self.findings.push(Finding::ok("archives", found));
-        }
-        archives.folders().iter().for_each(|folder| self.look_in(folder, engines));
-    }
-
-    fn look_in(&mut self, path: &Path, engines: &EngineOptions) {
-        let Discovery { found, problems } = weir_artifact::discover(path);
-        let problems: Vec<_> = problems.into_iter().map(|problem| problem.problem).collect();
-        let fix = "correct the path or the folder, and let this user read it";
-        self.findings
-            .extend(problems.iter().map(|problem| Finding::fail("models", problem.to_string(), fix)));
-        if found.is_empty() && problems.is_empty() {
-            self.findings.push(Finding::fail("models", format!("{} holds no model", path.display()), fix));
-        }
-        found.iter().for_each(|candidate| self.add(candidate, engines));
-    }
-
-    fn add(&mut self, candidate: &Candidate, engines: &EngineOptions) {
-        let name = format!("{}/{}", candidate.name, candidate.version);
-        let finding = match candidate.kind {
-            Kind::Remote => Finding::ok("models", format!("{name} runs on another server; not asked")),
-            Kind::Graph => Finding::ok("models", format!("{name} is made of others")),
-            _ => match read(candidate, engines) {
-                Ok((bytes, engine)) => {
-                    self.bytes = self.bytes.saturating_add(bytes);
-                    Finding::ok("models", format!("{name}, {} on {engine}", size(bytes)))
-                }
-                Err(reason) => {
-                    let fix = "`weir inspect` explains a model; for ONNX Runtime, install onnxruntime 1.24 or later with \
-                               pip, or name its library in server.onnxruntime";
-                    Finding::fail("models", format!("{name}: {reason}"), fix)
-                }
-            },
-        };
-        self.findings.push(finding);
+/// Bytes that the models take at least: what their artefacts have, or the largest one where the others may sleep.
+fn least(prepared: &Prepared) -> u64 {
+    let fetched = prepared.archives.iter().flat_map(Archives::folders);
+    let paths = prepared.settings.server.models.iter().cloned().chain(fetched);
+    let found = paths.flat_map(|path| weir_artifact::discover(&path).found);
+    let here = found.filter(|candidate| !matches!(candidate.kind, Kind::Remote | Kind::Graph));
+    let bytes = here.filter_map(|candidate| Some(candidate.artifact.metadata().ok()?.len()));
+    match prepared.settings.server.memory_budget {
+        Some(_) => bytes.max().unwrap_or(0),
+        None => bytes.fold(0, u64::saturating_add),
     }
 }
 
-/// Its bytes, and what would run it.
-fn read(candidate: &Candidate, engines: &EngineOptions) -> Result<(u64, String), String> {
-    let model = weir_artifact::load(candidate).map_err(|problems| lines(&problems))?;
-    let engine = weir_engine::load(&model, engines).map_err(|error| error.to_string())?;
-    let info = engine.info();
-    Ok((model.spec.artifact_bytes, format!("{} {}", info.name, info.version)))
+fn check(started: &Started, routes: usize) -> Vec<Finding> {
+    let mut findings: Vec<_> = started.loaded.iter().map(|version| loaded(version)).collect();
+    findings.extend(started.failures.iter().map(failed));
+    if findings.is_empty() && started.awaited == 0 {
+        let fix = "name the folders of models in server.models, and let this user read them";
+        findings.push(Finding::fail("models", "there is none where models are looked for", fix));
+    }
+    findings.push(match &started.problems[..] {
+        [] => Finding::ok("routes", format!("{routes} declared, all of them right")),
+        problems => {
+            Finding::fail("routes", problems.join("\n"), "correct what is named: the server would not start")
+        }
+    });
+    findings
+}
+
+fn loaded(version: &ServedVersion) -> Finding {
+    let (spec, engine) = (&version.spec, &version.engine);
+    let bytes = match spec.artifact_bytes {
+        0 => String::new(),
+        bytes => format!(", {}", size(bytes)),
+    };
+    let found = format!("{}/{}{bytes} on {} {}", spec.name, spec.version, engine.name, engine.version);
+    Finding::ok("models", found.trim_end())
+}
+
+fn failed(failure: &Failure) -> Finding {
+    let found = failure_lines(std::slice::from_ref(failure));
+    if failure.transient {
+        let fix = "bring its server back; Weir starts without it and asks again";
+        return Finding::warn("models", found, fix);
+    }
+    let fix = "correct the path or the model, and let this user read it; `weir inspect` explains one. For ONNX \
+               Runtime, install onnxruntime 1.24 or later with pip, or name its library in server.onnxruntime";
+    Finding::fail("models", found, fix)
 }

@@ -9,23 +9,21 @@ use std::{
 use weir_api::config::ServerConfig;
 
 use super::finding::Finding;
+use crate::settings::listeners;
 
 /// Longest wait for what listens there already.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// What a Weir says of itself at `/livez`.
 const LIVE: &str = "{\"live\":true}";
 
-/// Tries every address of the server.
+/// Tries every address of the server, all at once as the server has them.
 pub(super) fn look(server: &ServerConfig) -> Vec<Finding> {
     let ours = is_weir(server.listen);
-    let addresses = [
-        ("server.listen", Some(server.listen)),
-        ("server.metrics_listen", server.metrics_listen),
-        ("server.grpc_listen", server.grpc_listen),
-        ("server.admin_listen", server.admin_listen),
-    ];
-    let known = addresses.into_iter().filter_map(|(key, address)| Some((key, address?)));
-    known.map(|(key, address)| check(key, address, TcpListener::bind(address).map(drop), ours)).collect()
+    let mut held = Vec::new();
+    let mut bind = |address| TcpListener::bind(address).map(|socket| held.push(socket));
+    let all = listeners(server).into_iter();
+    all.map(|listen| check(&format!("server.{}", listen.key), listen.address, bind(listen.address), ours))
+        .collect()
 }
 
 fn check(key: &str, address: SocketAddr, bound: io::Result<()>, ours: bool) -> Finding {
@@ -79,6 +77,15 @@ mod tests {
         assert_eq!(of(io::ErrorKind::AddrInUse, true), Level::Ok);
         assert_eq!(of(io::ErrorKind::PermissionDenied, true), Level::Fail);
         assert_eq!(of(io::ErrorKind::AddrNotAvailable, false), Level::Fail);
+    }
+
+    #[test]
+    fn an_address_that_is_wanted_twice_is_free_once() {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let server = ServerConfig { listen: free, grpc_listen: Some(free), ..ServerConfig::default() };
+        let found = look(&server);
+        assert_eq!(found.iter().map(|f| f.level).collect::<Vec<_>>(), [Level::Ok, Level::Fail], "{found:?}");
+        assert!(found[1].fix.contains("server.grpc_listen"), "{found:?}");
     }
 
     #[test]

@@ -147,7 +147,7 @@ mod tests {
         assert!(!error.contains("secret") && error.lines().count() == 3, "{error}");
         assert!(headers(None, Some("nothing")).is_err());
         for (bad, why) in
-            [("/nowhere", "cannot be read"), ("/dev/zero", "larger than"), ("/tmp", "cannot be read")]
+            [("/nowhere", "cannot be read"), ("/dev/zero", "no regular file"), ("/tmp", "no regular file")]
         {
             let error = headers(Some(Path::new(bad)), None).unwrap_err().to_string();
             assert!(error.contains("`telemetry.headers_file`: ") && error.contains(why), "{error}");
