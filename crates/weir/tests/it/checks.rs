@@ -150,3 +150,21 @@ fn problems_of_routes_come_in_the_order_of_the_file_with_the_place_of_the_other(
     assert!(lines.iter().zip(starts).all(|(line, start)| line.starts_with(start)), "{told}");
     assert!(lines[1].ends_with("(the other is at weir.toml:4:1)"), "{told}");
 }
+
+#[test]
+fn the_examples_of_environments_work() {
+    let folder = root().join("examples/environments");
+    let secret = TempDir::new().unwrap();
+    fs::write(secret.path().join("password"), "geheim").unwrap();
+    let secret = secret.path().join("password").to_string_lossy().into_owned();
+    for (environment, routes) in [("dev", 2), ("staging", 1), ("prod", 1)] {
+        let over = format!("{environment}.toml");
+        let arguments = ["--json", "config", "check", "--config", "weir.toml", "--config", &over];
+        let variables: &[_] =
+            if environment == "prod" { &[("WEIR_REDIS__PASSWORD_FILE", secret.as_str())] } else { &[] };
+        let (ok, out, told) = run(&folder, &arguments, variables);
+        assert!(ok, "{environment}: {told}");
+        let out: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!((&out["models"], &out["routes"]), (&1.into(), &routes.into()), "{environment}");
+    }
+}

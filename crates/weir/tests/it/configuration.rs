@@ -71,24 +71,6 @@ pub(crate) fn run(folder: &Path, arguments: &[&str], variables: &[(&str, &str)])
 }
 
 #[test]
-fn the_examples_of_environments_work() {
-    let folder = root().join("examples/environments");
-    let secret = TempDir::new().unwrap();
-    fs::write(secret.path().join("password"), "geheim").unwrap();
-    let secret = secret.path().join("password").to_string_lossy().into_owned();
-    for (environment, routes) in [("dev", 2), ("staging", 1), ("prod", 1)] {
-        let over = format!("{environment}.toml");
-        let arguments = ["--json", "config", "check", "--config", "weir.toml", "--config", &over];
-        let variables: &[_] =
-            if environment == "prod" { &[("WEIR_REDIS__PASSWORD_FILE", secret.as_str())] } else { &[] };
-        let (ok, out, told) = run(&folder, &arguments, variables);
-        assert!(ok, "{environment}: {told}");
-        let out: Value = serde_json::from_str(&out).unwrap();
-        assert_eq!((&out["models"], &out["routes"]), (&1.into(), &routes.into()), "{environment}");
-    }
-}
-
-#[test]
 fn every_value_says_where_it_is_from() {
     let folder = root().join("examples/environments");
     let variables = [("WEIR_CONFIG", "weir.toml:prod.toml"), ("WEIR_SERVER__LISTEN", "127.0.0.1:1")];
