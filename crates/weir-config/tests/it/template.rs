@@ -17,6 +17,7 @@ fn the_default_file_explains_itself() {
     let expected = r##"# A configuration with one of everything.
 
 # How much to tell.
+# One of `debug`, `warn`, `info`.
 log = "info"
 
 # Where it listens.
