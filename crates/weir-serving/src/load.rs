@@ -231,7 +231,8 @@ impl Loader {
         let mut all = Discovery::default();
         let fetched = self.archives.as_ref().map(Archives::folders).unwrap_or_default();
         // An image names a folder to mount models into: beside archives nothing has to be there.
-        let meant = |path: &&PathBuf| self.archives.is_none() || !weir_artifact::is_empty_folder(path);
+        let alone = self.archives.as_ref().is_none_or(Archives::is_empty);
+        let meant = |path: &&PathBuf| alone || !weir_artifact::is_empty_folder(path);
         for path in self.paths.iter().filter(meant).chain(&fetched) {
             let Discovery { found, problems } = weir_artifact::discover(path);
             all.found.extend(found);

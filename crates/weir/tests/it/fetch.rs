@@ -213,6 +213,11 @@ fn a_start_that_comes_to_nothing_ends_and_says_what_to_do() {
         let (_, told) = log.split_once("no model could be loaded").unwrap_or_else(|| panic!("{log}"));
         assert!(parts.iter().all(|part| told.contains(part)), "{told}");
     }
+    // A folder of models may be empty beside archives, and nowhere else.
+    fs::create_dir(place.path().join("models")).unwrap();
+    let ended = weir(place.path()).args(["serve", "models", "--listen", "127.0.0.1:0"]).output().unwrap();
+    let told = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.code() == Some(1) && told.contains("models: no artefact here"), "{told}");
 }
 
 /// The archive is fine, and a route does not fit what is in it: no waiting makes that right, and the next start, which

@@ -129,6 +129,11 @@ impl Archives {
         Self(Arc::new(Shared { wanted, slots: Mutex::new(slots), news: AtomicU64::new(0) }))
     }
 
+    /// Whether none is wanted.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.wanted.is_empty()
+    }
+
     /// The folders of those that are here.
     pub fn folders(&self) -> Vec<PathBuf> {
         let here = |slot: &Slot| match slot {
