@@ -54,6 +54,6 @@ def rust(docker):
 
 
 def run(*command):
-    result = subprocess.run([*map(str, command)], text=True, capture_output=True)
+    result = subprocess.run([*map(str, command)], text=True, capture_output=True, cwd=ROOT)
     if result.returncode:
         sys.exit(f"{' '.join(map(str, command))}\n{result.stdout}{result.stderr}")

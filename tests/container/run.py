@@ -61,6 +61,7 @@ def build(docker, tag, *arguments, file=DOCKERFILE, context=ROOT):
 
 def arm64(docker, table, options):
     """Builds and checks the image for arm64."""
+    table.check("toolchain", emulated.toolchain)
     table.check("base: Rust", lambda: bases.rust(docker) or "made of this machine's toolchain")
     table.check("build: weir for arm64", build, docker, ARM64, "--platform=linux/arm64", *arguments(options))
     if table.failed:

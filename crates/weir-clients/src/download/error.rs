@@ -110,8 +110,13 @@ pub fn is_passing(kind: io::ErrorKind) -> bool {
 /// Of a request that got no answer.
 pub(super) fn unanswered(error: &(dyn Error + 'static)) -> DownloadError {
     match crate::pool::tls(error) {
-        Some(rustls::Error::NoCertificatesPresented | rustls::Error::PeerIncompatible(_)) => {
+        Some(rustls::Error::NoCertificatesPresented) => {
             DownloadError::Call(CallError::Untrusted(crate::pool::chain(error)))
+        }
+        // Nothing is wrong with its certificate, and no authority that somebody names would help.
+        Some(rustls::Error::PeerIncompatible(_)) => {
+            let why = crate::pool::chain(error);
+            DownloadError::Refused(format!("its server speaks no TLS that Weir does (1.2 or 1.3): {why}"))
         }
         Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)) => {
             DownloadError::Refused("what listens there speaks no TLS: `http://` in `archive.url`?".to_owned())
@@ -179,6 +184,9 @@ mod tests {
         );
         let plain = rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType);
         assert!(matches!(unanswered(&io::Error::other(plain)), DownloadError::Refused(_)));
+        let old = rustls::Error::PeerIncompatible(rustls::PeerIncompatible::Tls12NotOffered);
+        let told = unanswered(&io::Error::other(old)).to_string();
+        assert!(told.contains("no TLS that Weir does") && !told.contains("certificate"), "{told}");
         let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
         assert!(unanswered(&refused).is_passing());
     }
